@@ -1,0 +1,1 @@
+"""Stage two: folds, the MFHCA model and its training from the cache."""

@@ -1,0 +1,19 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real speech and a really pre-trained small HuBERT, which is not part of the repository."""
+    folder = Path(os.environ.get("MFHCA_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real speech and weights are not at {folder} (set MFHCA_SHARED to their folder)")
+    return folder
