@@ -1,0 +1,363 @@
+"""The MFHCA network, in the order of the paper (section II).
+
+Shape letters, used throughout:
+    B  batch (segments)            T  spectrogram frames (300)     F  frequency bins (200)
+    C  channels                    H, W  a feature map's time and frequency extent
+    L  encoder frames (149)        D  encoder width (768 for HuBERT base)
+    N  width of both sides (128)   K  classes
+
+Where the paper leaves a choice, each reading is a named option (README,
+"Departures and readings"). Nothing here reads files; normalisation of the
+inputs is data.py's business.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_train import fused
+from mfhca_train.config import ModelConfig
+
+POOLED = (2, 3)  # time x frequency cells that MF's map is averaged to (released code)
+
+
+class Output(NamedTuple):
+    """What the network gives for a batch.
+
+    Attributes:
+        logits: (B, K).
+        features: (B, N or 2N), f''_att of eq. 11, what Fig. 3 shows.
+        attention: weights of the fusion, (B, L) or (B, D) or (B, H, L) by reading; None where there are none.
+    """
+
+    logits: Tensor
+    features: Tensor
+    attention: Tensor | None
+
+
+# --- II.B Multi-Spatial Fusion -------------------------------------------------------------------
+
+
+class GlobalReceptiveField(nn.Module):
+    """GRF block (II.B, Fig. 2): Y = X + Y_a + Y_b.
+
+    Args:
+        channels: C of input and output.
+        rate: r of eq. 7.
+        released: the released code's block: 3x3 convolutions inside Y_a, a dilated F,
+            nearest interpolation, a final ReLU and hard-swish, instead of eq. 3-8 as written.
+    """
+
+    def __init__(self, channels: int, rate: int, released: bool = False) -> None:
+        super().__init__()
+        middle = max(8, channels // 32)
+        self.rate = rate
+        self.released = released
+        self.squeeze = nn.Conv2d(channels, middle, 1)  # F of eq. 3
+        self.squeeze_norm = nn.BatchNorm2d(middle)
+        self.excite_h = nn.Conv2d(middle, channels, 1)  # F_h of eq. 4
+        self.excite_w = nn.Conv2d(middle, channels, 1)  # F_w of eq. 5
+        dilation = 2 if released else 1
+        self.context = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)  # F of eq. 7
+        self.context_norm = nn.BatchNorm2d(channels)
+        self.refine: nn.Module = nn.Identity()
+        if released:
+            self.refine = nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+            )
+
+    def gates(self, z_h: Tensor, z_w: Tensor) -> tuple[Tensor, Tensor]:
+        """g_h and g_w, eq. 3-5.
+
+        Args:
+            z_h: (B, C, H, 1), the means over frequency of eq. 1.
+            z_w: (B, C, 1, W), the means over time of eq. 2.
+
+        Returns:
+            (B, C, H, 1) and (B, C, 1, W), each in (0, 1).
+        """
+        z = torch.cat([z_h, z_w.transpose(2, 3)], dim=2)  # (B, C, H + W, 1)
+        swish = functional.hardswish if self.released else functional.silu
+        f = swish(self.squeeze_norm(self.squeeze(z)))  # eq. 3
+        f_h, f_w = f.split([z_h.shape[2], z_w.shape[3]], dim=2)
+        g_h = torch.sigmoid(self.excite_h(f_h))  # eq. 4
+        g_w = torch.sigmoid(self.excite_w(f_w)).transpose(2, 3)  # (B, C, 1, W), eq. 5
+        return g_h, g_w
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape; padded frames are treated like any other."""
+        if not self.released and fused.pays_for(x):
+            z_h, z_w, low = fused.PositionalPools.apply(x, self.rate)
+            g_h, g_w = self.gates(z_h, z_w)
+            return fused.GatedSum.apply(x, g_h, g_w, self.context_norm(self.context(low)))
+        g_h, g_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))  # eq. 1, 2
+        low = self.context_norm(self.context(functional.avg_pool2d(x, self.rate)))  # (B, C, H/r, W/r)
+        y_a = x * g_h * g_w  # eq. 6
+        if self.released:
+            y_b = x + functional.interpolate(low, size=x.shape[2:], mode="nearest")
+            return functional.relu(x + self.refine(y_a) + y_b)
+        y_b = x + functional.interpolate(low, size=x.shape[2:], mode="bilinear", align_corners=False)  # eq. 7
+        return x + y_a + y_b  # eq. 8
+
+
+class MultiSpatialFusion(nn.Module):
+    """MF (II.B, Fig. 1): two parallel convolutions, pooling, GRF blocks with 3x3 convolutions between.
+
+    Args:
+        config: `grf`, `grf_channels` and `grf_rate` are read.
+        in_channels: 1; the released code feeds three equal channels.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int = 1) -> None:
+        super().__init__()
+        channels = config.grf_channels
+        if channels[0] % 2:
+            raise MfhcaError(f"model.grf_channels: the first width must be even, found {channels[0]}")
+        half = channels[0] // 2
+        self.along_time = nn.Sequential(
+            nn.Conv2d(in_channels, half, (10, 2), padding=(4, 0)), nn.BatchNorm2d(half), nn.ReLU()
+        )
+        self.along_frequency = nn.Sequential(
+            nn.Conv2d(in_channels, half, (2, 8), padding=(0, 3)), nn.BatchNorm2d(half), nn.ReLU()
+        )
+        blocks: list[nn.Module] = []
+        for index, width in enumerate(channels):
+            if index:
+                blocks += [nn.Conv2d(channels[index - 1], width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            blocks.append(GlobalReceptiveField(width, config.grf_rate, released=config.grf == "released"))
+        self.blocks = nn.Sequential(*blocks)
+        self.out_channels = channels[-1]
+
+    def forward(self, spec: Tensor) -> Tensor:
+        """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
+        if self.training and fused.pays_for(spec):
+            parts = [fused.norm_relu_pool(conv(spec), norm) for conv, norm, _ in (self.along_time, self.along_frequency)]
+            return self.blocks(torch.cat(parts, dim=1))
+        x = torch.cat([self.along_time(spec), self.along_frequency(spec)], dim=1)  # (B, C, T - 1, F - 1)
+        return self.blocks(functional.max_pool2d(x, 3, stride=2))
+
+
+# --- II.D Hierarchical Cooperative Attention -----------------------------------------------------
+
+
+class HierarchicalCooperativeAttention(nn.Module):
+    """HCA, eq. 9 and 10, in four readings (`config.hca`); eq. 11 is the concatenation in `MFHCA`.
+
+    temporal: a query from f_spec attends over time, the weights pool f_hubert.
+    channel:  f_spec weighs the frames of f', softmax over the D channels, f_hubert times those.
+    frames:   as temporal, with a query for every frame of MF's map.
+    released: no softmax; a 32 x 32 product of the two, as the released code has it.
+    """
+
+    def __init__(self, config: ModelConfig, frames: int, width: int, spec_width: int) -> None:
+        super().__init__()
+        self.reading = config.hca
+        self.dropout = nn.Dropout(config.dropout)
+        n = config.width
+        if self.reading in ("temporal", "frames"):
+            self.query = nn.Linear(n, width)
+            self.out = nn.Linear(width, n)
+        elif self.reading == "channel":
+            self.query = nn.Linear(n, frames)
+            self.out = nn.Linear(frames, n)
+        else:
+            if width % 32:
+                raise MfhcaError(
+                    f"model.hca=released needs an encoder width divisible by 32, found {width}; choose another reading"
+                )
+            self.query = nn.Linear(spec_width, frames)
+            self.mix = nn.Linear(32 * 32, width)
+            self.out = nn.Linear(width, n)
+
+    def forward(self, f_spec: Tensor, hidden: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Eq. 9 and 10, then a fully connected layer.
+
+        Args:
+            f_spec: (B, N); (B, H, N) for `frames`; the pooled map (B, 6C) for `released`.
+            hidden: f_hubert, (B, L, D).
+            context: f'_hubert, (B, L, D).
+            mask: (B, L), true at real frames, or None to treat padding like any frame.
+
+        Returns:
+            f'_att after its layer, (B, N) or (B, H, N), and f_att.
+        """
+        query = self.query(self.dropout(f_spec))
+        if self.reading == "temporal":
+            scores = torch.einsum("bd,bld->bl", query, context)  # (B, L)
+            f_att = softmax_over_time(scores, mask)  # eq. 9
+            pooled = torch.einsum("bl,bld->bd", f_att, hidden)  # (B, D), eq. 10
+        elif self.reading == "frames":
+            scores = torch.einsum("bhd,bld->bhl", query, context)  # (B, H, L)
+            f_att = softmax_over_time(scores, None if mask is None else mask[:, None])
+            pooled = torch.einsum("bhl,bld->bhd", f_att, hidden)  # (B, H, D)
+        elif self.reading == "channel":
+            weights = query if mask is None else query * mask
+            f_att = torch.softmax(torch.einsum("bl,bld->bd", weights, context), dim=-1)  # (B, D)
+            pooled = torch.einsum("bld,bd->bl", hidden, f_att)  # (B, L)
+            pooled = pooled if mask is None else pooled * mask
+        else:
+            f_att = functional.relu(query if mask is None else query * mask)  # (B, L), no softmax
+            summed = torch.einsum("bl,bld->bd", f_att, context)  # (B, D)
+            low = functional.adaptive_avg_pool2d(hidden, (32, hidden.shape[2] // 32))  # (B, 32, D/32)
+            product = low @ summed.reshape(len(summed), -1, 32)  # (B, 32, 32)
+            pooled = self.mix(product.flatten(1))  # (B, D)
+        return functional.relu(self.out(self.dropout(pooled))), f_att
+
+
+class CoAttention(nn.Module):
+    """The baseline's fusion [13]: f_spec gives a weight per encoder frame, without softmax."""
+
+    def __init__(self, config: ModelConfig, frames: int, width: int) -> None:
+        super().__init__()
+        self.weights = nn.Linear(config.width, frames)
+        self.out = nn.Linear(width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, f_spec: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, N) and (B, L, D) to (B, N) and the weights (B, L)."""
+        weights = functional.relu(self.weights(self.dropout(f_spec)))
+        weights = weights if mask is None else weights * mask
+        pooled = torch.einsum("bl,bld->bd", weights, context)
+        return functional.relu(self.out(self.dropout(pooled))), weights
+
+
+# --- II.A Overall architecture -------------------------------------------------------------------
+
+
+class MFHCA(nn.Module):
+    """The trainable network (Fig. 1) on a spectrogram and the frozen encoder's hidden states.
+
+    Args:
+        config: the readings.
+        classes: K.
+        ssl_frames, ssl_width: L and D of the cached hidden states; unused for `inputs="spec"`.
+        in_channels: spectrogram channels.
+    """
+
+    def __init__(
+        self, config: ModelConfig, classes: int, ssl_frames: int = 149, ssl_width: int = 768, in_channels: int = 1
+    ) -> None:
+        super().__init__()
+        self.config = config
+        n = config.width
+        self.has_spec, self.has_ssl = config.inputs != "ssl", config.inputs != "spec"
+        fusion = config.fusion if config.inputs == "both" else None
+        self.per_frame = fusion == "hca" and config.hca == "frames"
+        self.dropout = nn.Dropout(config.dropout)
+        if self.has_spec:
+            self.mf = MultiSpatialFusion(config, in_channels)
+            cells = POOLED[1] if self.per_frame else POOLED[0] * POOLED[1]
+            spec_width = cells * self.mf.out_channels
+            self.spec_out = nn.Linear(spec_width, n)  # 6C -> N: f_spec
+        if self.has_ssl:
+            if config.bilstm:
+                if ssl_width % 2:
+                    raise MfhcaError(f"the BiLSTM needs an even encoder width, found {ssl_width}; use model.bilstm=false")
+                self.bilstm = nn.LSTM(ssl_width, ssl_width // 2, batch_first=True, bidirectional=True)
+            if fusion == "hca":
+                self.fusion: nn.Module = HierarchicalCooperativeAttention(config, ssl_frames, ssl_width, spec_width)
+            elif fusion == "coattention":
+                self.fusion = CoAttention(config, ssl_frames, ssl_width)
+            else:
+                self.ssl_out = nn.Linear(ssl_width, n)
+        sides = int(self.has_spec) + int(self.has_ssl)
+        self.classifier = nn.Sequential(  # three fully connected layers (II.A)
+            nn.Dropout(config.dropout),
+            nn.Linear(sides * n, n),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(n, n),
+            nn.ReLU(),
+            nn.Linear(n, classes),
+        )
+
+    def forward(
+        self,
+        spec: Tensor | None = None,
+        ssl: Tensor | None = None,
+        spec_valid: Tensor | None = None,
+        ssl_valid: Tensor | None = None,
+    ) -> Output:
+        """A batch of segments to logits.
+
+        Args:
+            spec: (B, 1, T, F) or None for `inputs="ssl"`.
+            ssl: f_hubert, (B, L, D), or None for `inputs="spec"`.
+            spec_valid, ssl_valid: (B,) real frames of each; read only with `mask_padding`,
+                otherwise padding is treated like speech, as in the paper.
+        """
+        masked = self.config.mask_padding
+        sides: list[Tensor] = []
+        attention: Tensor | None = None
+        pooled: Tensor | None = None
+        if self.has_spec:
+            x = self.mf(spec)  # (B, C, H, W)
+            cells = (x.shape[2], POOLED[1]) if self.per_frame else POOLED
+            pooled = pool_cells(x, cells, spec_valid / spec.shape[2] if masked else None)  # (B, C, h, w)
+            pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
+            sides.append(functional.relu(self.spec_out(self.dropout(pooled))))  # f_spec
+        if self.has_ssl:
+            mask = valid_mask(ssl_valid, ssl.shape[1]) if masked else None
+            context = self.bilstm(ssl)[0] if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
+            if isinstance(getattr(self, "fusion", None), HierarchicalCooperativeAttention):
+                guide = pooled if self.config.hca == "released" else sides[0]
+                side, attention = self.fusion(guide, ssl, context, mask)
+            elif isinstance(getattr(self, "fusion", None), CoAttention):
+                side, attention = self.fusion(sides[0], context, mask)
+            else:
+                side = functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask))))
+            sides.append(side)
+        features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
+        if self.per_frame:
+            frames = valid_mask(spec_valid * features.shape[1] // spec.shape[2], features.shape[1]) if masked else None
+            features = mean_over_time(features, frames)
+        return Output(self.classifier(features), features, attention)
+
+
+def softmax_over_time(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last axis; frames outside the mask get weight zero. Rows sum to one."""
+    return torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), dim=-1)
+
+
+def valid_mask(valid: Tensor, frames: int) -> Tensor:
+    """(B,) counts to (B, frames) booleans; at least the first frame is true."""
+    return torch.arange(frames, device=valid.device)[None] < valid.clamp(min=1)[:, None]
+
+
+def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, D) to (B, D), over real frames only if a mask (B, L) is given."""
+    if mask is None:
+        return x.mean(dim=1)
+    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real share of H only.
+
+    A cell that holds only padding becomes zero.
+    """
+    if fraction is None:
+        return functional.adaptive_avg_pool2d(x, cells)
+    height = x.shape[2]
+    mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
+    share = functional.adaptive_avg_pool2d(mask, (cells[0], 1))
+    return functional.adaptive_avg_pool2d(x * mask, cells) / share.clamp(min=1 / height)
+
+
+def parameter_counts(model: MFHCA) -> dict[str, int]:
+    """Trainable parameters of each top-level module, and their `total`."""
+    counts = {
+        name: sum(p.numel() for p in module.parameters() if p.requires_grad)
+        for name, module in model.named_children()
+    }
+    counts = {name: count for name, count in counts.items() if count}
+    return counts | {"total": sum(counts.values())}
