@@ -42,7 +42,9 @@ class TrainConfig:
     batch_size: int = 32  # segments, III.A
     epochs: int = 100  # upper limit (released)
     patience: int = 10  # epochs without a better validation score, III.A
-    spec_norm: Literal["standard", "minmax", "none"] = "standard"  # per bin, over training speakers (ours; released: minmax)
+    spec_norm: Literal["standard", "minmax", "none"] = (
+        "standard"  # per bin, over training speakers (ours; released: minmax)
+    )
     ssl_norm: Literal["none", "standard"] = "none"  # per dimension, over training speakers
     class_weights: bool = False  # cross-entropy weighted by inverse class frequency (ours)
     precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast of the forward pass
@@ -82,14 +84,19 @@ def with_settings(config: Config, settings: Mapping[str, Any] | Iterable[tuple[s
     groups: dict[str, dict[str, Any]] = {"model": {}, "train": {}}
     for name, value in pairs:
         group, _, key = name.partition(".")
-        known = {f"{g}.{f.name}" for g, c in (("model", ModelConfig), ("train", TrainConfig)) for f in dataclasses.fields(c)}
+        known = {
+            f"{g}.{f.name}"
+            for g, c in (("model", ModelConfig), ("train", TrainConfig))
+            for f in dataclasses.fields(c)
+        }
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(sorted(known))}"
             raise MfhcaError(f"no setting is called {name!r}{hint}")
         groups[group][key] = _typed(name, value, ModelConfig if group == "model" else TrainConfig, key)
     changed = Config(
-        dataclasses.replace(config.model, **groups["model"]), dataclasses.replace(config.train, **groups["train"])
+        dataclasses.replace(config.model, **groups["model"]),
+        dataclasses.replace(config.train, **groups["train"]),
     )
     _check(changed, {f"{g}.{k}" for g, values in groups.items() for k in values})
     return changed
@@ -110,16 +117,27 @@ def _typed(name: str, value: Any, owner: type, key: str) -> Any:
             items = value if isinstance(value, (list, tuple)) else text.strip("()[]").split(",")
             return tuple(int(str(item)) for item in items if str(item).strip())
         if annotation is bool:
-            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
-                text.lower()
-            ]
+            return {
+                "true": True,
+                "yes": True,
+                "on": True,
+                "1": True,
+                "false": False,
+                "no": False,
+                "off": False,
+                "0": False,
+            }[text.lower()]
         if annotation is int:
             return int(text)
         return float(text)
     except (KeyError, ValueError) as error:
         if isinstance(error, MfhcaError):
             raise
-        kind = annotation.__name__ if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) else "list of whole numbers"
+        kind = (
+            annotation.__name__
+            if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
+            else "list of whole numbers"
+        )
         raise MfhcaError(f"{name} = {text!r} is not a {kind}") from error
 
 
@@ -127,7 +145,8 @@ def _check(config: Config, given: set[str]) -> None:
     """Refuses values out of range, and settings that would be ignored."""
     model, train = config.model, config.train
     ranges = {
-        "model.grf_channels (at least one block, positive)": bool(model.grf_channels) and min(model.grf_channels) > 0,
+        "model.grf_channels (at least one block, positive)": bool(model.grf_channels)
+        and min(model.grf_channels) > 0,
         "model.grf_rate (at least 1)": model.grf_rate >= 1,
         "model.width (at least 1)": model.width >= 1,
         "model.dropout (0 to below 1)": 0 <= model.dropout < 1,
@@ -144,8 +163,17 @@ def _check(config: Config, given: set[str]) -> None:
             raise MfhcaError(f"setting out of range: {what}")
     ignored = {
         "spec": {"model.fusion", "model.hca", "model.bilstm", "train.ssl_norm"},
-        "ssl": {"model.fusion", "model.hca", "model.grf", "model.grf_channels", "model.grf_rate", "train.spec_norm"},
+        "ssl": {
+            "model.fusion",
+            "model.hca",
+            "model.grf",
+            "model.grf_channels",
+            "model.grf_rate",
+            "train.spec_norm",
+        },
         "both": set() if model.fusion == "hca" else {"model.hca"},
     }[model.inputs]
     for name in sorted(given & ignored):
-        raise MfhcaError(f"{name} would be ignored with model.inputs={model.inputs}, model.fusion={model.fusion}; leave it out")
+        raise MfhcaError(
+            f"{name} would be ignored with model.inputs={model.inputs}, model.fusion={model.fusion}; leave it out"
+        )

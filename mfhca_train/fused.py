@@ -45,7 +45,8 @@ class PositionalPools(Function):
         """(B, C, H, W) to (B, C, H, 1), (B, C, 1, W) and (B, C, H // r, W // r)."""
         ctx.shape, ctx.rate = x.shape, rate
         samples = [
-            (s.mean(dim=2, keepdim=True), s.mean(dim=1, keepdim=True), functional.avg_pool2d(s, rate)) for s in x
+            (s.mean(dim=2, keepdim=True), s.mean(dim=1, keepdim=True), functional.avg_pool2d(s, rate))
+            for s in x
         ]
         z_h, z_w, low = (torch.stack(parts) for parts in zip(*samples, strict=True))
         return z_h, z_w, low

@@ -132,7 +132,11 @@ class MultiSpatialFusion(nn.Module):
         blocks: list[nn.Module] = []
         for index, width in enumerate(channels):
             if index:
-                blocks += [nn.Conv2d(channels[index - 1], width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+                blocks += [
+                    nn.Conv2d(channels[index - 1], width, 3, padding=1),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
             blocks.append(GlobalReceptiveField(width, config.grf_rate, released=config.grf == "released"))
         self.blocks = nn.Sequential(*blocks)
         self.out_channels = channels[-1]
@@ -140,7 +144,10 @@ class MultiSpatialFusion(nn.Module):
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
         if self.training and fused.pays_for(spec):
-            parts = [fused.norm_relu_pool(conv(spec), norm) for conv, norm, _ in (self.along_time, self.along_frequency)]
+            parts = [
+                fused.norm_relu_pool(conv(spec), norm)
+                for conv, norm, _ in (self.along_time, self.along_frequency)
+            ]
             return self.blocks(torch.cat(parts, dim=1))
         x = torch.cat([self.along_time(spec), self.along_frequency(spec)], dim=1)  # (B, C, T - 1, F - 1)
         return self.blocks(functional.max_pool2d(x, 3, stride=2))
@@ -178,7 +185,9 @@ class HierarchicalCooperativeAttention(nn.Module):
             self.mix = nn.Linear(32 * 32, width)
             self.out = nn.Linear(width, n)
 
-    def forward(self, f_spec: Tensor, hidden: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, f_spec: Tensor, hidden: Tensor, context: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 9 and 10, then a fully connected layer.
 
         Args:
@@ -244,7 +253,12 @@ class MFHCA(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, classes: int, ssl_frames: int = 149, ssl_width: int = 768, in_channels: int = 1
+        self,
+        config: ModelConfig,
+        classes: int,
+        ssl_frames: int = 149,
+        ssl_width: int = 768,
+        in_channels: int = 1,
     ) -> None:
         super().__init__()
         self.config = config
@@ -261,10 +275,14 @@ class MFHCA(nn.Module):
         if self.has_ssl:
             if config.bilstm:
                 if ssl_width % 2:
-                    raise MfhcaError(f"the BiLSTM needs an even encoder width, found {ssl_width}; use model.bilstm=false")
+                    raise MfhcaError(
+                        f"the BiLSTM needs an even encoder width, found {ssl_width}; use model.bilstm=false"
+                    )
                 self.bilstm = nn.LSTM(ssl_width, ssl_width // 2, batch_first=True, bidirectional=True)
             if fusion == "hca":
-                self.fusion: nn.Module = HierarchicalCooperativeAttention(config, ssl_frames, ssl_width, spec_width)
+                self.fusion: nn.Module = HierarchicalCooperativeAttention(
+                    config, ssl_frames, ssl_width, spec_width
+                )
             elif fusion == "coattention":
                 self.fusion = CoAttention(config, ssl_frames, ssl_width)
             else:
@@ -318,7 +336,11 @@ class MFHCA(nn.Module):
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
-            frames = valid_mask(spec_valid * features.shape[1] // spec.shape[2], features.shape[1]) if masked else None
+            frames = (
+                valid_mask(spec_valid * features.shape[1] // spec.shape[2], features.shape[1])
+                if masked
+                else None
+            )
             features = mean_over_time(features, frames)
         return Output(self.classifier(features), features, attention)
 

@@ -38,7 +38,12 @@ def test_positional_pools_equal_plain_pooling_and_its_gradient(rate: int) -> Non
 
 
 def test_gated_sum_equals_equations_6_to_8_and_its_gradient() -> None:
-    x, g_h, g_w, low = leaf(2, 3, 7, 9), leaf(2, 3, 7, 1, seed=1), leaf(2, 3, 1, 9, seed=2), leaf(2, 3, 3, 4, seed=3)
+    x, g_h, g_w, low = (
+        leaf(2, 3, 7, 9),
+        leaf(2, 3, 7, 1, seed=1),
+        leaf(2, 3, 1, 9, seed=2),
+        leaf(2, 3, 3, 4, seed=3),
+    )
     up = functional.interpolate(low, size=(7, 9), mode="bilinear", align_corners=False)
     torch.testing.assert_close(fused.GatedSum.apply(x, g_h, g_w, low), x + x * g_h * g_w + (x + up))
     assert torch.autograd.gradcheck(fused.GatedSum.apply, [x, g_h, g_w, low])

@@ -1,0 +1,71 @@
+# Two stages: features (once), then cross-validation from the cache. `make help` explains.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CORPUS ?= demo
+ROOT ?= data/$(CORPUS)
+CACHE ?= cache/$(CORPUS)
+RUN ?= runs/$(CORPUS)
+LABEL_SET ?=
+PROTOCOL ?= strict
+ARGS ?=
+PYTHON ?= python3
+
+# The demo brings its own tiny encoder; every other corpus uses HuBERT base unless told otherwise.
+ifeq ($(CORPUS),demo)
+BACKBONE ?= $(ROOT)/hubert-demo
+else
+BACKBONE ?= facebook/hubert-base-ls960
+endif
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+MANIFEST ?= manifests/$(CORPUS).csv
+LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
+
+.PHONY: help install manifest features status verify cv report test lint clean
+
+help: ## list the targets and variables
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@echo
+	@echo "Variables: CORPUS=$(CORPUS) ROOT=$(ROOT) BACKBONE=$(BACKBONE)"
+	@echo "           CACHE=$(CACHE) RUN=$(RUN) LABEL_SET=$(LABEL_SET) PROTOCOL=$(PROTOCOL)"
+	@echo "           ARGS= further options of the command (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
+
+install: $(INSTALLED) ## create .venv with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(MANIFEST): | $(INSTALLED)
+	$(VENV)/bin/mfhca-cache manifest $(CORPUS) --root $(ROOT) --out $(MANIFEST)
+
+manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
+
+features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
+	$(VENV)/bin/mfhca-cache features $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS)
+
+status: $(INSTALLED) $(MANIFEST) ## what the cache has, lacks, and holds of an older state
+	$(VENV)/bin/mfhca-cache status $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS)
+
+verify: $(INSTALLED) ## recompute the digest of every shard
+	$(VENV)/bin/mfhca-cache verify --cache $(CACHE)
+
+cv: features ## stage two: train and test every fold, write RUN/report.html
+	$(VENV)/bin/mfhca-train cv $(MANIFEST) --cache $(CACHE) --out $(RUN) --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+
+report: $(INSTALLED) ## write RUN/report.html again
+	$(VENV)/bin/mfhca-train report $(RUN)
+
+test: $(INSTALLED) ## run the tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove .venv and tool caches (features and runs stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,240 @@
+"""The command `mfhca-cache`: parses, calls one function, prints.
+
+Only click and the standard library are imported here; what is heavy is imported
+inside the commands, so that `--help` and wrong usage answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfhca_cache.console import Commands, progress
+from mfhca_cache.corpora import NAMES
+from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.options import FOLDER, ONE_KIND, recipe_options
+from mfhca_cache.settings import BATCH_SIZE, DEVICES, KINDS, Settings, cpus
+
+if TYPE_CHECKING:
+    from mfhca_cache.backbone import Backbone
+    from mfhca_cache.manifest import Manifest
+    from mfhca_cache.plan import Plan
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mfhca")
+def main() -> None:
+    """Stage one: manifests of corpora, and features computed once into a cache."""
+
+
+@main.command()
+@click.argument("corpus", type=click.Choice(NAMES))
+@click.option("--root", type=FOLDER, required=True, help="The corpus folder (the demo is made there).")
+@click.option("--out", type=FOLDER, help="The CSV to write.  [default: manifests/CORPUS.csv]")
+@click.option("--allow-partial", is_flag=True, help="Go on though the corpus is not complete.")
+def manifest(corpus: str, root: Path, out: Path | None, allow_partial: bool) -> None:
+    """Scan a corpus folder and write its manifest; `demo` synthesises its audio and its encoder first."""
+    from mfhca_cache import corpora
+
+    click.echo(str(corpora.build(corpus, root, out or Path("manifests") / f"{corpus}.csv", allow_partial)))
+
+
+def _plan(
+    manifest_path: Path,
+    root: Path,
+    cache: Path,
+    backbone: str | None,
+    kinds: tuple[str, ...],
+    label_set: str | None,
+    jobs: int | None,
+    allow_outside: bool,
+    **recipe: Any,
+) -> tuple[Manifest, Backbone | None, Plan]:
+    """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
+    kinds = tuple(kind for kind in KINDS if kind in kinds) or KINDS
+    context = click.get_current_context()
+    for name, kind in ONE_KIND.items():
+        source = context.get_parameter_source(name)
+        if kind not in kinds and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without --kind {kind}")
+    if "ssl" in kinds and backbone is None:
+        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
+    from mfhca_cache.backbone import resolve
+    from mfhca_cache.manifest import read_manifest
+    from mfhca_cache.plan import plan, targets_of
+    from mfhca_cache.sources import read_sources
+
+    table = read_manifest(manifest_path)
+    chosen = table.select(label_set)
+    if not chosen:
+        raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
+    found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
+    targets = targets_of(cache, Settings(kinds=kinds, **recipe), found)
+    with progress(len(chosen), " files", "reading audio") as bar:
+        sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
+    return table, found, plan(targets, sources)
+
+
+@main.command()
+@recipe_options
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="The encoder's threads.  [default: torch's own choice]"
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=BATCH_SIZE,
+    show_default=True,
+    help="Segments a forward pass; changes no value.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and compute nothing.")
+def features(device: str, threads: int | None, batch_size: int, dry_run: bool, **options: Any) -> None:
+    """Compute the features of a manifest's utterances that the cache does not have yet.
+
+    Run it again after an interruption: it goes on where it was.
+    """
+    from mfhca_cache.inventory import record_manifest
+
+    table, backbone, todo = _plan(**options)
+    for target in todo.targets:
+        states = [todo.states[target.kind, speaker] for speaker in todo.sources.speakers]
+        present = sum(len(state.present) for state in states)
+        needed = len(todo.needed(target.kind))
+        click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
+    if dry_run:
+        left = "unknown: no rate on record" if todo.seconds is None else f"about {_duration(todo.seconds)}"
+        click.echo(f"to compute: {todo.segments()} segments, {_size(todo.stored_bytes)}, time {left}")
+        _fail(dict(todo.sources.failed), len(todo.sources.speaker_of))
+        return
+    failed = dict(todo.sources.failed)
+    if todo.speakers:
+        from mfhca_cache.build import Builder
+
+        with progress(todo.segments(), " segments", "features") as bar:
+            builder = Builder(
+                todo.wanting,
+                todo.sources,
+                backbone,
+                device=device,
+                jobs=options["jobs"] or cpus(),
+                threads=threads,
+                batch_size=batch_size,
+                advance=bar.update,
+            )
+            outcome = builder.run(todo.speakers, table.path)
+        for note in outcome.notes:
+            click.echo(note)
+        if outcome.continued:
+            click.echo(f"continued: {outcome.continued} finished rows of an interrupted run")
+        rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
+        click.echo(
+            f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
+            f"{_size(outcome.stored_bytes)} in {_duration(outcome.seconds)} "
+            f"({rate:.1f} segments/s); {outcome.shards} shards written"
+        )
+        failed |= outcome.failed
+    else:
+        click.echo("nothing to compute")
+    try:
+        record_manifest([target for target in todo.targets if target.folder.exists()], table.path)
+    except MfhcaError as error:  # a finished cache may well be read-only
+        click.echo(f"note: `prune` will not know of this manifest: {error}")
+    _fail(failed, len(todo.sources.speaker_of))
+
+
+def _fail(failed: dict[str, str], total: int) -> None:
+    """Ends the command with the list of what failed, if anything did."""
+    if failed:
+        reasons = [
+            reason if name in reason else f"{name}: {reason}" for name, reason in sorted(failed.items())
+        ]
+        raise MfhcaError(
+            f"{len(failed)} failures among {total} utterances; mend these and run again:\n" + listing(reasons)
+        )
+
+
+@main.command()
+@recipe_options
+def status(**options: Any) -> None:
+    """Say what is present, missing or stale, and which field or file differs."""
+    from mfhca_cache import inventory
+
+    _, _, plan = _plan(**options)
+    for line in inventory.status(options["cache"], plan):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Threads.  [default: one a core]")
+def verify(cache: Path, jobs: int | None) -> None:
+    """Read every shard whole and recompute its digest."""
+    from mfhca_cache import inventory
+
+    with progress(None, " shards", "verifying") as bar:
+        sound, problems = inventory.verify(cache, jobs or cpus(), bar.update)
+    click.echo(f"{sound} shards are sound")
+    if problems:
+        raise MfhcaError(f"{cache}: {len(problems)} bad:\n{listing(problems, len(problems))}")
+
+
+@main.command()
+@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
+@click.option(
+    "--manifest", "manifests", type=FOLDER, multiple=True, help="Spare what this manifest names as well."
+)
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@click.option("--dry-run", is_flag=True, help="Only list.")
+def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) -> None:
+    """List what no manifest refers to and what interrupted runs left, and remove it if you agree."""
+    from mfhca_cache import inventory
+
+    found = inventory.leftovers(cache, manifests)
+    if not found:
+        click.echo("nothing to remove")
+        return
+    for leftover in found:
+        click.echo(f"{leftover.path} ({_size(leftover.size)}): {leftover.reason}")
+    total = _size(sum(leftover.size for leftover in found))
+    if dry_run:
+        click.echo(f"would remove {len(found)} ({total})")
+        return
+    if not yes and not click.confirm(f"remove {len(found)} ({total})?"):
+        click.echo("nothing removed")
+        return
+    for leftover in found:
+        inventory.remove(leftover)
+    click.echo(f"removed {len(found)} ({total})")
+
+
+def _size(count: float) -> str:
+    """Bytes for people.
+
+    >>> _size(999), _size(1_530_000)
+    ('999 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count:.0f} B"
+    power = min(4, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> _duration(3.14159), _duration(7384)
+    ('3.1 s', '2 h 3 min 4 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
+
+
+if __name__ == "__main__":
+    main()

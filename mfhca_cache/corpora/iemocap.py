@@ -1,0 +1,108 @@
+"""IEMOCAP: labels from the evaluation files, audio cut into sentences.
+
+Every evaluated turn is listed with its raw label, those without agreement
+(xxx) too: the label sets on the card choose among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mfhca_cache.corpora.tree import NOT_AUDIO, Scan, entries, files_in, with_lengths
+from mfhca_cache.errors import MfhcaError
+from mfhca_cache.manifest import Utterance
+
+# The head of a turn: "[6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]".
+# The lines of single raters (C-E2:, A-E3:) and the explanation (%) begin otherwise.
+TURN = re.compile(r"\[\s*\d[\d.]*\s*-\s*\d[\d.]*\s*\]\t(?P<name>\S+)\t(?P<label>\S+)\t\[.*")
+# The dialogue is named after a session and its instrumented actor, the turn after who speaks.
+NAME = re.compile(r"(?P<dialogue>Ses0(?P<session>\d)[FM]_\w+)_(?P<gender>[FM])\w*")
+
+
+def scan(root: Path) -> Scan:
+    """Looks through IEMOCAP in the layout in which it is released.
+
+    Args:
+        root: the folder in which Session1 ... Session5 lie.
+
+    Returns:
+        Every labelled turn with its audio, what was ignored, and by name what cannot be used: a turn without
+        audio, unreadable audio, a line that looks like a turn and is none.
+
+    Raises:
+        MfhcaError: there is no session in the folder.
+    """
+    sessions = [
+        folder for folder in entries(root) if re.fullmatch(r"Session\d", folder.name) and folder.is_dir()
+    ]
+    if not sessions:
+        raise MfhcaError(
+            f"{root}: no folder Session1 in it; --root must be the folder that holds Session1 ... Session5"
+        )
+    ignored: Counter[str] = Counter()
+    problems: list[str] = []
+    audio = {path.relative_to(root).as_posix() for folder in sessions for path in _sentences(folder, ignored)}
+    turns: dict[str, Utterance] = {}
+    for folder in sessions:
+        for turn in _turns(folder, ignored, problems):
+            if turn.utterance in turns:
+                problems.append(f"utterance {turn.utterance}: labelled twice; the first label is kept")
+            else:
+                turns[turn.utterance] = turn
+    problems += [
+        f"utterance {turn.utterance}: labelled, but there is no {turn.path}"
+        for turn in turns.values()
+        if turn.path not in audio
+    ]
+    drafts = [turns[name] for name in sorted(turns) if turns[name].path in audio]
+    unlabelled = len(audio - {turn.path for turn in turns.values()})
+    if unlabelled:
+        ignored["audio of a turn without a label"] += unlabelled
+    utterances, unreadable = with_lengths(root, drafts)
+    return Scan(tuple(utterances), dict(ignored), (*problems, *unreadable))
+
+
+def _sentences(session: Path, ignored: Counter[str]) -> Iterator[Path]:
+    """The audio files of a session."""
+    folder = session / "sentences" / "wav"
+    for dialogue in entries(folder) if folder.is_dir() else ():
+        if dialogue.is_dir() and not dialogue.name.startswith("."):
+            yield from files_in(dialogue, ".wav", ignored, NOT_AUDIO)
+        else:
+            ignored["file outside the folders of dialogues"] += 1
+
+
+def _turns(session: Path, ignored: Counter[str], problems: list[str]) -> Iterator[Utterance]:
+    """The labelled turns of a session; lines that look like one and are none go to `problems`."""
+    folder = session / "dialog" / "EmoEvaluation"
+    if not folder.is_dir():
+        problems.append(f"{session.name}: no folder dialog/EmoEvaluation in it")
+        return
+    for file in files_in(folder, ".txt", ignored, "not an evaluation (.txt)"):
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            problems.append(f"{session.name}/{file.name}: cannot be read ({error.strerror})")
+            continue
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.startswith("["):
+                continue
+            match = TURN.fullmatch(line.rstrip())
+            name = NAME.fullmatch(match["name"]) if match else None
+            where = f"{session.name}/{file.name} line {number}"
+            if match is None or name is None:
+                problems.append(f"{where}: not a turn as IEMOCAP writes it: {line.strip()!r}")
+            elif session.name != f"Session{name['session']}":
+                problems.append(f"{where}: utterance {match['name']} does not belong to {session.name}")
+            else:
+                yield Utterance(
+                    utterance=match["name"],
+                    path=f"{session.name}/sentences/wav/{name['dialogue']}/{match['name']}.wav",
+                    speaker=name["session"] + name["gender"],
+                    emotion=match["label"],
+                    session=name["session"],
+                    gender=name["gender"].lower(),
+                )

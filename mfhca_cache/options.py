@@ -1,0 +1,87 @@
+"""The options that say which features of which audio are meant; `features` and `status` share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mfhca_cache.recipe import CHOICES, DTYPES, TAILS
+from mfhca_cache.settings import KINDS, Settings
+
+FOLDER = click.Path(path_type=Path)
+DEFAULTS = Settings()
+# Options that decide the numbers of one kind alone; given without that kind they would be ignored.
+ONE_KIND = {"db_reference": "logspec", "compute_dtype": "ssl", "layer": "ssl"}
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the manifest argument and the options that decide what is looked at."""
+    options = (
+        click.argument("manifest_path", metavar="MANIFEST", type=FOLDER),
+        click.option("--root", type=FOLDER, required=True, help="The corpus folder."),
+        click.option("--cache", type=FOLDER, required=True, help="The cache folder."),
+        click.option(
+            "--backbone", help="Encoder: a folder, or a name on the Hugging Face hub; for kind ssl."
+        ),
+        click.option(
+            "--kind",
+            "kinds",
+            type=click.Choice(KINDS),
+            multiple=True,
+            help="Features to compute.  [default: all]",
+        ),
+        click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]"),
+        click.option("--dtype", type=click.Choice(DTYPES), default=DEFAULTS.dtype, show_default=True),
+        click.option(
+            "--compute-dtype",
+            type=click.Choice(CHOICES["compute_dtype"]),
+            default=DEFAULTS.compute_dtype,
+            show_default=True,
+            help="What the encoder computes in.",
+        ),
+        click.option(
+            "--layer",
+            type=int,
+            default=DEFAULTS.layer,
+            show_default=True,
+            help="Encoder layer; -1 is the output.",
+        ),
+        click.option(
+            "--tail",
+            type=click.Choice(TAILS),
+            default=DEFAULTS.tail,
+            show_default=True,
+            help="What becomes of the last, short segment.",
+        ),
+        click.option(
+            "--minimum-tail",
+            "minimum_tail_samples",
+            metavar="SAMPLES",
+            type=click.IntRange(min=0),
+            default=DEFAULTS.minimum_tail_samples,
+            show_default=True,
+            help="Drop a shorter tail (samples at 16 kHz).",
+        ),
+        click.option(
+            "--pre-emphasis",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=DEFAULTS.pre_emphasis,
+            show_default=True,
+            help="Coefficient; the released code uses 0.97.",
+        ),
+        click.option(
+            "--db-reference",
+            type=click.Choice(CHOICES["db_reference"]),
+            default=DEFAULTS.db_reference,
+            show_default=True,
+            help="What 0 dB is in logspec.",
+        ),
+        click.option("--jobs", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]"),
+        click.option("--allow-outside", is_flag=True, help="Follow links that leave the root."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

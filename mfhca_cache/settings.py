@@ -1,0 +1,31 @@
+"""What the commands let one choose, and the defaults; standard library only, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mfhca_cache.recipe import LogSpec, Ssl
+
+KINDS = (LogSpec.kind, Ssl.kind)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores, and no value depends on it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the commands let one choose; every field is part of one recipe or of both."""
+
+    kinds: tuple[str, ...] = KINDS
+    tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop
+    minimum_tail_samples: int = 0  # a shorter tail is dropped
+    pre_emphasis: float = 0.0  # coefficient; the paper names none
+    db_reference: str = "full_scale"  # logspec: full_scale | utterance
+    dtype: str = "float16"  # as stored
+    compute_dtype: str = "float32"  # ssl: float32 | bfloat16
+    layer: int = -1  # ssl: index into the hidden states, -1 the final one
+
+
+def cpus() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

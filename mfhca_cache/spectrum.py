@@ -1,0 +1,97 @@
+"""The `logspec` features: a log power spectrum of each 3 s segment (paper, section III.A).
+
+40 ms periodic Hamming window, 10 ms hop, DFT of 800 and its first 200 bins (0
+to 4 kHz at 16 kHz). Scaling over the training speakers is the trainer's
+business.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.fft
+
+if TYPE_CHECKING:
+    from mfhca_cache.recipe import LogSpec
+
+
+@lru_cache(maxsize=4)
+def hamming(samples: int) -> np.ndarray:
+    """Periodic Hamming window, float32 (samples,): 0.54 - 0.46 cos(2 pi n / samples).
+
+    >>> window = hamming(640)
+    >>> round(float(window[0]), 6), round(float(window[320]), 6)
+    (0.08, 1.0)
+    """
+    window = (0.54 - 0.46 * np.cos(2 * np.pi * np.arange(samples) / samples)).astype(np.float32)
+    window.flags.writeable = False
+    return window
+
+
+def valid_frames(real: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
+    """Frames whose centre lies in real sound: ceil(real / hop), between 1 and `frames`.
+
+    Args:
+        real: int (S,), real samples per segment.
+        hop_samples: samples between frames.
+        frames: frames in a segment.
+
+    Returns:
+        int32 (S,).
+
+    >>> valid_frames(np.array([1, 160, 161, 48_000]), 160, 300).tolist()
+    [1, 1, 2, 300]
+    """
+    return np.clip(-(-real // hop_samples), 1, frames).astype(np.int32)
+
+
+def power(segment: np.ndarray, recipe: LogSpec) -> np.ndarray:
+    """Power spectrum of one padded segment.
+
+    Frame t is centred at sample hop * t, with zeros beyond both ends. The window
+    sits in the middle of the DFT; where it sits moves phases only, so the frame
+    is taken as the window's own samples and zero-padded at its end.
+
+    Args:
+        segment: float32 (segment_samples,), full scale 1.
+        recipe: window, DFT, hop, frames and bins.
+
+    Returns:
+        |X|^2, float32 (frames, bins).
+    """
+    half = recipe.window_samples // 2
+    span = (recipe.frames - 1) * recipe.hop_samples + recipe.window_samples
+    padded = np.zeros(span, dtype=np.float32)
+    inside = min(len(segment), span - half)
+    padded[half : half + inside] = segment[:inside]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, recipe.window_samples)[:: recipe.hop_samples]
+    # (frames, window) -> (frames, bins)
+    bins = scipy.fft.rfft(frames * hamming(recipe.window_samples), recipe.dft, axis=1)[:, : recipe.bins]
+    return np.square(bins.real) + np.square(bins.imag)
+
+
+def logspec(segments: np.ndarray, real: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Log power spectra of one utterance's segments: 20 log10 |X|, floored.
+
+    Args:
+        segments: float32 (S, segment_samples), zero-padded, full scale 1.
+        real: int (S,), real samples per segment.
+        recipe: the settings.
+
+    Returns:
+        dB, float32 (S, frames, bins), time-major, not below `floor_db`; and valid frames, int32 (S,). With
+        `db_reference = "utterance"` 0 dB is the loudest value of the utterance (the released code's way)
+        instead of full scale.
+    """
+    spectra = np.empty((len(segments), recipe.frames, recipe.bins), dtype=np.float32)
+    for row, segment in enumerate(segments):
+        spectra[row] = power(segment, recipe)
+    if recipe.db_reference == "utterance" and spectra.any():  # silence has no loudest value
+        spectra /= spectra.max()
+    np.maximum(spectra, np.float32(10.0 ** (recipe.floor_db / 10.0)), out=spectra)
+    np.log10(spectra, out=spectra)
+    spectra *= 10.0
+    np.maximum(spectra, np.float32(recipe.floor_db), out=spectra)  # log10 of the floor may round below it
+    return spectra, valid_frames(real, recipe.hop_samples, recipe.frames)

@@ -1,0 +1,297 @@
+"""From the cache to normalised batches: the only place of stage two that knows what a cache looks like.
+
+Labels come from the manifest, features from the cache; utterances outside the
+label set are never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.files import canonical_json, sha256_text
+from mfhca_cache.manifest import LabelSet, Utterance
+from mfhca_cache.reader import Features, RecipeFolder, Shard, find_recipe, verify_shard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+SPEC_KIND, SSL_KIND = "logspec", "ssl"
+SMALLEST_DEVIATION = 1e-5  # a bin that never varies over the training speakers becomes zero, not infinite
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of some utterances, in the order of the utterances and of time. N segments.
+
+    Attributes:
+        utterance: (N,) index into the utterances asked for.
+        label: (N,) class index.
+        rows: per kind of feature (N, 2): shard and row.
+        valid: per kind of feature (N,): real frames.
+    """
+
+    utterance: Array
+    label: Array
+    rows: Mapping[str, Array]
+    valid: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.utterance)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Normalised tensors on the device; None where the model has no such input."""
+
+    spec: Tensor | None  # (B, 1, T, F)
+    ssl: Tensor | None  # (B, L, D)
+    spec_valid: Tensor | None  # (B,)
+    ssl_valid: Tensor | None  # (B,)
+    label: Tensor  # (B,)
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """y = x * scale + shift, per bin; from training speakers only."""
+
+    scale: Array  # (F,) float32
+    shift: Array  # (F,) float32
+
+
+def choose_recipes(
+    cache: Path, inputs: str, spec: str | None = None, ssl: str | None = None
+) -> dict[str, RecipeFolder]:
+    """The recipe of each kind of feature that a model with `inputs` reads.
+
+    Args:
+        cache: cache folder.
+        inputs: ModelConfig.inputs.
+        spec, ssl: beginnings of recipe names, where a cache holds several.
+
+    Raises:
+        MfhcaError: none or several fit.
+    """
+    chosen = {}
+    if inputs != "ssl":
+        chosen["spec"] = find_recipe(cache, SPEC_KIND, spec)
+    if inputs != "spec":
+        chosen["ssl"] = find_recipe(cache, SSL_KIND, ssl)
+    return chosen
+
+
+class Corpus:
+    """The features and labels of the utterances of one label set. A context manager; holds open files.
+
+    Args:
+        recipes: "spec" and/or "ssl" -> recipe folder.
+        utterances: those of the label set.
+        label_set: maps their raw labels to classes.
+
+    Raises:
+        MfhcaError: features are missing, or the kinds disagree on audio or segments.
+    """
+
+    def __init__(
+        self, recipes: Mapping[str, RecipeFolder], utterances: Sequence[Utterance], label_set: LabelSet
+    ) -> None:
+        self.utterances = tuple(utterances)
+        self.classes = label_set.classes
+        index = {name: k for k, name in enumerate(self.classes)}
+        self.labels = np.array([index[label_set.mapping[u.emotion]] for u in utterances], np.int64)
+        speakers = sorted({u.speaker for u in utterances})
+        self.features: dict[str, Features] = {}
+        try:
+            for side, recipe in recipes.items():
+                self.features[side] = Features.open(recipe, speakers)
+            self._spans = {side: self._locate(side) for side in self.features}
+            self._agree()
+        except BaseException:
+            self.close()
+            raise
+
+    def _locate(self, side: str) -> Array:
+        """(U, 4): shard, first row, number of segments, position in the shard's own table of utterances."""
+        features = self.features[side]
+        position = [{name: i for i, name in enumerate(shard.utterance_ids)} for shard in features.shards]
+        found, missing = [], []
+        for u in self.utterances:
+            try:
+                shard, first, count = features.rows(u.utterance)
+            except MfhcaError:
+                missing.append(u.utterance)
+                continue
+            if features.shards[shard].speaker != u.speaker:
+                raise MfhcaError(
+                    f"utterance {u.utterance}: the manifest says speaker {u.speaker}, the cache "
+                    f"{features.shards[shard].speaker}; run `mfhca-cache features` with this manifest"
+                )
+            found.append((shard, first, count, position[shard][u.utterance]))
+        if missing:
+            folder = features.shards[0].path.parent
+            raise MfhcaError(
+                f"{folder}: {len(missing)} of {len(self.utterances)} utterances have no features; run "
+                f"`mfhca-cache features` and mend what it names, or strike them from the manifest:\n{listing(missing)}"
+            )
+        return np.array(found, np.int64).reshape(-1, 4)
+
+    def _agree(self) -> None:
+        """Both features of an utterance must come from the same audio, cut the same way."""
+        if len(self._spans) < 2:
+            return
+        a, b = self._spans["spec"], self._spans["ssl"]
+        for i, u in enumerate(self.utterances):
+            shards = [
+                (self.features[side].shards[span[i, 0]], span[i, 3]) for side, span in self._spans.items()
+            ]
+            audio = {shard.audio_sha256[at] for shard, at in shards}
+            if len(audio) > 1 or a[i, 2] != b[i, 2]:
+                paths = " and ".join(str(shard.path) for shard, _ in shards)
+                raise MfhcaError(
+                    f"utterance {u.utterance}: {paths} were computed from different audio or segments; "
+                    "run `mfhca-cache features` for both kinds"
+                )
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All open shards."""
+        return [shard for features in self.features.values() for shard in features.shards]
+
+    def verify(self) -> None:
+        """Recomputes the digest of every shard in use.
+
+        Raises:
+            MfhcaError: a byte differs from what was written.
+        """
+        for shard in self.shards:
+            verify_shard(shard)
+
+    def expect_unchanged(self, stats: Mapping[str, Sequence[int]]) -> None:
+        """Compares the open shards with what the parent process has verified (path -> inode, size, mtime).
+
+        Raises:
+            MfhcaError: a file was replaced meanwhile.
+        """
+        for shard in self.shards:
+            if tuple(stats.get(str(shard.path), ())) != shard.stat:
+                raise MfhcaError(f"{shard.path}: changed while the run was starting; run the command again")
+
+    def digest(self) -> str:
+        """Identity of the data in use: audio and segments of each utterance. Other rows of a shard do not count."""
+        audio = []
+        for side, span in sorted(self._spans.items()):
+            shards = self.features[side].shards
+            audio += [
+                [side, u.utterance, shards[at].audio_sha256[row], int(count)]
+                for u, (at, _, count, row) in zip(self.utterances, span, strict=True)
+            ]
+        return sha256_text(canonical_json(audio))
+
+    def shape(self, side: str) -> tuple[int, int]:
+        """(frames, bins) of "spec" or "ssl"."""
+        return self.features[side].frame_shape
+
+    def of_speakers(self, speakers: Iterable[str]) -> Array:
+        """Indices of the utterances of some speakers, in manifest order."""
+        wanted = set(speakers)
+        return np.array([i for i, u in enumerate(self.utterances) if u.speaker in wanted], np.int64)
+
+    def segments(self, chosen: Array) -> Segments:
+        """The segments of the chosen utterances (indices); `Segments.utterance` counts within `chosen`."""
+        counts = next(iter(self._spans.values()))[chosen, 2]
+        utterance = np.repeat(np.arange(len(chosen)), counts)
+        step = np.arange(len(utterance)) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows, valid = {}, {}
+        for side, span in self._spans.items():
+            place = span[chosen][utterance]
+            rows[side] = np.stack([place[:, 0], place[:, 1] + step], axis=1)
+            tables = [shard.valid_frames for shard in self.features[side].shards]
+            valid[side] = np.array([tables[shard][row] for shard, row in rows[side]], np.int64)
+        return Segments(utterance, self.labels[chosen][utterance], rows, valid)
+
+    def normaliser(self, side: str, how: str, chosen: Array) -> Normaliser | None:
+        """Statistics per bin over the valid frames of the chosen utterances, summed from the shards' moments.
+
+        Args:
+            side: "spec" or "ssl".
+            how: "standard" (zero mean, unit deviation), "minmax" (0 to 1) or "none".
+            chosen: utterance indices, the training speakers' alone.
+        """
+        if how == "none":
+            return None
+        shards, span = self.features[side].shards, self._spans[side][chosen]
+
+        def column(name: str) -> Array:
+            return np.stack([getattr(shards[at], name)[row] for at, row in span[:, (0, 3)]])
+
+        if how == "minmax":
+            low, high = column("minimum").min(axis=0), column("maximum").max(axis=0)
+            scale = 1 / np.maximum(high - low, SMALLEST_DEVIATION)
+            return Normaliser(scale.astype(np.float32), (-low * scale).astype(np.float32))
+        count = column("count").sum()
+        mean = column("sum").sum(axis=0) / count
+        variance = column("sum_squares").sum(axis=0) / count - mean**2
+        scale = 1 / np.sqrt(np.maximum(variance, SMALLEST_DEVIATION**2))
+        return Normaliser(scale.astype(np.float32), (-mean * scale).astype(np.float32))
+
+    def batches(
+        self,
+        segments: Segments,
+        order: Array,
+        size: int,
+        normalisers: Mapping[str, Normaliser | None],
+        device: str = "cpu",
+    ) -> Iterator[Batch]:
+        """Batches of segments in the given order; the last may be smaller.
+
+        Args:
+            segments: from `segments`.
+            order: indices into it.
+            size: segments a batch.
+            normalisers: per side; None leaves the stored values as they are.
+            device: where the tensors shall be.
+        """
+        import torch  # here, so that looking at a finished run does not wait for it
+
+        affine = {
+            side: None
+            if n is None
+            else (torch.from_numpy(n.scale).to(device), torch.from_numpy(n.shift).to(device))
+            for side, n in normalisers.items()
+        }
+        for start in range(0, len(order), size):
+            pick = order[start : start + size]
+            values: dict[str, Tensor] = {}
+            for side, features in self.features.items():
+                rows = segments.rows[side][pick]
+                stored = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1]))
+                x = stored.to(device).float()
+                if (pair := affine[side]) is not None:
+                    x = torch.addcmul(pair[1], x, pair[0], out=x)
+                values[side] = x
+            spec = values.get("spec")
+            valid = {side: torch.from_numpy(v[pick]).to(device) for side, v in segments.valid.items()}
+            yield Batch(
+                None if spec is None else spec.unsqueeze(1),
+                values.get("ssl"),
+                valid.get("spec"),
+                valid.get("ssl"),
+                torch.from_numpy(segments.label[pick]).to(device),
+            )
+
+    def close(self) -> None:
+        """Closes the shards."""
+        for features in self.features.values():
+            features.close()
+
+    def __enter__(self) -> Corpus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

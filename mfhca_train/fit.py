@@ -1,0 +1,370 @@
+"""One fold with one seed, trained, selected and tested: the unit of work of stage two.
+
+A unit works in a hidden folder that only it holds, writes a checkpoint after
+every epoch, and shows its folder under its final name when everything is in it.
+Killed anywhere, it goes on from the last whole epoch. All randomness of an epoch
+follows from (seed, fold, epoch), so an interrupted unit ends with the same bits
+as an uninterrupted one, whatever ran before or beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.nn import functional
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import fsync_folder, lock, write_atomically, write_json
+from mfhca_train.config import Config
+from mfhca_train.data import Array, Corpus, Normaliser, Segments
+from mfhca_train.folds import Fold
+from mfhca_train.metrics import Scores, confusion_matrix, scores
+from mfhca_train.model import MFHCA, parameter_counts
+
+HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
+EVALUATION_BATCH = 64  # segments; no gradients are kept
+BEST, CHECKPOINT, RESULT = "best.safetensors", "checkpoint.safetensors", "result.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The network's judgement of some utterances (U) and their segments (N), K classes."""
+
+    loss: float  # mean cross-entropy of the utterances
+    log_probabilities: Array  # (U, K), mean over an utterance's segments
+    segment_log_probabilities: Array  # (N, K)
+    confusion: Array  # (K, K)
+    scores: Scores
+
+
+def derived_seed(seed: int, fold: str, epoch: int) -> int:
+    """A 63-bit seed for one epoch of one fold (epoch 0: the initial weights).
+
+    >>> derived_seed(0, "03", 1) == derived_seed(0, "03", 1) != derived_seed(0, "03", 2)
+    True
+    """
+    digest = hashlib.sha256(f"{seed}/{fold}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def fit(
+    corpus: Corpus,
+    fold: Fold,
+    seed: int,
+    config: Config,
+    folder: Path,
+    device: str = "cpu",
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> dict[str, Any]:
+    """Trains and tests one fold, or returns the result that is already there.
+
+    Args:
+        corpus: the open features.
+        fold: its speakers.
+        seed: of the run; the fold's own seed is derived from it.
+        config: all settings.
+        folder: where the finished unit appears (`result.json`, `best.safetensors`, `history.csv`,
+            `predictions.csv`, `segments.csv`).
+        device: cpu, cuda or mps.
+        on_epoch: called with each row of the history.
+
+    Returns:
+        The content of `result.json`.
+
+    Raises:
+        MfhcaError: the loss is not finite, the disk is full, or another process trains this unit.
+    """
+    result_file = folder / RESULT
+    if result_file.exists():
+        return json.loads(result_file.read_text())
+    work = folder.with_name(f".{folder.name}.partial")
+    with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold"):
+        if result_file.exists():  # another process has finished it between the look and the lock
+            return json.loads(result_file.read_text())
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MfhcaError(f"{work}: cannot be written ({error.strerror}); choose another --out") from error
+        result = _Trainer(corpus, fold, seed, config, work, device).run(on_epoch)
+        write_json(work / RESULT, result)
+        (work / CHECKPOINT).unlink(missing_ok=True)
+        try:
+            os.replace(work, folder)
+        except OSError as error:
+            raise MfhcaError(
+                f"{folder}: is in the way ({error.strerror}); remove it and run again"
+            ) from error
+        fsync_folder(folder.parent)
+    return result
+
+
+class _Trainer:
+    """Everything that one unit needs while it runs."""
+
+    def __init__(
+        self, corpus: Corpus, fold: Fold, seed: int, config: Config, work: Path, device: str
+    ) -> None:
+        self.corpus, self.fold, self.seed, self.config, self.work, self.device = (
+            corpus,
+            fold,
+            seed,
+            config,
+            work,
+            device,
+        )
+        self.train_utterances = corpus.of_speakers(fold.train)
+        self.normalisers = normalisers(corpus, self.train_utterances, config)
+        torch.manual_seed(derived_seed(seed, fold.id, 0))
+        self.model = build_model(corpus, config).to(device)
+        train = config.train
+        kind = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
+        self.optimiser = kind(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        self.weights = None
+        if train.class_weights:
+            counts = np.bincount(corpus.labels[self.train_utterances], minlength=len(corpus.classes))
+            present = (counts > 0).sum()
+            weights = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
+            self.weights = torch.from_numpy(weights).float().to(device)
+
+    def run(self, on_epoch: Callable[[dict[str, float]], None] | None) -> dict[str, Any]:
+        train, fold = self.config.train, self.fold
+        segments = self.corpus.segments(self.train_utterances)
+        validation = self.corpus.of_speakers(fold.validation)
+        validation_segments = self.corpus.segments(validation)
+        history = self._resume()
+        while len(history) < train.epochs and not _out_of_patience(history, train.patience):
+            epoch = len(history) + 1
+            loss = self._epoch(segments, epoch)
+            judged = self._evaluate(validation, validation_segments)
+            row = {
+                "epoch": epoch,
+                "train_loss": loss,
+                "validation_loss": judged.loss,
+                "validation_wa": judged.scores.wa,
+                "validation_ua": judged.scores.ua,
+            }
+            history.append(row)
+            if best_row(history) is row:
+                _save(self.work / BEST, self.model.state_dict(), {"epoch": str(epoch)})
+            self._checkpoint(history)
+            if on_epoch:
+                on_epoch(row)
+        return self._finish(history)
+
+    def _epoch(self, segments: Segments, epoch: int) -> float:
+        """One pass over the training segments in a fresh order; the mean loss."""
+        derived = derived_seed(self.seed, self.fold.id, epoch)
+        torch.manual_seed(derived)  # dropout
+        order = np.random.default_rng(derived).permutation(len(segments))
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        size = self.config.train.batch_size
+        for batch in self.corpus.batches(segments, order, size, self.normalisers, self.device):
+            self.optimiser.zero_grad(set_to_none=True)
+            with autocast(self.device, self.config.train.precision):
+                logits = self.model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
+            loss = functional.cross_entropy(logits.float(), batch.label, weight=self.weights)
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach() * len(batch.label)
+        mean = float(total) / len(segments)
+        if not np.isfinite(mean):
+            raise MfhcaError(
+                f"fold {self.fold.id}, seed {self.seed}, epoch {epoch}: the loss is {mean}; lower train.lr"
+            )
+        return mean
+
+    def _evaluate(self, chosen: Array, segments: Segments) -> Evaluation:
+        return evaluate(
+            self.model,
+            self.corpus,
+            chosen,
+            segments,
+            self.normalisers,
+            self.device,
+            self.config.train.precision,
+        )
+
+    def _checkpoint(self, history: list[dict[str, float]]) -> None:
+        """Model, optimiser and history in one file that is replaced whole."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+        _save(self.work / CHECKPOINT, tensors, {"history": json.dumps(history)})
+
+    def _resume(self) -> list[dict[str, float]]:
+        """The history so far, with model and optimiser as they were then; empty for a fresh start."""
+        path = self.work / CHECKPOINT
+        if not path.exists():
+            return []
+        try:
+            with safe_open(path, "pt") as file:
+                history: list[dict[str, float]] = json.loads(file.metadata()["history"])
+            tensors = load_file(path, device=self.device)
+            model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith("optimiser."):
+                    _, index, field = name.split(".")
+                    state.setdefault(int(index), {})[field] = tensor
+            self.model.load_state_dict(model)
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+            raise MfhcaError(
+                f"{path}: cannot be resumed ({error}); delete {self.work} and run again"
+            ) from error
+        return history
+
+    def _finish(self, history: list[dict[str, float]]) -> dict[str, Any]:
+        """The test pass with the selected weights, and every file of the unit but result.json."""
+        fold, corpus = self.fold, self.corpus
+        best = best_row(history)
+        self.model.load_state_dict(load_file(self.work / BEST, device=self.device))
+        test = corpus.of_speakers(fold.test)
+        segments = corpus.segments(test)
+        judged = self._evaluate(test, segments)
+        write_atomically(
+            self.work / "history.csv", table(HISTORY, [[row[name] for name in HISTORY] for row in history])
+        )
+        write_predictions(self.work, corpus, test, segments, judged)
+        absent = [
+            name for name, recall in zip(corpus.classes, judged.scores.recalls, strict=True) if recall is None
+        ]
+        return {
+            "id": fold.id,
+            "seed": self.seed,
+            "test_speakers": list(fold.test),
+            "validation_speakers": list(fold.validation),
+            "train_speakers": list(fold.train),
+            "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
+            "n_utterances": len(test),
+            "n_segments": len(segments),
+            "wa": judged.scores.wa,
+            "ua": judged.scores.ua,
+            "f1": judged.scores.f1,
+            "recalls": list(judged.scores.recalls),
+            "classes_absent": absent,
+            "confusion": judged.confusion.tolist(),
+            "best_epoch": best["epoch"],
+            "epochs": len(history),
+            "stopped_by": "patience"
+            if _out_of_patience(history, self.config.train.patience)
+            else "epoch limit",
+            "validation_wa": best["validation_wa"],
+            "validation_ua": best["validation_ua"],
+            "parameters": parameter_counts(self.model),
+        }
+
+
+def build_model(corpus: Corpus, config: Config) -> MFHCA:
+    """The network that fits the cache: encoder frames and width are read from it, never assumed."""
+    frames, width = corpus.shape("ssl") if "ssl" in corpus.features else (0, 0)
+    return MFHCA(config.model, len(corpus.classes), frames, width)
+
+
+def normalisers(corpus: Corpus, train_utterances: Array, config: Config) -> dict[str, Normaliser | None]:
+    """What the inputs are scaled by, from the training speakers alone."""
+    how = {"spec": config.train.spec_norm, "ssl": config.train.ssl_norm}
+    return {side: corpus.normaliser(side, how[side], train_utterances) for side in corpus.features}
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """bfloat16 autocast, or nothing for float32."""
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def evaluate(
+    model: MFHCA,
+    corpus: Corpus,
+    chosen: Array,
+    segments: Segments,
+    scale: Mapping[str, Normaliser | None],
+    device: str,
+    precision: str,
+) -> Evaluation:
+    """Judges utterances by the mean of their segments' log-probabilities.
+
+    Args:
+        model: in any mode; evaluated with its running statistics and without dropout.
+        corpus, chosen, segments: utterance indices and their segments.
+        scale: normalisers of the inputs.
+        device, precision: where and how.
+    """
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for batch in corpus.batches(segments, np.arange(len(segments)), EVALUATION_BATCH, scale, device):
+            with autocast(device, precision):
+                logits = model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
+            parts.append(torch.log_softmax(logits.float(), dim=-1).cpu())
+    per_segment = torch.cat(parts).double().numpy()
+    counts = np.bincount(segments.utterance, minlength=len(chosen))
+    sums = np.zeros((len(chosen), per_segment.shape[1]))
+    np.add.at(sums, segments.utterance, per_segment)
+    pooled = sums / counts[:, None]
+    labels = corpus.labels[chosen]
+    confusion = confusion_matrix(labels, pooled.argmax(axis=1), len(corpus.classes))
+    loss = float(-pooled[np.arange(len(chosen)), labels].mean())
+    return Evaluation(loss, pooled, per_segment, confusion, scores(confusion))
+
+
+def best_row(history: list[dict[str, float]]) -> dict[str, float]:
+    """The selected epoch: highest validation WA + UA, ties by lower validation loss, then the earlier epoch."""
+    return min(
+        history, key=lambda r: (-(r["validation_wa"] + r["validation_ua"]), r["validation_loss"], r["epoch"])
+    )
+
+
+def _out_of_patience(history: list[dict[str, float]], patience: int) -> bool:
+    return bool(history) and len(history) - best_row(history)["epoch"] >= patience
+
+
+def write_predictions(
+    folder: Path, corpus: Corpus, chosen: Array, segments: Segments, judged: Evaluation
+) -> None:
+    """predictions.csv (a row an utterance) and segments.csv (a row a segment)."""
+    classes = corpus.classes
+    columns = [f"logp_{name}" for name in classes]
+    utterances = [corpus.utterances[i] for i in chosen]
+    rows = [
+        [u.utterance, u.speaker, classes[label], classes[int(p.argmax())], *(float(v) for v in p)]
+        for u, label, p in zip(utterances, corpus.labels[chosen], judged.log_probabilities, strict=True)
+    ]
+    write_atomically(
+        folder / "predictions.csv", table(["utterance", "speaker", "label", "prediction", *columns], rows)
+    )
+    valid = segments.valid.get("spec", segments.valid.get("ssl"))
+    rows = [
+        [utterances[at].utterance, int(frames), *(float(v) for v in p)]
+        for at, frames, p in zip(segments.utterance, valid, judged.segment_log_probabilities, strict=True)
+    ]
+    write_atomically(folder / "segments.csv", table(["utterance", "valid_frames", *columns], rows))
+
+
+def table(header: tuple[str, ...] | list[str], rows: list[list[Any]]) -> str:
+    """CSV text; floats with all the digits that tell them apart."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    write_atomically(
+        path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+    )

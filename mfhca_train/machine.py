@@ -1,0 +1,75 @@
+"""What a run depends on besides its settings: threads, the memory allocator, the device, versions."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import sys
+
+from mfhca_cache.errors import MfhcaError
+
+PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
+
+
+def prepare_process(threads: int) -> None:
+    """Sets torch's threads and tells the allocator to keep freed memory.
+
+    A training step allocates and frees feature maps of tens of megabytes. The GNU C
+    library hands each back to the system and takes it again zeroed, page by page, which
+    costs more than the arithmetic (2.5 times the time of a step here). Results
+    do not depend on it.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 64 << 20)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to cuda, mps or cpu, in this order; any other name is checked.
+
+    Raises:
+        MfhcaError: the device is not there.
+    """
+    import torch
+
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    if name == "auto":
+        return there[0]
+    if name.split(":")[0] not in there:
+        raise MfhcaError(f"device {name} is not available here; there are: {', '.join(there)}")
+    return name
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_type() -> str:
+    """Instruction set that torch chose; results are bit-identical only where it is the same."""
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

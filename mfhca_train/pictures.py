@@ -1,0 +1,260 @@
+"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes.
+
+Text stays text, in the page's font. Colours are drawn as the keys of COLOURS and
+then become the page's variables, so that one picture serves light, dark and print.
+Blue and vermilion (Okabe and Ito) are told apart by colour-blind readers, and lines
+differ in dashes as well. matplotlib is imported when a picture is made.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from math import ceil, isfinite
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0072b2", "#d55e00", "#fefefe"
+COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second", ON_FIRST: "on-first"}
+LONGEST_LABEL = 14  # characters; the tables have the whole name
+MOST_LINES = 40  # more units than this are a band, not lines
+MOST_NUMBERED = 12  # classes; in a larger confusion matrix numbers cannot be read
+ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib; the page shows its own, narrower one
+    "font.size": 8.0,
+    "text.parse_math": False,  # a class may be called "$"
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": LINE,
+    "grid.linewidth": 0.5,
+    "figure.constrained_layout.use": True,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+}
+STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
+
+
+def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool) -> str:
+    """The confusion matrix: each row's shares as shades and per cent, and the counts.
+
+    Args:
+        confusion: (K, K) counts, rows = reference.
+        classes: K names.
+        oracle: the epoch was selected on the test speaker; the picture then says so.
+
+    Returns:
+        An `<svg>` element.
+    """
+    count = len(classes)
+    with _figure(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
+        from matplotlib.patches import Rectangle
+
+        axes = figure.add_subplot(aspect="equal", xlim=(0, count), ylim=(count, 0))
+        for i, row in enumerate(confusion):
+            total = sum(row)
+            for j, cell in enumerate(row):
+                share = cell / total if total else 0.0
+                if share:
+                    axes.add_patch(Rectangle((j, i), 1, 1, facecolor=FIRST, alpha=round(share, 4), linewidth=0))
+                if count <= MOST_NUMBERED and total:
+                    colour = ON_FIRST if share > 0.6 else INK if cell else MUTED
+                    style = {"ha": "center", "color": colour}
+                    axes.text(j + 0.5, i + 0.5, f"{100 * share:.0f}%", va="bottom", fontsize=8, **style)
+                    axes.text(j + 0.5, i + 0.57, f"{cell}", va="top", fontsize=6.5, **style)
+        middles = [k + 0.5 for k in range(count)]
+        axes.set_xticks(middles, [_short(name) for name in classes], rotation=40, ha="left")
+        axes.set_yticks(middles, [_short(name) for name in classes])
+        axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+        axes.set_xticks(range(count + 1), minor=True)
+        axes.set_yticks(range(count + 1), minor=True)
+        axes.grid(which="minor")
+        axes.tick_params(which="minor", length=0)
+        axes.set_ylabel("labelled as")
+        axes.set_xlabel("recognised as")
+        axes.xaxis.set_label_position("top")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        described = "; ".join(
+            f"{name}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
+            for k, (name, row) in enumerate(zip(classes, confusion, strict=True))
+            if sum(row)
+        )
+        return _svg(figure, "confusion", "Confusion matrix", described)
+
+
+def fold_picture(
+    scores: Mapping[str, tuple[float, float]], mean: tuple[float, float], chance: float, oracle: bool
+) -> str:
+    """WA and UA of every fold as bars.
+
+    Args:
+        scores: fold id -> (WA, UA), fractions.
+        mean: of the folds.
+        chance: UA of blind guessing.
+        oracle: as in confusion_picture.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _figure(3.5, 0.75 + 0.27 * len(scores), oracle) as figure:
+        axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
+        for which, (name, colour, dash) in enumerate((("WA", FIRST, "-"), ("UA", SECOND, "--"))):
+            values = [100 * pair[which] for pair in scores.values()]
+            at = [k + 0.38 * (which - 0.5) for k in range(len(scores))]
+            axes.barh(at, values, height=0.34, color=colour, label=name)
+            axes.axvline(100 * mean[which], color=colour, linestyle=dash, linewidth=1, label=f"mean {name}")
+        axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")
+        axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        axes.set_xlabel("per cent")
+        figure.legend(loc="outside upper left", ncols=3, fontsize=7)
+        described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
+        return _svg(figure, "folds", "WA and UA of every fold", described)
+
+
+def curve_picture(
+    name: str, title: str, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], oracle: bool
+) -> str:
+    """One value over the epochs: a thin line for each unit, a thick one for their median.
+
+    Args:
+        name: of the picture, unique in the page, letters only.
+        title: shown, with the unit.
+        groups: one or two labels -> the curve of every unit, by epoch.
+        best: the selected epoch of every unit, from 1; marked on the last group's lines.
+        oracle: as in confusion_picture.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _figure(3.3, 2.5, oracle) as figure:
+        axes = figure.add_subplot()
+        for (label, curves), colour, dash in zip(groups.items(), (FIRST, SECOND), ("-", "--"), strict=False):
+            if len(curves) > MOST_LINES:
+                _band(axes, curves, colour)
+            elif len(curves) > 1:
+                for curve in curves:
+                    axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.45)
+            middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
+            axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
+        curves, colour = list(groups.values())[-1], (FIRST, SECOND)[len(groups) - 1]
+        heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
+        axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
+        if sum(map(len, groups.values())) and max(map(len, curves)) == 1:
+            axes.set_xticks([1])
+        axes.locator_params(axis="x", integer=True)
+        axes.grid(axis="y")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        figure.legend(loc="outside lower left", ncols=3, fontsize=7)
+        described = "; ".join(
+            f"{label}: median {median(first):.3g} after the first epoch"
+            for label, curves in groups.items()
+            for first in _by_epoch(curves, at_least=1)[:1]
+        )
+        return _svg(figure, name, f"{title} over the epochs", described)
+
+
+def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[float]]:
+    """The finite values of each epoch, as long as enough units are still training."""
+    columns = ([v for v in values if v is not None and isfinite(v)] for values in zip_longest(*curves))
+    epochs: list[list[float]] = []
+    for column in columns:
+        if len(column) < at_least:
+            break
+        epochs.append(column)
+    return epochs
+
+
+def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
+    """Where all but the outermost tenths of the units are."""
+    import numpy as np
+
+    columns = _by_epoch(curves, at_least=ceil(len(curves) / 2))
+    low, high = np.array([np.quantile(column, [0.1, 0.9]) for column in columns]).reshape(-1, 2).T
+    axes.fill_between(range(1, len(columns) + 1), low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+@contextmanager
+def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
+    """An empty figure (inches) in our style, whatever the user's matplotlibrc says; an oracle's is marked."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The page's font draws the text; matplotlib only measures it, and may lack a script's letters.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(width, height))
+        if oracle:
+            figure.suptitle(ORACLE_MARK, fontsize=7, color=SECOND, weight="bold")
+        yield figure
+
+
+def _svg(figure: Figure, name: str, title: str, described: str) -> str:
+    """The figure as an element whose ids are its own and whose colours are the page's."""
+    import matplotlib
+
+    matplotlib.rcParams["svg.hashsalt"] = name
+    drawn = io.StringIO()
+    nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(drawn, format="svg", metadata=nothing, transparent=True)
+    text = drawn.getvalue()
+    body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index(">", text.index("<svg")) + 1 :], flags=re.S)
+    body = body.replace("xlink:href", "href")
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = STYLE_ATTRIBUTE.sub(_page_colours, body)
+    body = re.sub(r"\s*\n\s*", "\n", body).strip()
+    width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    return (
+        f'<svg role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {width:g} {height:g}">'
+        f'<title id="{name}-title">{escaped(title)}</title><desc id="{name}-desc">{escaped(described)}</desc>\n{body}'
+    )
+
+
+def _page_colours(style: re.Match[str]) -> str:
+    return re.sub("#[0-9a-f]{6}", lambda c: f"var(--{COLOURS.get(c[0], 'ink')})", style[0])
+
+
+def escaped(text: str) -> str:
+    """A text for HTML, whatever characters are in it."""
+    return html.escape(clean(text))
+
+
+def _short(name: str) -> str:
+    name = clean(name)
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+
+
+def clean(text: str) -> str:
+    """A text without what HTML and XML cannot hold: control characters and halves of characters.
+
+    >>> clean("a\\x00b\\tc")
+    'a�b c'
+    """
+    text = re.sub(r"\s", " ", text).encode("utf-8", "replace").decode()
+    return re.sub("[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "\ufffd", text)

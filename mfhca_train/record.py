@@ -1,0 +1,185 @@
+"""A finished run as it lies on the disk, read and checked: run.json, results.json, history.csv of every unit.
+
+Whatever shows a run (report.py) starts here, so that a damaged folder is one
+line that names the file, and the code behind can trust what it is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_json
+from mfhca_train.results import SCORES, unit_folder
+
+ROW = "model"  # the row of a `cv` run, as crossval names it
+CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
+
+# What a file must hold. A type is itself (float: any finite number), (x,) is x or nothing (null), [x] a list of x,
+# {"": x} a table of x under any names, {"name": x} a table with at least these names.
+INTERVAL = ([float],)
+SCORE = {
+    "mean": float,
+    "std": (float,),
+    "seed_std": (float,),
+    "ci95": INTERVAL,
+    "pooled": float,
+    "pooled_ci95": INTERVAL,
+}
+GROUPS = {"": {"n": int, "wa": float, "ua": float}}
+FOLD = {
+    "id": str,
+    "seed": int,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "wa": float,
+    "ua": float,
+    "f1": float,
+    "classes_absent": [str],
+    "best_epoch": int,
+    "epochs": int,
+    "stopped_by": str,
+    "selected_on": str,
+    "n_utterances": int,
+}
+RESULTS = {
+    "corpus": str,
+    "label_set": str,
+    "recipes": {"": str},
+    "config": {"model": {}, "train": {"epochs": int, "patience": int}},
+    "threads": int,
+    "protocol": str,
+    "oracle": bool,
+    "complete": bool,
+    "headline": str,
+    "seeds": [int],
+    "n_folds": int,
+    "n_utterances": int,
+    "n_segments": int,
+    "parameters": int,
+    "parameters_by_module": {"": int},
+    **dict.fromkeys(SCORES, SCORE),
+    "classes": [str],
+    "confusion": [[int]],
+    "recalls": {"": (float,)},
+    "breakdown": {"": GROUPS},
+    "folds": [FOLD],
+}
+RUN = {"device": str, "data_digest": str, "label_digest": str, "versions": {"": str}, "cpu": str}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run left behind.
+
+    Attributes:
+        run: run.json.
+        results: results.json; its `folds` and the confusion matrix are never empty.
+        histories: for each entry of results["folds"], in the same order, the CURVES by epoch: loss in nats,
+            scores as fractions.
+    """
+
+    run: dict[str, Any]
+    results: dict[str, Any]
+    histories: list[dict[str, list[float]]]
+
+
+def read_record(run: Path) -> Record:
+    """Reads a run folder.
+
+    Args:
+        run: a folder in which `cv` has finished.
+
+    Raises:
+        MfhcaError: the run is not finished, or a file is missing or damaged.
+    """
+    for name in ("run.json", "results.json"):
+        if not (run / name).is_file():
+            raise MfhcaError(f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first")
+    about, results = read_json(run / "run.json"), read_json(run / "results.json")
+    _expect(run / "run.json", _problem(about, RUN, "") or _problem(about, {"corpus": str, "protocol": str}, ""))
+    _expect(run / "results.json", _problem(results, RESULTS, "") or _disagreement(results))
+    histories = [
+        _history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
+        for fold in results["folds"]
+    ]
+    return Record(about, results, histories)
+
+
+def _expect(path: Path, problem: str | None) -> None:
+    if problem:
+        raise MfhcaError(f"{path}: {problem}; delete it and run `mfhca-train cv` again")
+
+
+def _problem(value: Any, shape: Any, where: str) -> str | None:
+    """The first way in which a value does not fit a shape, or None."""
+    if isinstance(shape, tuple):
+        return None if value is None else _problem(value, shape[0], where)
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{where} is not a list"
+        found = (_problem(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))
+        return next((problem for problem in found if problem), None)
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"{where or 'the file'} is not a table"
+        shapes = dict.fromkeys(value, shape[""]) if "" in shape else shape
+        for name, inner in shapes.items():
+            inside = f"{where}.{name}" if where else name
+            problem = _problem(value[name], inner, inside) if name in value else f"{inside} is missing"
+            if problem:
+                return problem
+        return None
+    if shape is float:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return None if fits else f"{where} is {value!r:.40}, not a finite number"
+    fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
+    return None if fits else f"{where} is {value!r:.40}, not of type {shape.__name__}"
+
+
+def _disagreement(results: dict[str, Any]) -> str | None:
+    """What in a results.json contradicts itself, as far as whoever shows it relies on it."""
+    classes, confusion = results["classes"], results["confusion"]
+    count = len(classes)
+    if [len(row) for row in confusion] != [count] * count or min(map(min, confusion), default=-1) < 0:
+        return f"confusion is not a table of {count} by {count} counts"
+    if not any(map(any, confusion)):
+        return "confusion counts no utterance"
+    if list(results["recalls"]) != classes:
+        return "recalls are not those of the classes"
+    if results["headline"] not in ("mean", "pooled"):
+        return f"headline is {results['headline']!r:.40}, neither mean nor pooled"
+    units = [(fold["seed"], fold["id"]) for fold in results["folds"]]
+    if not units or len(units) != len(set(units)) or len(units) != len(results["seeds"]) * results["n_folds"]:
+        return f"{len(units)} folds are listed, expected {results['n_folds']} for each of {len(results['seeds'])} seeds"
+    for fold in results["folds"]:
+        if not 1 <= fold["best_epoch"] <= fold["epochs"]:
+            return f"fold {fold['id']!r:.40}: best epoch {fold['best_epoch']} of {fold['epochs']}"
+    intervals = [results[score][name] for score in SCORES for name in ("ci95", "pooled_ci95")]
+    if any(interval is not None and len(interval) != 2 for interval in intervals):
+        return "an interval has not two ends"
+    return None
+
+
+def _history(path: Path, epochs: int) -> dict[str, list[float]]:
+    """The curves of a unit; a loss that overflowed stays what it is."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        curves = {name: [float(row[name]) for row in rows] for name in CURVES}
+        numbers = [int(row["epoch"]) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
+        raise MfhcaError(
+            f"{path}: cannot be read ({reason}); delete {path.parent} and run `mfhca-train cv` again"
+        ) from error
+    if numbers != list(range(1, epochs + 1)):
+        raise MfhcaError(
+            f"{path}: {len(rows)} epochs, results.json says {epochs}; delete {path.parent} and run "
+            "`mfhca-train cv` again"
+        )
+    return curves

@@ -1,0 +1,195 @@
+"""From finished units to `results.json` and the table on the terminal. Nothing here trains or imports torch."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_cache.manifest import Utterance
+from mfhca_train.folds import ORACLES
+from mfhca_train.metrics import Array, confusion_matrix, scores
+from mfhca_train.statistics import fold_summary, speaker_bootstrap
+
+SCORES = ("wa", "ua", "f1")
+DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
+UNIT_KEYS = ("id", "seed", "test_speakers", "validation_speakers", "wa", "ua", "f1", "classes_absent")
+UNIT_KEYS_AFTER = (
+    "best_epoch",
+    "epochs",
+    "stopped_by",
+    "selected_on",
+    "n_utterances",
+    "n_segments",
+    "confusion",
+)
+
+
+def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
+    """Where a unit's files are."""
+    from urllib.parse import quote
+
+    return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
+
+
+def read_predictions(folder: Path) -> list[dict[str, str]]:
+    """The rows of a unit's predictions.csv.
+
+    Raises:
+        MfhcaError: it is missing or cannot be read.
+    """
+    path = folder / "predictions.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
+        raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
+
+
+def summarise(
+    units: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    utterances: Sequence[Utterance],
+    classes: Sequence[str],
+    protocol: str,
+    folds_in_all: int,
+) -> dict[str, Any]:
+    """The figures of one row of a run.
+
+    Args:
+        units: `result.json` of every finished unit: all seeds have the same folds.
+        predictions: the rows of each unit's predictions.csv, in the same order.
+        utterances: of the label set, for durations and sessions.
+        classes: K names, in order.
+        protocol: a key of PROTOCOLS.
+        folds_in_all: how many folds the protocol has.
+
+    Returns:
+        What `results.json` holds for a row; see README.
+    """
+    seeds = sorted({unit["seed"] for unit in units})
+    folds = list(dict.fromkeys(unit["id"] for unit in units))
+    at = {(unit["seed"], unit["id"]): unit for unit in units}
+    of_seed = {s: np.sum([at[s, f]["confusion"] for f in folds], axis=0) for s in seeds}
+    of_speaker = _confusion_by(predictions, classes, lambda row: row["speaker"])
+    first = [at[seeds[0], fold] for fold in folds]
+    summary: dict[str, Any] = {
+        "protocol": protocol,
+        "oracle": protocol in ORACLES,
+        "complete": len(folds) == folds_in_all,
+        "headline": "pooled" if any(unit["classes_absent"] for unit in units) else "mean",
+        "seeds": seeds,
+        "n_folds": len(folds),
+        "n_utterances": sum(unit["n_utterances"] for unit in first),
+        "n_segments": sum(unit["n_segments"] for unit in first),
+        "parameters": first[0]["parameters"]["total"],
+        "parameters_by_module": first[0]["parameters"],
+    }
+    for name in SCORES:
+        values = np.array([[at[s, f][name] for f in folds] for s in seeds])
+        summary[name] = fold_summary(values) | {
+            "pooled": float(np.mean([getattr(scores(of_seed[s]), name) for s in seeds])),
+            "pooled_ci95": speaker_bootstrap(
+                list(of_speaker.values()), lambda confusion, score=name: getattr(scores(confusion), score)
+            ),
+        }
+    confusion = np.sum(list(of_seed.values()), axis=0)
+    chosen = {u.utterance: u for u in utterances}
+    return summary | {
+        "classes": list(classes),
+        "confusion": confusion.tolist(),
+        "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
+        "breakdown": {
+            "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
+            "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
+            "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
+        },
+        "folds": [{key: unit[key] for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER)} for unit in units],
+    }
+
+
+def _confusion_by(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    key: Callable[[Mapping[str, str]], str | None],
+) -> dict[str, Array]:
+    """Confusion matrices of groups of utterances, all folds and seeds together; those with key None are left out."""
+    index = {name: k for k, name in enumerate(classes)}
+    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for rows in predictions:
+        for row in rows:
+            group = key(row)
+            if group is not None:
+                pairs[group].append((index[row["label"]], index[row["prediction"]]))
+    return {
+        group: confusion_matrix(*np.array(found, np.int64).T, len(classes))
+        for group, found in sorted(pairs.items())
+    }
+
+
+def _breakdown(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    key: Callable[[Mapping[str, str]], str | None],
+) -> dict[str, dict[str, Any]]:
+    """Utterances (over all seeds), WA and UA of each group."""
+    parts = {}
+    for group, confusion in _confusion_by(predictions, classes, key).items():
+        found = scores(confusion)
+        parts[group] = {"n": int(confusion.sum()), "wa": found.wa, "ua": found.ua}
+    return parts
+
+
+def _duration(utterance: Utterance) -> str | None:
+    """The class of duration, where the manifest knows it."""
+    if utterance.start_s is not None and utterance.end_s is not None:
+        seconds = utterance.end_s - utterance.start_s
+    elif utterance.samples and utterance.sample_rate:
+        seconds = utterance.samples / utterance.sample_rate
+    else:
+        return None
+    return next(name for name, low, high in DURATIONS if low <= seconds < high)
+
+
+def _style(utterance: str) -> str | None:
+    """IEMOCAP names its dialogues Ses01F_impro01 or Ses01F_script01_1."""
+    return {"impro": "improvised", "scrip": "scripted"}.get(utterance.partition("_")[2][:5])
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Each fold, mean ± sd, pooled: what `cv` prints."""
+    oracle = " (ORACLE: the epoch was selected on the test speaker)" if summary["oracle"] else ""
+    lines = [
+        f"protocol {summary['protocol']}{oracle}: {summary['n_utterances']} utterances, "
+        f"{summary['n_segments']} segments, {summary['parameters']:,} parameters",
+        f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on",
+    ]
+    for unit in summary["folds"]:
+        note = f"  absent: {', '.join(unit['classes_absent'])}" if unit["classes_absent"] else ""
+        note += "  (stopped by the epoch limit)" if unit["stopped_by"] == "epoch limit" else ""
+        epoch = f"{unit['best_epoch']}/{unit['epochs']}"
+        lines.append(
+            f"{unit['id']:>8} {unit['seed']:>4} {percent(unit['wa'])} {percent(unit['ua'])} {percent(unit['f1'])}"
+            f"  {epoch:>9}  {', '.join(unit['validation_speakers'])}{note}"
+        )
+    for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
+        row = " ".join(percent(summary[name][key]) for name in SCORES)
+        mark = "  <- headline" if summary["headline"] == key else ""
+        lines.append(f"{label:>8} {'':>4} {row}{mark}")
+    if not summary["complete"]:
+        lines.append(f"NOT COMPLETE: {summary['n_folds']} folds only; run cv without --fold for all")
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent, six characters wide.
+
+    >>> percent(0.74241), percent(None)
+    (' 74.24', '     -')
+    """
+    return f"{'-':>6}" if value is None else f"{100 * value:6.2f}"
