@@ -67,7 +67,7 @@ class Builder:
         device: "auto", "cpu", "cuda" or "mps".
         jobs: decoding threads.
         threads: torch's threads; None leaves torch's own choice.
-        batch_size: segments per forward pass.
+        batch_size: segments per forward pass, rounded up to a multiple of 8 (see `Encoder.forward`).
         advance: called with a number of segments each time so many are done.
     """
 
@@ -86,7 +86,8 @@ class Builder:
         self._targets = {target.kind: target for target in targets}
         self._sources = sources
         self._backbone, self._device, self._threads = backbone, device, threads
-        self._jobs, self._batch_size, self._advance = jobs, batch_size, advance
+        self._jobs, self._advance = jobs, advance
+        self._batch_size = -(-batch_size // BATCH_SIZE) * BATCH_SIZE
         self._encoder: Encoder | None = None
         self._started = 0.0
         self._outcome = Outcome()

@@ -11,12 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mfhca_cache.errors import MfhcaError, listing
-
-if TYPE_CHECKING:
-    from mfhca_cache.manifest import Utterance
+from mfhca_cache.utterance import Utterance
 
 TEXTS = ("name", "title", "citation", "licence", "source", "layout", "default_set")
 KEYS = {*TEXTS, "labels", "classes", "expected", "settings", "notes"}

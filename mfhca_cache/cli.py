@@ -89,7 +89,7 @@ def _plan(
     type=click.IntRange(min=1),
     default=BATCH_SIZE,
     show_default=True,
-    help="Segments a forward pass; changes no value.",
+    help="Segments a forward pass, rounded up to a multiple of 8; changes no value.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and compute nothing.")
 def features(device: str, threads: int | None, batch_size: int, dry_run: bool, **options: Any) -> None:

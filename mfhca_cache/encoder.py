@@ -93,9 +93,10 @@ class Encoder:
     def forward(self, inputs: np.ndarray, real: np.ndarray) -> np.ndarray:
         """Hidden states of one layer. Padding is encoded like sound (paper), unless the checkpoint masks it.
 
-        The model always sees `batch_size` segments and at least two, silence where there are fewer: kernels are
-        chosen by shape (torch convolves a lone small input in another way, a GPU library differs more), and so
-        last bits would depend on where a run was interrupted.
+        The model always sees `batch_size` segments and at least two, silence where there are fewer: kernels
+        are chosen by shape, so last bits would depend on where a run was interrupted. At one batch size no
+        value depends on a segment's place or company; 8 and its multiples were not seen to differ either, but
+        with fewer some do (torch convolves a lone small input, and attends for WavLM, in another way).
 
         Args:
             inputs: float32 (B, segment_samples), from `prepare`; B at most `batch_size`.

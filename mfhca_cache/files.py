@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise MfhcaError(f"{path}: cannot be written ({error.strerror}); free space or choose another folder") from error
+        raise MfhcaError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,12 +105,13 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def lock(path: Path, purpose: str) -> Iterator[None]:
+def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[None]:
     """Holds an advisory lock that dies with the process, so that two processes never do the same work.
 
     Args:
         path: the lock file; it stays behind, empty.
         purpose: what is locked, for the message.
+        patience_seconds: how long to wait for it; a killed run's workers need a moment to notice.
 
     Raises:
         MfhcaError: another process holds it, or the folder cannot be written.
@@ -116,12 +120,21 @@ def lock(path: Path, purpose: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise MfhcaError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to") from error
+        raise MfhcaError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder you may write to"
+        ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MfhcaError(f"{purpose} is in use by another process; wait for it or stop it") from error
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise MfhcaError(
+                        f"{purpose} is in use by another process; wait for it or stop it"
+                    ) from error
+                time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from mfhca_cache.recipe import LogSpec, Ssl
 
 KINDS = (LogSpec.kind, Ssl.kind)
 DEVICES = ("auto", "cpu", "cuda", "mps")
-BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores, and no value depends on it
+BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
 
 
 @dataclass(frozen=True)

@@ -155,8 +155,8 @@ class ShardWriter:
     ) -> Path | None:
         """Assembles and publishes the shard, and deletes the part file.
 
-        The utterances stand in the order of their ids: the digest depends on the content alone, not on the order
-        of appends, interruptions or increments.
+        The utterances stand in the order of their ids, so that the digest depends on the content alone, and
+        not on the order of appends, interruptions or increments.
 
         Args:
             keep: the shard that is there now, with rows that are still right.

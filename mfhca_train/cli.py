@@ -116,4 +116,6 @@ def resolve_config(manifest: Path, settings: tuple[str, ...]):  # type: ignore[n
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     card = read_manifest(manifest).card
     config = with_settings(Config(), card.settings if card else {})
-    return with_settings(config, [tuple(text.split("=", 1)) for text in settings])
+    return with_settings(
+        config, [(name, value) for name, _, value in (text.partition("=") for text in settings)]
+    )

@@ -38,6 +38,9 @@ class TrainConfig:
     """Optimisation and selection (paper III.A unless said otherwise)."""
 
     lr: float = 1e-5  # Adam's step size, III.A; meant for IEMOCAP's size
+    schedule: Literal["constant", "cosine"] = (
+        "constant"  # cosine: one epoch of warm-up, then down to 0 at `epochs`
+    )
     weight_decay: float = 0.0  # decoupled (AdamW) when positive; III.A names none
     batch_size: int = 32  # segments, III.A
     epochs: int = 100  # upper limit (released)

@@ -9,6 +9,7 @@ Every unit is trained at most once; a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,9 @@ from mfhca_train import machine
 from mfhca_train.config import Config
 from mfhca_train.data import Corpus, choose_recipes
 from mfhca_train.folds import Fold, make_folds
-from mfhca_train.results import read_predictions, summarise, unit_folder
+from mfhca_train.results import ROW, read_predictions, summarise, unit_folder
 
 RUN_FORMAT = 1
-ROW = "model"  # the only row of a `cv` run; an ablation has many
 ATTEMPTS = 3  # of the worker pool: a worker that is killed takes the whole pool with it
 
 
@@ -84,7 +84,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
             identity = _identity(
                 request, manifest, label_set.name, corpus, {s: r.key for s, r in recipes.items()}
             )
-            _claim(request.out, identity)
+            _claim(request, identity)
             units = [
                 Unit(
                     request.manifest,
@@ -136,7 +136,6 @@ def _identity(
         "data_digest": corpus.digest(),
         "label_digest": _label_digest(corpus),
         "threads": request.threads,
-        "device": machine.resolve_device(request.device) if request.device != "auto" else "auto",
     }
 
 
@@ -151,17 +150,20 @@ def _label_digest(corpus: Corpus) -> str:
     return sha256_text(canonical_json(rows))
 
 
-def _claim(out: Path, identity: dict[str, Any]) -> None:
+def _claim(request: Request, identity: dict[str, Any]) -> None:
     """Writes run.json, or checks that the folder's run is the same one."""
+    out = request.out
     path = out / "run.json"
     if not path.exists():
-        write_json(path, identity | {"versions": machine.versions(), "cpu": machine.cpu_type()})
+        here = {"cpu": machine.cpu_type(), "device": machine.resolve_device(request.device)}
+        write_json(path, identity | {"versions": machine.versions()} | here)
         return
     there = read_json(path)
     differing = list(_differences(there, identity))
     if differing:
         raise MfhcaError(
-            f"{out} holds another run; choose another --out (or RUN=), or delete it. It differs in:\n{listing(differing)}"
+            f"{out} holds another run; choose another --out (or RUN=), or delete it. "
+            f"It differs in:\n{listing(differing)}"
         )
     changed = [
         f"{name} {there['versions'].get(name)} there, {version} here"
@@ -215,7 +217,7 @@ def _train_in_pool(units: list[Unit], jobs: int, bar: Any) -> None:
             n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
         )
         try:
-            for _ in pool(delayed(run_unit)(unit) for unit in left):
+            for _ in pool(delayed(_run_in_worker)(unit, os.getpid()) for unit in left):
                 bar.update()
             return
         except TerminatedWorkerError:
@@ -224,8 +226,14 @@ def _train_in_pool(units: list[Unit], jobs: int, bar: Any) -> None:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
     names = ", ".join(f"fold {unit.fold.id} seed {unit.seed}" for unit in left)
     raise MfhcaError(
-        f"workers were killed {ATTEMPTS} times (out of memory?) while these were left: {names}; run again with fewer --jobs"
+        f"workers were killed {ATTEMPTS} times (out of memory?) while these were left: {names}; "
+        "run again with fewer --jobs"
     )
+
+
+def _run_in_worker(unit: Unit, parent: int) -> None:
+    machine.die_with(parent)
+    run_unit(unit)
 
 
 def run_unit(unit: Unit, bar: Any = None) -> None:

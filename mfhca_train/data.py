@@ -132,6 +132,10 @@ class Corpus:
                     f"utterance {u.utterance}: the manifest says speaker {u.speaker}, the cache "
                     f"{features.shards[shard].speaker}; run `mfhca-cache features` with this manifest"
                 )
+            if count == 0:
+                raise MfhcaError(
+                    f"utterance {u.utterance}: the cache holds no segment of it; strike it from the manifest"
+                )
             found.append((shard, first, count, position[shard][u.utterance]))
         if missing:
             folder = features.shards[0].path.parent

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import fsync_folder, lock, write_atomically, write_json
-from mfhca_train.config import Config
+from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.folds import Fold
 from mfhca_train.metrics import Scores, confusion_matrix, scores
@@ -36,6 +37,7 @@ from mfhca_train.model import MFHCA, parameter_counts
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 EVALUATION_BATCH = 64  # segments; no gradients are kept
+LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
 BEST, CHECKPOINT, RESULT = "best.safetensors", "checkpoint.safetensors", "result.json"
 
 
@@ -91,7 +93,7 @@ def fit(
     if result_file.exists():
         return json.loads(result_file.read_text())
     work = folder.with_name(f".{folder.name}.partial")
-    with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold"):
+    with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold", LOCK_PATIENCE_SECONDS):
         if result_file.exists():  # another process has finished it between the look and the lock
             return json.loads(result_file.read_text())
         try:
@@ -172,7 +174,11 @@ class _Trainer:
         self.model.train()
         total = torch.zeros((), device=self.device)
         size = self.config.train.batch_size
-        for batch in self.corpus.batches(segments, order, size, self.normalisers, self.device):
+        steps = -(-len(segments) // size)
+        batches = self.corpus.batches(segments, order, size, self.normalisers, self.device)
+        for step, batch in enumerate(batches, start=(epoch - 1) * steps + 1):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.config.train.lr * lr_factor(self.config.train, step, steps)
             self.optimiser.zero_grad(set_to_none=True)
             with autocast(self.device, self.config.train.precision):
                 logits = self.model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
@@ -270,6 +276,25 @@ class _Trainer:
         }
 
 
+def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by.
+
+    Args:
+        config: `schedule` and `epochs` are read.
+        step: 1 for the first of the whole training.
+        steps: per epoch.
+
+    >>> [round(lr_factor(TrainConfig(schedule="cosine", epochs=3), step, 2), 3) for step in range(1, 7)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if config.schedule == "constant":
+        return 1.0
+    if step <= steps:
+        return step / steps
+    done = (step - steps - 1) / max(1, (config.epochs - 1) * steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
 def build_model(corpus: Corpus, config: Config) -> MFHCA:
     """The network that fits the cache: encoder frames and width are read from it, never assumed."""
     frames, width = corpus.shape("ssl") if "ssl" in corpus.features else (0, 0)
@@ -347,7 +372,7 @@ def write_predictions(
     write_atomically(
         folder / "predictions.csv", table(["utterance", "speaker", "label", "prediction", *columns], rows)
     )
-    valid = segments.valid.get("spec", segments.valid.get("ssl"))
+    valid = next(segments.valid[side] for side in ("spec", "ssl") if side in segments.valid)
     rows = [
         [utterances[at].utterance, int(frames), *(float(v) for v in p)]
         for at, frames, p in zip(segments.utterance, valid, judged.segment_log_probabilities, strict=True)

@@ -41,7 +41,7 @@ class PositionalPools(Function):
     """z_h, z_w (eq. 1, 2) and AvgPool_r (eq. 7) of one map; their three gradients in one pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rate: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, rate: int) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, H, W) to (B, C, H, 1), (B, C, 1, W) and (B, C, H // r, W // r)."""
         ctx.shape, ctx.rate = x.shape, rate
         samples = [
@@ -53,7 +53,7 @@ class PositionalPools(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_h: Tensor, d_w: Tensor, d_low: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, d_h: Tensor, d_w: Tensor, d_low: Tensor) -> tuple[Tensor, None]:
         _, _, height, width = ctx.shape
         rate = ctx.rate
         d_x = d_h.new_empty(ctx.shape)
@@ -69,7 +69,7 @@ class GatedSum(Function):
     """Eq. 6-8 in one function: Y = X + X g_h g_w + (X + Up(low)) = X (2 + g_h g_w) + Up(low)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, g_h: Tensor, g_w: Tensor, low: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, g_h: Tensor, g_w: Tensor, low: Tensor) -> Tensor:
         """(B, C, H, W), (B, C, H, 1), (B, C, 1, W), (B, C, h, w) to (B, C, H, W)."""
         ctx.save_for_backward(x, g_h, g_w)
         ctx.low = low.shape[2:]
@@ -83,7 +83,7 @@ class GatedSum(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, g_h, g_w = ctx.saved_tensors
         along_h = bilinear_matrix(ctx.low[0], x.shape[2], x.dtype, x.device)
         along_w = bilinear_matrix(ctx.low[1], x.shape[3], x.dtype, x.device)
@@ -107,7 +107,7 @@ class NormReluPool(Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
     ) -> Tensor:
         """(B, C, H, W) and per-channel (C,) to (B, C, (H - 3) // 2 + 1, (W - 3) // 2 + 1).
@@ -136,7 +136,7 @@ class NormReluPool(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor | None, ...]:
         x, standard, where, active, weight, mean, inverse = ctx.saved_tensors
         d = d_y * active
         d_bias = d.sum(dim=(0, 2, 3))
@@ -160,10 +160,13 @@ def norm_relu_pool(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         x: (B, C, H, W).
         norm: batch norm over C with affine parameters.
     """
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        raise ValueError("norm must track its running statistics")
+    momentum = norm.momentum or 0.1
     with torch.no_grad():
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
         n = x.numel() // x.shape[1]
         norm.num_batches_tracked.add_(1)
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (n / (n - 1)), norm.momentum)
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance * (n / (n - 1)), momentum)
     return NormReluPool.apply(x, norm.weight, norm.bias, mean, variance, norm.eps)

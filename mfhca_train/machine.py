@@ -7,6 +7,8 @@ import importlib.metadata
 import os
 import platform
 import sys
+import threading
+import time
 
 from mfhca_cache.errors import MfhcaError
 
@@ -30,6 +32,20 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(top_pad, 64 << 20)
+
+
+def die_with(parent: int) -> None:
+    """Ends this worker process soon after its parent, also when that was killed.
+
+    Otherwise an orphan would train on and hold the lock of its unit against the next run.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def resolve_device(name: str) -> str:

@@ -123,12 +123,10 @@ class MultiSpatialFusion(nn.Module):
         if channels[0] % 2:
             raise MfhcaError(f"model.grf_channels: the first width must be even, found {channels[0]}")
         half = channels[0] // 2
-        self.along_time = nn.Sequential(
-            nn.Conv2d(in_channels, half, (10, 2), padding=(4, 0)), nn.BatchNorm2d(half), nn.ReLU()
-        )
-        self.along_frequency = nn.Sequential(
-            nn.Conv2d(in_channels, half, (2, 8), padding=(0, 3)), nn.BatchNorm2d(half), nn.ReLU()
-        )
+        self.time_conv = nn.Conv2d(in_channels, half, (10, 2), padding=(4, 0))
+        self.time_norm = nn.BatchNorm2d(half)
+        self.frequency_conv = nn.Conv2d(in_channels, half, (2, 8), padding=(0, 3))
+        self.frequency_norm = nn.BatchNorm2d(half)
         blocks: list[nn.Module] = []
         for index, width in enumerate(channels):
             if index:
@@ -143,13 +141,13 @@ class MultiSpatialFusion(nn.Module):
 
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
+        branches = (self.time_conv, self.time_norm), (self.frequency_conv, self.frequency_norm)
         if self.training and fused.pays_for(spec):
-            parts = [
-                fused.norm_relu_pool(conv(spec), norm)
-                for conv, norm, _ in (self.along_time, self.along_frequency)
-            ]
+            parts = [fused.norm_relu_pool(conv(spec), norm) for conv, norm in branches]
             return self.blocks(torch.cat(parts, dim=1))
-        x = torch.cat([self.along_time(spec), self.along_frequency(spec)], dim=1)  # (B, C, T - 1, F - 1)
+        x = torch.cat(
+            [functional.relu(norm(conv(spec))) for conv, norm in branches], dim=1
+        )  # (B, C, T-1, F-1)
         return self.blocks(functional.max_pool2d(x, 3, stride=2))
 
 
@@ -265,6 +263,7 @@ class MFHCA(nn.Module):
         n = config.width
         self.has_spec, self.has_ssl = config.inputs != "ssl", config.inputs != "spec"
         fusion = config.fusion if config.inputs == "both" else None
+        self.fusion_name = fusion
         self.per_frame = fusion == "hca" and config.hca == "frames"
         self.dropout = nn.Dropout(config.dropout)
         if self.has_spec:
@@ -314,35 +313,54 @@ class MFHCA(nn.Module):
                 otherwise padding is treated like speech, as in the paper.
         """
         masked = self.config.mask_padding
+        spec_valid, ssl_valid = (spec_valid, ssl_valid) if masked else (None, None)
         sides: list[Tensor] = []
-        attention: Tensor | None = None
-        pooled: Tensor | None = None
+        f_spec = pooled = attention = None
         if self.has_spec:
-            x = self.mf(spec)  # (B, C, H, W)
-            cells = (x.shape[2], POOLED[1]) if self.per_frame else POOLED
-            pooled = pool_cells(x, cells, spec_valid / spec.shape[2] if masked else None)  # (B, C, h, w)
-            pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
-            sides.append(functional.relu(self.spec_out(self.dropout(pooled))))  # f_spec
+            if spec is None or (masked and spec_valid is None):
+                raise ValueError("this model reads spectrograms (and, with mask_padding, their valid frames)")
+            pooled, f_spec = self.spec_side(spec, spec_valid)
+            sides.append(f_spec)
         if self.has_ssl:
-            mask = valid_mask(ssl_valid, ssl.shape[1]) if masked else None
-            context = self.bilstm(ssl)[0] if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
-            if isinstance(getattr(self, "fusion", None), HierarchicalCooperativeAttention):
-                guide = pooled if self.config.hca == "released" else sides[0]
-                side, attention = self.fusion(guide, ssl, context, mask)
-            elif isinstance(getattr(self, "fusion", None), CoAttention):
-                side, attention = self.fusion(sides[0], context, mask)
-            else:
-                side = functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask))))
+            if ssl is None or (masked and ssl_valid is None):
+                raise ValueError(
+                    "this model reads hidden states (and, with mask_padding, their valid frames)"
+                )
+            side, attention = self.ssl_side(ssl, ssl_valid, pooled, f_spec)
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
-            frames = (
-                valid_mask(spec_valid * features.shape[1] // spec.shape[2], features.shape[1])
-                if masked
-                else None
-            )
-            features = mean_over_time(features, frames)
+            features = self.mean_over_map(features, spec, spec_valid)
         return Output(self.classifier(features), features, attention)
+
+    def spec_side(self, spec: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The pooled map (B, 6C) and f_spec (B, N); with the `frames` reading (B, H, 3C) and (B, H, N)."""
+        x = self.mf(spec)  # (B, C, H, W)
+        cells = (x.shape[2], POOLED[1]) if self.per_frame else POOLED
+        pooled = pool_cells(x, cells, None if valid is None else valid / spec.shape[2])  # (B, C, h, w)
+        pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
+        return pooled, functional.relu(self.spec_out(self.dropout(pooled)))
+
+    def ssl_side(
+        self, ssl: Tensor, valid: Tensor | None, pooled: Tensor | None, f_spec: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The encoder's side after fusion, (B, N) or (B, H, N), and the weights of the attention."""
+        mask = None if valid is None else valid_mask(valid, ssl.shape[1])
+        context = self.bilstm(ssl)[0] if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
+        if self.fusion_name == "hca":
+            guide = pooled if self.config.hca == "released" else f_spec
+            return self.fusion(guide, ssl, context, mask)
+        if self.fusion_name == "coattention":
+            return self.fusion(f_spec, context, mask)
+        return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
+
+    @staticmethod
+    def mean_over_map(features: Tensor, spec: Tensor | None, valid: Tensor | None) -> Tensor:
+        """(B, H, 2N) to (B, 2N): the mean over the map's frames, those that hold audio if `valid` is given."""
+        if spec is None or valid is None:
+            return features.mean(dim=1)
+        frames = features.shape[1]
+        return mean_over_time(features, valid_mask(valid * frames // spec.shape[2], frames))
 
 
 def softmax_over_time(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,6 @@ differ in dashes as well. matplotlib is imported when a picture is made.
 
 from __future__ import annotations
 
-import html
 import io
 import re
 import warnings
@@ -19,17 +18,20 @@ from math import ceil, isfinite
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from mfhca_train.markup import clean, escaped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0072b2", "#d55e00", "#fefefe"
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second", ON_FIRST: "on-first"}
+LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
-MOST_LINES = 40  # more units than this are a band, not lines
+MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thin
 MOST_NUMBERED = 12  # classes; in a larger confusion matrix numbers cannot be read
 ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],  # comes with matplotlib; the page shows its own, narrower one
     "font.size": 8.0,
@@ -52,6 +54,8 @@ STYLE = {
     "figure.constrained_layout.use": True,
     "legend.frameon": False,
     "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.2,
+    "legend.fontsize": 7.5,
 }
 STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
 
@@ -77,10 +81,12 @@ def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]
             for j, cell in enumerate(row):
                 share = cell / total if total else 0.0
                 if share:
-                    axes.add_patch(Rectangle((j, i), 1, 1, facecolor=FIRST, alpha=round(share, 4), linewidth=0))
+                    axes.add_patch(
+                        Rectangle((j, i), 1, 1, facecolor=FIRST, alpha=round(share, 4), linewidth=0)
+                    )
                 if count <= MOST_NUMBERED and total:
                     colour = ON_FIRST if share > 0.6 else INK if cell else MUTED
-                    style = {"ha": "center", "color": colour}
+                    style: dict[str, Any] = {"ha": "center", "color": colour}
                     axes.text(j + 0.5, i + 0.5, f"{100 * share:.0f}%", va="bottom", fontsize=8, **style)
                     axes.text(j + 0.5, i + 0.57, f"{cell}", va="top", fontsize=6.5, **style)
         middles = [k + 0.5 for k in range(count)]
@@ -118,25 +124,33 @@ def fold_picture(
     Returns:
         An `<svg>` element.
     """
-    with _figure(3.5, 0.75 + 0.27 * len(scores), oracle) as figure:
+    with _figure(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
         axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
+        handles: list[Any] = []
         for which, (name, colour, dash) in enumerate((("WA", FIRST, "-"), ("UA", SECOND, "--"))):
             values = [100 * pair[which] for pair in scores.values()]
             at = [k + 0.38 * (which - 0.5) for k in range(len(scores))]
-            axes.barh(at, values, height=0.34, color=colour, label=name)
-            axes.axvline(100 * mean[which], color=colour, linestyle=dash, linewidth=1, label=f"mean {name}")
-        axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")
+            bars = axes.barh(at, values, height=0.34, color=colour, label=name)
+            line = axes.axvline(100 * mean[which], color=colour, linestyle=dash, linewidth=1)
+            line.set_label(f"mean {name}")
+            handles += [bars, line]
+        handles += [axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")]
         axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         axes.set_xlabel("per cent")
-        figure.legend(loc="outside upper left", ncols=3, fontsize=7)
+        figure.legend(handles=handles, loc="outside lower left", ncols=3)
         described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
         return _svg(figure, "folds", "WA and UA of every fold", described)
 
 
 def curve_picture(
-    name: str, title: str, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], oracle: bool
+    name: str,
+    title: str,
+    groups: Mapping[str, Sequence[Sequence[float]]],
+    best: Sequence[int],
+    oracle: bool,
+    limits: tuple[float, float] | None = None,
 ) -> str:
     """One value over the epochs: a thin line for each unit, a thick one for their median.
 
@@ -146,6 +160,7 @@ def curve_picture(
         groups: one or two labels -> the curve of every unit, by epoch.
         best: the selected epoch of every unit, from 1; marked on the last group's lines.
         oracle: as in confusion_picture.
+        limits: of the values shown; default: theirs.
 
     Returns:
         An `<svg>` element.
@@ -157,19 +172,20 @@ def curve_picture(
                 _band(axes, curves, colour)
             elif len(curves) > 1:
                 for curve in curves:
-                    axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.45)
+                    axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
             middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
             axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
         curves, colour = list(groups.values())[-1], (FIRST, SECOND)[len(groups) - 1]
         heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
         axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
-        if sum(map(len, groups.values())) and max(map(len, curves)) == 1:
-            axes.set_xticks([1])
+        axes.set_xlim(0, max(map(len, curves)) + 1)
         axes.locator_params(axis="x", integer=True)
+        if limits:
+            axes.set_ylim(limits)
         axes.grid(axis="y")
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        figure.legend(loc="outside lower left", ncols=3, fontsize=7)
+        figure.legend(loc="outside lower left", ncols=3)
         described = "; ".join(
             f"{label}: median {median(first):.3g} after the first epoch"
             for label, curves in groups.items()
@@ -209,7 +225,7 @@ def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(width, height))
+        figure = Figure(figsize=(width, height + 0.2 * oracle))
         if oracle:
             figure.suptitle(ORACLE_MARK, fontsize=7, color=SECOND, weight="bold")
         yield figure
@@ -224,15 +240,19 @@ def _svg(figure: Figure, name: str, title: str, described: str) -> str:
     nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(drawn, format="svg", metadata=nothing, transparent=True)
     text = drawn.getvalue()
-    body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index(">", text.index("<svg")) + 1 :], flags=re.S)
+    body = re.sub(
+        r"<metadata>.*?</metadata>", "", text[text.index(">", text.index("<svg")) + 1 :], flags=re.S
+    )
     body = body.replace("xlink:href", "href")
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     body = STYLE_ATTRIBUTE.sub(_page_colours, body)
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
     width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
     return (
-        f'<svg role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {width:g} {height:g}">'
-        f'<title id="{name}-title">{escaped(title)}</title><desc id="{name}-desc">{escaped(described)}</desc>\n{body}'
+        f'<svg role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {width:g} {height:g}" '
+        f'style="max-width:{LARGEST * width:.0f}px">'
+        f'<title id="{name}-title">{escaped(title)}</title>'
+        f'<desc id="{name}-desc">{escaped(described)}</desc>\n{body}'
     )
 
 
@@ -240,21 +260,6 @@ def _page_colours(style: re.Match[str]) -> str:
     return re.sub("#[0-9a-f]{6}", lambda c: f"var(--{COLOURS.get(c[0], 'ink')})", style[0])
 
 
-def escaped(text: str) -> str:
-    """A text for HTML, whatever characters are in it."""
-    return html.escape(clean(text))
-
-
 def _short(name: str) -> str:
     name = clean(name)
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
-
-
-def clean(text: str) -> str:
-    """A text without what HTML and XML cannot hold: control characters and halves of characters.
-
-    >>> clean("a\\x00b\\tc")
-    'a�b c'
-    """
-    text = re.sub(r"\s", " ", text).encode("utf-8", "replace").decode()
-    return re.sub("[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "\ufffd", text)

@@ -14,12 +14,11 @@ from typing import Any
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
-from mfhca_train.results import SCORES, unit_folder
+from mfhca_train.results import ROW, SCORES, unit_folder
 
-ROW = "model"  # the row of a `cv` run, as crossval names it
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
 
-# What a file must hold. A type is itself (float: any finite number), (x,) is x or nothing (null), [x] a list of x,
+# What a file must hold. A type is itself (float: any finite number), (x,) is x or null, [x] a list of x,
 # {"": x} a table of x under any names, {"name": x} a table with at least these names.
 INTERVAL = ([float],)
 SCORE = {
@@ -87,6 +86,16 @@ class Record:
     results: dict[str, Any]
     histories: list[dict[str, list[float]]]
 
+    @property
+    def oracle(self) -> bool:
+        """Whether an epoch was selected on a test speaker, whatever the protocol is called."""
+        return self.results["oracle"] or any(fold["selected_on"] == "test" for fold in self.results["folds"])
+
+    @property
+    def chance(self) -> float:
+        """UA of blind guessing, a fraction."""
+        return 1 / len(self.results["classes"])
+
 
 def read_record(run: Path) -> Record:
     """Reads a run folder.
@@ -99,9 +108,13 @@ def read_record(run: Path) -> Record:
     """
     for name in ("run.json", "results.json"):
         if not (run / name).is_file():
-            raise MfhcaError(f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first")
+            raise MfhcaError(
+                f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
+            )
     about, results = read_json(run / "run.json"), read_json(run / "results.json")
-    _expect(run / "run.json", _problem(about, RUN, "") or _problem(about, {"corpus": str, "protocol": str}, ""))
+    _expect(
+        run / "run.json", _problem(about, RUN, "") or _problem(about, {"corpus": str, "protocol": str}, "")
+    )
     _expect(run / "results.json", _problem(results, RESULTS, "") or _disagreement(results))
     histories = [
         _history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
@@ -154,8 +167,9 @@ def _disagreement(results: dict[str, Any]) -> str | None:
     if results["headline"] not in ("mean", "pooled"):
         return f"headline is {results['headline']!r:.40}, neither mean nor pooled"
     units = [(fold["seed"], fold["id"]) for fold in results["folds"]]
-    if not units or len(units) != len(set(units)) or len(units) != len(results["seeds"]) * results["n_folds"]:
-        return f"{len(units)} folds are listed, expected {results['n_folds']} for each of {len(results['seeds'])} seeds"
+    expected = len(results["seeds"]) * results["n_folds"]
+    if not units or len(units) != len(set(units)) or len(units) != expected:
+        return f"{len(set(units))} different folds and seeds are listed, expected {expected}"
     for fold in results["folds"]:
         if not 1 <= fold["best_epoch"] <= fold["epochs"]:
             return f"fold {fold['id']!r:.40}: best epoch {fold['best_epoch']} of {fold['epochs']}"
@@ -172,6 +186,8 @@ def _history(path: Path, epochs: int) -> dict[str, list[float]]:
             rows = list(csv.DictReader(file))
         curves = {name: [float(row[name]) for row in rows] for name in CURVES}
         numbers = [int(row["epoch"]) for row in rows]
+        if not all(0 <= value <= 1 for name in CURVES[2:] for value in curves[name]):
+            raise ValueError("a score is not between 0 and 1")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
         raise MfhcaError(

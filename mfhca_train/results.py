@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mfhca_train.folds import ORACLES
 from mfhca_train.metrics import Array, confusion_matrix, scores
 from mfhca_train.statistics import fold_summary, speaker_bootstrap
 
+ROW = "model"  # the only row of a `cv` run; an ablation has many
 SCORES = ("wa", "ua", "f1")
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
 UNIT_KEYS = ("id", "seed", "test_speakers", "validation_speakers", "wa", "ua", "f1", "classes_absent")
@@ -94,9 +96,7 @@ def summarise(
         values = np.array([[at[s, f][name] for f in folds] for s in seeds])
         summary[name] = fold_summary(values) | {
             "pooled": float(np.mean([getattr(scores(of_seed[s]), name) for s in seeds])),
-            "pooled_ci95": speaker_bootstrap(
-                list(of_speaker.values()), lambda confusion, score=name: getattr(scores(confusion), score)
-            ),
+            "pooled_ci95": speaker_bootstrap(list(of_speaker.values()), functools.partial(_score, name)),
         }
     confusion = np.sum(list(of_seed.values()), axis=0)
     chosen = {u.utterance: u for u in utterances}
@@ -113,6 +113,10 @@ def summarise(
     }
 
 
+def _score(name: str, confusion: Array) -> float:
+    return float(getattr(scores(confusion), name))
+
+
 def _confusion_by(
     predictions: Sequence[Sequence[Mapping[str, str]]],
     classes: Sequence[str],
@@ -127,7 +131,7 @@ def _confusion_by(
             if group is not None:
                 pairs[group].append((index[row["label"]], index[row["prediction"]]))
     return {
-        group: confusion_matrix(*np.array(found, np.int64).T, len(classes))
+        group: confusion_matrix(np.array(found)[:, 0], np.array(found)[:, 1], len(classes))
         for group, found in sorted(pairs.items())
     }
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process: the tests compute little, and threads that wait for each other on a busy machine cost more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

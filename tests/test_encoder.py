@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 
@@ -165,14 +166,26 @@ def test_real_speech_agrees_with_bare_transformers_after_float16(shared: Path) -
             assert cosines(ours[row], bare(folder, segments[row, :count])).min() > 0.9999
 
 
-@pytest.mark.parametrize("name", ["hubert", "hubert-large", "wavlm"])
-def test_batch_size_changes_no_bit(backbones: dict[str, Path], name: str) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_neighbours_and_place_in_a_batch_change_no_bit(backbones: dict[str, Path], name: str) -> None:
+    segments, real = speech(1.2, 3.0, 4.1, 0.01, 7.0)
+    encoder = encoder_of(backbones[name])
+    together = features(encoder, segments, real, batch=8)
+    for batch in (1, 3, 5):
+        np.testing.assert_array_equal(features(encoder, segments, real, batch), together)
+    np.testing.assert_array_equal(features(encoder, segments[::-1].copy(), real[::-1])[::-1], together)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("hubert", (1, 2, 3, 16)), ("hubert-large", (16,)), ("wavlm", (16,))]
+)
+def test_batch_size_changes_no_bit(backbones: dict[str, Path], name: str, sizes: tuple[int, ...]) -> None:
     backbone = resolve(str(backbones[name]))
     segments, real = speech(1.2, 3.0, 4.1, 0.01, 7.0)
-    one = features(Encoder(backbone, recipe_of(backbone), "cpu", 1), segments, real, batch=1)
-    for size, given in ((2, 2), (3, 3), (8, 8), (8, 1), (8, 5), (17, 17)):
+    expected = features(encoder_of(backbones[name]), segments, real)
+    for size in sizes:
         encoder = Encoder(backbone, recipe_of(backbone), "cpu", size)
-        np.testing.assert_array_equal(features(encoder, segments, real, given), one)
+        np.testing.assert_array_equal(features(encoder, segments, real, size), expected)
 
 
 @pytest.mark.parametrize("name", ["hubert", "hubert-large", "wavlm-large"])
@@ -219,6 +232,14 @@ def test_ten_milliseconds_and_silence_give_finite_features(backbones: dict[str, 
     assert np.isfinite(features(encoder, segments, real)).all()
     assert np.isfinite(features(encoder, np.zeros_like(segments), real)).all()
     assert encoder.backbone.valid_frames(real).tolist() == [1]
+
+
+def test_mask_of_very_short_sound_still_keeps_padding_out(backbones: dict[str, Path]) -> None:
+    encoder = encoder_of(backbones["hubert-large"])
+    inputs = encoder.prepare(*speech(0.01))
+    shortest = encoder.forward(inputs, np.array([160]))
+    np.testing.assert_array_equal(shortest, encoder.forward(inputs, np.array([400])))  # one frame's view
+    assert not np.array_equal(shortest, encoder.forward(inputs, np.array([48_000])))
 
 
 def test_valid_frames_are_those_that_the_model_itself_would_make(backbones: dict[str, Path]) -> None:
@@ -403,7 +424,12 @@ def test_hub_name_out_of_reach_is_refused_with_the_remedy(
 def test_hub_name_is_found_in_the_local_cache_without_the_network(
     backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    def offline(*args: Any, local_files_only: bool, **options: Any) -> str:
+        assert local_files_only, "the network was asked for what is there"
+        return str(download(*args, local_files_only=True, **options))
+
+    download = huggingface_hub.hf_hub_download
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--someone--hubert-tiny"
     shutil.copytree(backbones["hubert"], repository / "snapshots/0123")

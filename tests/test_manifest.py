@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfhca_cache.errors import MfhcaError
@@ -87,6 +87,7 @@ utterance_fields = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(names, utterance_fields, min_size=1, max_size=6))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: dict) -> None:
     # a path of its own for each, so that no audio has two speakers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_later_rows_replace_earlier_ones(stem: Path) -> None:
 
 
 def test_other_header_starts_anew(stem: Path) -> None:
-    assert reopened(stem, {**HEADER, "key": "other"}) == {}
+    assert reopened(stem, {**HEADER, "key": "K"}) == {}
     assert reopened(stem) == {}
 
 
@@ -91,6 +92,36 @@ def test_journal_cut_or_damaged_anywhere_never_lies(stem: Path) -> None:
         part.flush()
         part.close()
         assert reopened(stem) == found | {"late": b"L" * ROW}
+
+
+def test_what_follows_a_damaged_line_does_not_come_back(stem: Path) -> None:
+    journal = Path(f"{stem}.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"?" * (len(lines[1]) - 1) + b"\n", *lines[2:]]))
+    assert reopened(stem) == {}
+    assert journal.read_bytes() == lines[0]
+
+
+def test_rows_are_on_disk_before_the_journal_says_so(stem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def recorded(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(descriptor: int, *arguments: object) -> object:
+            file = Path(f"/proc/self/fd/{descriptor}").readlink().suffix
+            events.append(f"{name} {file}")
+            return real(descriptor, *arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    part = Part(stem, HEADER, ROW)
+    recorded("pwrite")
+    recorded("fsync")
+    add(part, "e", b"E" * ROW)
+    part.flush()
+    part.close()
+    assert events == ["pwrite .rows", "fsync .rows", "pwrite .journal", "fsync .journal"]
 
 
 def test_rows_cut_or_damaged_anywhere_are_not_done(stem: Path) -> None:

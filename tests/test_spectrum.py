@@ -15,7 +15,7 @@ RECIPE = LogSpec()
 
 
 def by_formula(segment: np.ndarray) -> np.ndarray:
-    """20 log10 |sum_n w[n] x[160 t + n] e^(-2 pi i k n / 800)|, n = -400..399, with x = 0 outside the segment."""
+    """20 log10 |sum_n w[n] x[160 t + n] e^(-2 pi i k n / 800)|, n = -400..399, x = 0 outside the segment."""
     n = np.arange(-400, 400)
     window = np.where((n >= -320) & (n < 320), 0.54 - 0.46 * np.cos(2 * np.pi * (n + 320) / 640), 0.0)
     kernel = np.exp(-2j * np.pi * np.outer(n, np.arange(200)) / 800)  # (800, 200)

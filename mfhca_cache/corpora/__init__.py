@@ -108,7 +108,9 @@ def build(name: str, root: Path, out: Path, allow_partial: bool = False) -> Summ
         raise MfhcaError(f"{beside}: the card of {card.name}, not of {name}; choose another --out")
     found = _with_known_labels(found, card)
     if not found.utterances and (allow_partial or not found.problems):
-        raise MfhcaError(f"{root}: nothing of {name} in it; --root must be the folder with {card.layout}")
+        raise MfhcaError(
+            f"{root}: nothing of {name} in it; choose another --root, laid out so: {card.layout}"
+        )
     differences = tuple(check_expected(card, found.utterances))
     if (differences or found.problems) and not allow_partial:
         lists = [_all(differences)] if differences else []

@@ -33,7 +33,7 @@ BACKBONE = "hubert-demo"
 NAME = re.compile(r"(?P<speaker>(?P<session>[123])(?P<gender>[FM]))_(?P<emotion>[a-z]+)_\d")
 
 FRAME = 512  # samples of a synthesis frame
-HOP = 128
+HOP = 256
 DFT = 1024  # room for the resonances to ring on after a frame
 
 
@@ -69,8 +69,8 @@ SPEAKERS = {
     "3M": Speaker(140.0, 1.04, -1.0),
 }
 EMOTIONS = {
-    "anger": Emotion(3.5, 2.0, -2.5, 5.6, 6.0, 4.0, 0.02, 4),
-    "happiness": Emotion(5.0, 3.2, 2.0, 5.0, 3.0, 1.5, 0.04, 4),
+    "anger": Emotion(3.0, 2.0, -2.5, 5.8, 6.0, 4.5, 0.01, 4),
+    "happiness": Emotion(5.5, 3.6, 2.0, 4.8, 3.0, 1.5, 0.04, 4),
     "neutral": Emotion(0.0, 1.2, -1.5, 4.4, 0.0, 0.0, 0.04, 5),
     "sadness": Emotion(-1.0, 0.6, -3.0, 3.0, -5.0, -4.0, 0.12, 4),
 }
@@ -155,7 +155,7 @@ def utterance_samples(
     Returns:
         The audio, float64 (samples,), 16 kHz, 1.0 to 4.5 s, within -1 and 1.
     """
-    strength = generator.uniform(0.65, 1.2)  # some utterances are hard to tell from neutral ones
+    strength = generator.uniform(0.7, 1.2)  # some utterances are hard to tell from neutral ones
     rate = 4.4 + strength * (emotion.rate - 4.4) + generator.normal(0.0, 0.25)
     seconds = generator.uniform(1.0, 4.5)
     syllables = max(3, round(rate * seconds))
@@ -197,19 +197,28 @@ def utterance_samples(
     voice += consonant * np.diff(noise, prepend=0.0)  # the difference leaves the high frequencies
 
     level = speaker.level + strength * emotion.level + generator.normal(0.0, 1.5)
-    voice *= 0.06 * 10 ** (level / 20)
-    voice += 0.0005 * generator.normal(size=samples)  # a room is never silent
+    voice *= 0.035 * 10 ** (level / 20)
+    voice += 0.0003 * generator.normal(size=samples)  # a room is never silent
     return np.clip(voice, -1.0, 1.0)
 
 
 def _pulses(pitch: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Flow through the glottis, differentiated: Rosenberg's pulse, open for 60 % of a period."""
+    """Flow through the glottis, differentiated: Rosenberg's pulse, open for 60 % of a period.
+
+    Args:
+        pitch: Hz (samples,).
+
+    Returns:
+        float64 (samples,), of root mean square 1.
+    """
     phase = np.cumsum(pitch / SAMPLE_RATE) % 1.0
     rise, fall = 0.4, 0.2
     opening = 0.5 * (1.0 - np.cos(np.pi * phase / rise))
     closing = np.cos(0.5 * np.pi * (phase - rise) / fall)
     flow = np.where(phase < rise, opening, np.where(phase < rise + fall, closing, 0.0))
-    return np.diff(flow, prepend=flow[0]) * 4.0
+    per_sample = np.diff(flow, prepend=flow[0])
+    # The slope per period and not per sample, so that loudness does not follow pitch; root mean square 3.
+    return per_sample * SAMPLE_RATE / pitch / 3.0
 
 
 def _filter(source: NDArray[np.float64], formants: NDArray[np.float64], tilt: float) -> NDArray[np.float64]:
@@ -226,15 +235,16 @@ def _filter(source: NDArray[np.float64], formants: NDArray[np.float64], tilt: fl
     frames = len(formants)
     padded = np.pad(source, (FRAME // 2, frames * HOP + FRAME - len(source)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[: frames * HOP : HOP]  # (frames, FRAME)
-    spectra = np.fft.rfft(windows * np.hanning(FRAME + 1)[:-1], DFT)  # (frames, DFT // 2 + 1)
     frequency = np.fft.rfftfreq(DFT, 1 / SAMPLE_RATE)
     back = np.exp(-2j * np.pi * frequency / SAMPLE_RATE)  # one sample's delay
+    damping = np.ones((frames, len(frequency)), complex)
     for formant, bandwidth in zip(formants.T, BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * bandwidth / SAMPLE_RATE)
         cosine = 2 * radius * np.cos(2 * np.pi * formant / SAMPLE_RATE)[:, None]  # (frames, 1)
-        spectra *= (1 - cosine + radius**2) / (1 - cosine * back + radius**2 * back**2)
-    spectra *= 10 ** (tilt * np.log2(np.maximum(frequency, 500.0) / 500.0) / 20)
-    pieces = np.fft.irfft(spectra, DFT)  # (frames, DFT)
+        damping *= (1 + radius**2 * back**2 - cosine * back) / (1 - cosine + radius**2)
+    gain = 10 ** (tilt * np.log2(np.maximum(frequency, 500.0) / 500.0) / 20)
+    spectra = np.fft.rfft(windows * np.hanning(FRAME + 1)[:-1], DFT)  # (frames, DFT // 2 + 1)
+    pieces = np.fft.irfft(gain * spectra / damping, DFT)  # (frames, DFT)
     result = np.zeros(frames * HOP + DFT)
     for index, piece in enumerate(pieces):
         result[index * HOP : index * HOP + DFT] += piece

@@ -11,13 +11,14 @@ others with random differences in time. The transformer layers are random.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mfhca_cache.files import write_atomically, write_json
-
-if TYPE_CHECKING:
-    import torch
 
 SEED = 1
 # The convolutions' kernels and strides are HuBERT base's, so that 48,000 samples give 149 frames here too.
@@ -66,56 +67,87 @@ def write(folder: Path) -> None:
     Raises:
         MfhcaError: the folder cannot be written.
     """
-    from safetensors.torch import save
+    from safetensors.numpy import save
 
     write_json(folder / "config.json", CONFIG)
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
     write_atomically(folder / "model.safetensors", save(weights(), metadata={"format": "pt"}))
 
 
-def weights() -> dict[str, torch.Tensor]:
-    """The seeded weights, drawn here and not by transformers, whose initialisation may change.
+def weights() -> dict[str, NDArray[np.float32]]:
+    """The seeded weights. They are drawn without transformers, whose import takes longer than all the rest.
 
     Returns:
-        Parameter name -> float32 tensor, as `transformers.HubertModel` names them.
+        Parameter name -> float32 array, as `transformers.HubertModel` names and shapes them.
     """
-    import torch
-    from transformers import HubertConfig, HubertModel
-
-    with torch.device("meta"):  # names and shapes alone
-        model = HubertModel(HubertConfig(**CONFIG))
-    generator = torch.Generator().manual_seed(SEED)
+    generator = np.random.default_rng(SEED)
     state = {}
-    for name, value in sorted(model.state_dict().items()):
-        shape = tuple(value.shape)
+    for name, shape in sorted(_shapes()):
         if name.endswith("bias"):
-            state[name] = torch.zeros(shape)
+            values = np.zeros(shape)
         elif "norm" in name or name.endswith("original0"):  # original0: the scale of a normalised kernel
-            state[name] = torch.ones(shape) * (OUTPUT_SCALE if name == OUTPUT else 1.0)
+            values = np.ones(shape) * (OUTPUT_SCALE if name == OUTPUT else 1.0)
         elif name == "feature_extractor.conv_layers.0.conv.weight":
-            state[name] = _bands(shape, generator)
+            values = _bands(shape, generator)
         elif name.startswith("feature_extractor"):
-            state[name] = _differences(shape, generator)
+            values = _differences(shape, generator)
         else:
             # The residual path dominates, so that two random layers do not undo what the convolutions found.
             scale = 1.0 if name.startswith("feature_projection") else 0.15
             fan_in = math.prod(shape[1:]) if len(shape) > 1 else shape[0]
-            state[name] = scale * fan_in**-0.5 * torch.randn(shape, generator=generator)
+            values = scale * fan_in**-0.5 * generator.standard_normal(shape)
+        state[name] = values.astype(np.float32)
     return state
 
 
-def _bands(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Windowed cosines, 0 to half the sample rate, random phase, norm 1: float32 (channels, 1, kernel)."""
-    import torch
+def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of HuBERT's parameters, for the settings above."""
+    width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
 
+    def affine(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield f"{name}.weight", shape
+        yield f"{name}.bias", shape[:1]
+
+    into = 1
+    for layer, (channels, kernel) in enumerate(zip(CONFIG["conv_dim"], CONFIG["conv_kernel"], strict=True)):
+        yield f"feature_extractor.conv_layers.{layer}.conv.weight", (channels, into, kernel)
+        into = channels
+    yield from affine("feature_extractor.conv_layers.0.layer_norm", CONFIG["conv_dim"][0])
+    yield from affine("feature_projection.layer_norm", into)
+    yield from affine("feature_projection.projection", width, into)
+    yield "masked_spec_embed", (width,)
+    position, kernel = "encoder.pos_conv_embed.conv", CONFIG["num_conv_pos_embeddings"]
+    yield f"{position}.bias", (width,)
+    yield f"{position}.parametrizations.weight.original0", (1, 1, kernel)
+    yield (
+        f"{position}.parametrizations.weight.original1",
+        (
+            width,
+            width // CONFIG["num_conv_pos_embedding_groups"],
+            kernel,
+        ),
+    )
+    yield from affine("encoder.layer_norm", width)
+    for layer in range(CONFIG["num_hidden_layers"]):
+        block = f"encoder.layers.{layer}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from affine(f"{block}.attention.{name}", width, width)
+        yield from affine(f"{block}.feed_forward.intermediate_dense", inner, width)
+        yield from affine(f"{block}.feed_forward.output_dense", width, inner)
+        yield from affine(f"{block}.layer_norm", width)
+        yield from affine(f"{block}.final_layer_norm", width)
+
+
+def _bands(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Windowed cosines, 0 to half the sample rate, random phase, norm 1: (channels, 1, kernel)."""
     channels, _, kernel = shape
-    cycles = torch.linspace(0.0, 0.5, channels)[:, None] * torch.arange(kernel)  # (channels, kernel)
-    phase = torch.rand(channels, 1, generator=generator)
-    filters = torch.cos(2 * torch.pi * (cycles + phase)) * torch.hann_window(kernel + 2, periodic=False)[1:-1]
-    return (filters / filters.norm(dim=1, keepdim=True))[:, None]
+    cycles = np.linspace(0.0, 0.5, channels)[:, None] * np.arange(kernel)  # (channels, kernel)
+    phase = generator.random((channels, 1))
+    filters = np.cos(2 * np.pi * (cycles + phase)) * np.hanning(kernel + 2)[1:-1]
+    return (filters / np.linalg.norm(filters, axis=1, keepdims=True))[:, None]
 
 
-def _differences(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def _differences(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
     """A quarter of the channels smoothed and handed on, the others random filters whose taps sum to zero.
 
     Args:
@@ -123,17 +155,14 @@ def _differences(shape: tuple[int, ...], generator: torch.Generator) -> torch.Te
         generator: the chance in the filters.
 
     Returns:
-        float32 of that shape.
+        float64 of that shape.
     """
-    import torch
-
     out, into, kernel = shape
     # Small values keep the activation near a square law, so that its output follows the energy in each band
     # (with ten times the scale a linear probe on the demo loses 15 to 20 points).
-    filters = torch.randn(shape, generator=generator)
-    filters = 0.5 * (into * kernel) ** -0.5 * (filters - filters.mean(dim=2, keepdim=True))
-    smoothing = torch.tensor([0.25, 0.5, 0.25] if kernel == 3 else [0.5, 0.5])
-    kept = torch.arange(out // 4)
+    filters = generator.standard_normal(shape)
+    filters = 0.5 * (into * kernel) ** -0.5 * (filters - filters.mean(axis=2, keepdims=True))
+    kept = np.arange(out // 4)
     filters[kept] = 0.0
-    filters[kept, kept] = smoothing
+    filters[kept, kept] = [0.25, 0.5, 0.25] if kernel == 3 else [0.5, 0.5]
     return filters

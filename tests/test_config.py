@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_train.config import Config, with_settings
+
+
+def test_text_becomes_the_fields_type() -> None:
+    found = with_settings(
+        Config(),
+        {
+            "train.lr": "1e-3",
+            "train.epochs": "7",
+            "model.bilstm": "off",
+            "model.grf_channels": "16,32",
+            "model.hca": "channel",
+        },
+    )
+    assert (found.train.lr, found.train.epochs, found.model.bilstm) == (1e-3, 7, False)
+    assert (found.model.grf_channels, found.model.hca) == ((16, 32), "channel")
+
+
+def test_typed_values_are_taken_too() -> None:
+    found = with_settings(Config(), {"train.lr": 0.5, "model.bilstm": False, "model.grf_channels": [4]})
+    assert (found.train.lr, found.model.bilstm, found.model.grf_channels) == (0.5, False, (4,))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.Lr", "1", "no setting is called 'train.Lr'; did you mean train.lr"),
+        ("modl.hca", "channel", "did you mean model.hca"),
+        ("train.lr", "fast", "train.lr = 'fast' is not a float"),
+        ("train.epochs", "1.5", "train.epochs = '1.5' is not a int"),
+        ("model.bilstm", "perhaps", "model.bilstm = 'perhaps' is not a bool"),
+        ("model.hca", "spatial", "not one of temporal, channel, frames, released"),
+        ("model.grf_channels", "a,b", "not a list of whole numbers"),
+        ("model.grf_channels", "", "at least one block"),
+        ("train.epochs", "0", "train.epochs"),
+        ("model.dropout", "1", "model.dropout"),
+        ("train.batch_size", "1", "train.batch_size"),
+        ("train.lr", "nan", "train.lr"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, value: str, message: str) -> None:
+    with pytest.raises(MfhcaError, match=message):
+        with_settings(Config(), {name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.inputs": "spec", "model.hca": "channel"},
+        {"model.inputs": "ssl", "model.grf_rate": "2"},
+        {"model.fusion": "concat", "model.hca": "channel"},
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(MfhcaError, match="would be ignored"):
+        with_settings(Config(), settings)

@@ -1,0 +1,77 @@
+"""What may import what: the stages meet at files, and light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+# What stage two may know of stage one: its files' readers and the shared ground under both.
+SHARED_WITH_TRAINER = {"console", "errors", "files", "manifest", "reader", "recipe"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "h5py",
+    "transformers",
+    "librosa",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "joblib",
+    "soundfile",
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh Python has loaded after running `code`."""
+    script = f"import sys\n{code}\nprint(' '.join(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_trainer_knows_only_the_readers_of_the_cache() -> None:
+    for file in (REPOSITORY / "mfhca_train").glob("*.py"):
+        used = {name.split(".")[1] for name in imported(file) if name.startswith("mfhca_cache.")}
+        assert used <= SHARED_WITH_TRAINER, file.name
+
+
+def test_the_cache_knows_nothing_of_the_trainer() -> None:
+    for file in (REPOSITORY / "mfhca_cache").rglob("*.py"):
+        assert not [name for name in imported(file) if name.startswith("mfhca_train")], file.name
+
+
+def test_transformers_and_librosa_are_named_in_stage_one_alone() -> None:
+    for file in (REPOSITORY / "mfhca_train").glob("*.py"):
+        tops = {name.partition(".")[0] for name in imported(file)}
+        assert not tops & {"transformers", "librosa", "soundfile", "soxr"}, file.name
+
+
+@pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
+def test_help_loads_nothing_heavy(package: str) -> None:
+    code = f"from {package}.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    assert not loaded_after(code) & HEAVY
+
+
+def test_training_from_a_cache_loads_no_encoder(tmp_path: Path) -> None:
+    code = (
+        f"from pathlib import Path\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from corpus_factory import request\nfrom mfhca_train.crossval import cross_validate\n"
+        f"cross_validate(request(Path({str(tmp_path)!r}), settings={{'train.epochs': '1'}}, folds=('s0',)))"
+    )
+    assert not loaded_after(code) & {"transformers", "librosa", "soundfile"}
