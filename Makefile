@@ -9,6 +9,7 @@ RUN ?= runs/$(CORPUS)
 LABEL_SET ?=
 PROTOCOL ?= strict
 ARGS ?=
+FEATURE_ARGS ?=
 PYTHON ?= python3
 
 # The demo brings its own tiny encoder; every other corpus uses HuBERT base unless told otherwise.
@@ -30,7 +31,8 @@ help: ## list the targets and variables
 	@echo
 	@echo "Variables: CORPUS=$(CORPUS) ROOT=$(ROOT) BACKBONE=$(BACKBONE)"
 	@echo "           CACHE=$(CACHE) RUN=$(RUN) LABEL_SET=$(LABEL_SET) PROTOCOL=$(PROTOCOL)"
-	@echo "           ARGS= further options of the command (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
+	@echo "           ARGS= further options of cv (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
+	@echo "           FEATURE_ARGS= further options of features and status (e.g. FEATURE_ARGS='--tail overlap')"
 
 install: $(INSTALLED) ## create .venv with everything in it
 
@@ -45,10 +47,10 @@ $(MANIFEST): | $(INSTALLED)
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 
 features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
-	$(VENV)/bin/mfhca-cache features $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS)
+	$(VENV)/bin/mfhca-cache features $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS) $(FEATURE_ARGS)
 
 status: $(INSTALLED) $(MANIFEST) ## what the cache has, lacks, and holds of an older state
-	$(VENV)/bin/mfhca-cache status $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS)
+	$(VENV)/bin/mfhca-cache status $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS) $(FEATURE_ARGS)
 
 verify: $(INSTALLED) ## recompute the digest of every shard
 	$(VENV)/bin/mfhca-cache verify --cache $(CACHE)

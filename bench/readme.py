@@ -1,0 +1,94 @@
+"""Writes the results section of the README from stored results and published figures.
+
+    python bench/readme.py [RESULTS_JSON ...]
+
+With arguments, those `results.json` are first copied into bench/results/, named
+by corpus, label set, protocol and model. Nothing in the section is typed by hand;
+a test compares it with what this program writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STORED = REPOSITORY / "bench" / "results"
+BEGIN, END = "<!-- results: written by bench/readme.py -->", "<!-- end of results -->"
+
+
+def name_of(results: dict[str, Any]) -> str:
+    """A file name for a run's results."""
+    model = results["config"]["model"]
+    kind = model["inputs"] if model["inputs"] != "both" else model["fusion"]
+    kind += f"-{model['hca']}" if kind == "hca" else ""
+    return f"{results['corpus']}-{results['label_set']}-{results['protocol']}-{kind}.json"
+
+
+def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
+    """The section's text: a table for each corpus and label set."""
+    parts = []
+    for corpus, label_set in sorted({(r["corpus"], r["label_set"]) for r in stored}):
+        lines = [
+            f"**{corpus}, label set `{label_set}`** (in per cent)",
+            "",
+            "| system | WA | UA | score | protocol |",
+            "|---|---|---|---|---|",
+        ]
+        ours = [r for r in stored if (r["corpus"], r["label_set"]) == (corpus, label_set)]
+        lines += [row for results in ours for row in own_rows(results)]
+        for f in figures:
+            if (f["corpus"], f["label_set"]) == (corpus, label_set):
+                ua = f"{f['ua']:.1f}" if "ua" in f else "-"
+                lines.append(f"| {f['system']} | {f['wa']:.1f} | {ua} | {f['score']} | {f['protocol']} ({f['source']}) |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def own_rows(results: dict[str, Any]) -> list[str]:
+    """Two rows of one run: pooled over all utterances with its interval, and the mean of the folds with its spread."""
+    model, train = results["config"]["model"], results["config"]["train"]
+    what = {"both": f"fusion {model['fusion']}", "ssl": "hidden states alone", "spec": "spectrogram alone"}[model["inputs"]]
+    what += f" ({model['hca']})" if model["inputs"] == "both" and model["fusion"] == "hca" else ""
+    how = (
+        f"{results['protocol']}, {results['n_folds']} folds, {len(results['seeds'])} seed(s), "
+        f"lr {train['lr']:g} {train['schedule']}, batch {train['batch_size']}, at most {train['epochs']} epochs"
+    )
+    pooled = " | ".join(
+        f"**{100 * results[s]['pooled']:.1f}** ({100 * results[s]['pooled_ci95'][0]:.1f} to "
+        f"{100 * results[s]['pooled_ci95'][1]:.1f})"
+        for s in ("wa", "ua")
+    )
+    mean = " | ".join(f"{100 * results[s]['mean']:.1f} ± {100 * results[s]['std']:.1f}" for s in ("wa", "ua"))
+    return [
+        f"| this project, {what} | {pooled} | pooled, approximate 95 % by speaker | {how} |",
+        f"| | {mean} | mean ± sd over folds | |",
+    ]
+
+
+def updated(readme: str) -> str:
+    """The README with its section made anew."""
+    stored = [json.loads(path.read_text()) for path in sorted(STORED.glob("*.json"))]
+    figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
+    head, rest = readme.split(BEGIN)
+    _, tail = rest.split(END)
+    return f"{head}{BEGIN}\n{section(stored, figures)}\n{END}{tail}"
+
+
+def main() -> None:
+    """Copies the given results, then rewrites the section."""
+    STORED.mkdir(exist_ok=True)
+    for argument in sys.argv[1:]:
+        results = json.loads(Path(argument).read_text())
+        if not results["complete"]:
+            raise SystemExit(f"{argument}: not all folds are there; run cv without --fold")
+        (STORED / name_of(results)).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    readme = REPOSITORY / "README.md"
+    readme.write_text(updated(readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()
