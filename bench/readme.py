@@ -43,7 +43,9 @@ def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
         for f in figures:
             if (f["corpus"], f["label_set"]) == (corpus, label_set):
                 ua = f"{f['ua']:.1f}" if "ua" in f else "-"
-                lines.append(f"| {f['system']} | {f['wa']:.1f} | {ua} | {f['score']} | {f['protocol']} ({f['source']}) |")
+                lines.append(
+                    f"| {f['system']} | {f['wa']:.1f} | {ua} | {f['score']} | {f['protocol']} ({f['source']}) |"
+                )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -51,7 +53,9 @@ def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
 def own_rows(results: dict[str, Any]) -> list[str]:
     """Two rows of one run: pooled over all utterances with its interval, and the mean of the folds with its spread."""
     model, train = results["config"]["model"], results["config"]["train"]
-    what = {"both": f"fusion {model['fusion']}", "ssl": "hidden states alone", "spec": "spectrogram alone"}[model["inputs"]]
+    what = {"both": f"fusion {model['fusion']}", "ssl": "hidden states alone", "spec": "spectrogram alone"}[
+        model["inputs"]
+    ]
     what += f" ({model['hca']})" if model["inputs"] == "both" and model["fusion"] == "hca" else ""
     how = (
         f"{results['protocol']}, {results['n_folds']} folds, {len(results['seeds'])} seed(s), "
