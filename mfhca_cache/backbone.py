@@ -7,9 +7,12 @@ files and without importing torch or transformers. `encoder` loads it.
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 
@@ -171,6 +174,9 @@ def _from_hub(name: str) -> Path:
     """The local folder of a hub checkpoint, downloaded where need be (HF_HUB_OFFLINE is respected)."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # each retry would be two lines on the terminal
 
     def fetch(file: str, local: bool) -> Path | None:
         try:
@@ -184,6 +190,8 @@ def _from_hub(name: str) -> Path:
 
     for local in (True, False):
         try:
+            if not local:
+                _find_hub()
             weights = fetch(WEIGHTS[0], local) or fetch(WEIGHTS[1], local)
             for file in (CONFIG, PREPROCESSOR):
                 fetch(file, local)
@@ -198,6 +206,18 @@ def _from_hub(name: str) -> Path:
         f"backbone {name}: the hub's copy lacks one of {CONFIG}, {PREPROCESSOR}, {' or '.join(WEIGHTS)}; "
         "complete it in a folder and pass the folder"
     )
+
+
+def _find_hub() -> None:
+    """Fails at once, and not after half a minute of retries, on a machine that has no network.
+
+    Raises:
+        OSError: the hub's address cannot be found.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and not getproxies():  # a proxy looks addresses up itself
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
 
 
 def one_line(error: BaseException) -> str:

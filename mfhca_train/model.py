@@ -22,6 +22,7 @@ from torch.nn import functional
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import fused
 from mfhca_train.config import ModelConfig
+from mfhca_train.pooling import mean_over_time, pool_cells, softmax_over_time, valid_mask
 
 POOLED = (2, 3)  # time x frequency cells that MF's map is averaged to (released code)
 
@@ -346,13 +347,20 @@ class MFHCA(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The encoder's side after fusion, (B, N) or (B, H, N), and the weights of the attention."""
         mask = None if valid is None else valid_mask(valid, ssl.shape[1])
-        context = self.bilstm(ssl)[0] if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
+        context = self.with_context(ssl) if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
         if self.fusion_name == "hca":
             guide = pooled if self.config.hca == "released" else f_spec
             return self.fusion(guide, ssl, context, mask)
         if self.fusion_name == "coattention":
             return self.fusion(f_spec, context, mask)
         return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
+
+    def with_context(self, ssl: Tensor) -> Tensor:
+        """The BiLSTM, (B, L, D) to (B, L, D)."""
+        if ssl.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            with torch.autocast("cpu", enabled=False):  # such processors have no LSTM in bfloat16
+                return self.bilstm(ssl.float())[0]
+        return self.bilstm(ssl)[0]
 
     @staticmethod
     def mean_over_map(features: Tensor, spec: Tensor | None, valid: Tensor | None) -> Tensor:
@@ -361,36 +369,6 @@ class MFHCA(nn.Module):
             return features.mean(dim=1)
         frames = features.shape[1]
         return mean_over_time(features, valid_mask(valid * frames // spec.shape[2], frames))
-
-
-def softmax_over_time(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax over the last axis; frames outside the mask get weight zero. Rows sum to one."""
-    return torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), dim=-1)
-
-
-def valid_mask(valid: Tensor, frames: int) -> Tensor:
-    """(B,) counts to (B, frames) booleans; at least the first frame is true."""
-    return torch.arange(frames, device=valid.device)[None] < valid.clamp(min=1)[:, None]
-
-
-def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, L, D) to (B, D), over real frames only if a mask (B, L) is given."""
-    if mask is None:
-        return x.mean(dim=1)
-    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-
-
-def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real share of H only.
-
-    A cell that holds only padding becomes zero.
-    """
-    if fraction is None:
-        return functional.adaptive_avg_pool2d(x, cells)
-    height = x.shape[2]
-    mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
-    share = functional.adaptive_avg_pool2d(mask, (cells[0], 1))
-    return functional.adaptive_avg_pool2d(x * mask, cells) / share.clamp(min=1 / height)
 
 
 def parameter_counts(model: MFHCA) -> dict[str, int]:

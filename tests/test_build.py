@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from audio_factory import FILES, SEGMENTS, manifest_of, notes, recorded, write_audio, write_corpus
 
 from mfhca_cache import build, extract
@@ -253,8 +254,10 @@ def test_spans_of_one_recording_are_utterances_of_their_own(root: Path, tmp_path
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"RIFF nothing"), "not readable as audio"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "cut short"),
+        (lambda path: soundfile.write(path, np.zeros(0), 16_000), "holds a header and no audio"),
+        (lambda path: soundfile.write(path, np.full(9, np.nan), 16_000, "FLOAT"), "is not a finite number"),
     ],
-    ids=["missing", "empty", "garbage", "truncated"],
+    ids=["missing", "empty", "garbage", "truncated", "header only", "not a number"],
 )
 def test_bad_file_is_named_and_the_others_are_finished(
     rows: list[Utterance],

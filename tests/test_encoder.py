@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
@@ -417,6 +418,20 @@ def test_hub_name_out_of_reach_is_refused_with_the_remedy(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         MfhcaError, match=r"backbone nobody/nothing: .*; download it elsewhere and pass the fold"
+    ):
+        resolve("nobody/nothing")
+
+
+def test_machine_without_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    monkeypatch.setattr("mfhca_cache.backbone.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        MfhcaError, match=r"not to be had from the hub \(gaierror: .*Name or service not known"
     ):
         resolve("nobody/nothing")
 

@@ -226,7 +226,7 @@ def test_class_weights_change_training(tmp_path: Path) -> None:
 
 
 def test_the_network_learns_the_made_up_classes(tmp_path: Path) -> None:
-    result, unit = train_fold(tmp_path, utterances(each=8), train__epochs="15")
+    result, unit = train_fold(tmp_path, utterances(speakers=6, each=8), train__epochs="15")
     assert result["wa"] >= 0.75
     assert load_file(unit / "best.safetensors")
 

@@ -14,10 +14,8 @@ from mfhca_train.model import (
     GlobalReceptiveField,
     MultiSpatialFusion,
     parameter_counts,
-    pool_cells,
-    softmax_over_time,
-    valid_mask,
 )
+from mfhca_train.pooling import pool_cells, softmax_over_time, valid_mask
 
 T, F, L, D, K = 40, 30, 14, 32, 4
 HCA = ("temporal", "channel", "frames", "released")

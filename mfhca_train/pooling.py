@@ -1,0 +1,37 @@
+"""Averages and softmax over time that can leave padded frames out. Shape letters as in `model`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def softmax_over_time(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last axis; frames outside the mask get weight zero. Rows sum to one."""
+    return torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), dim=-1)
+
+
+def valid_mask(valid: Tensor, frames: int) -> Tensor:
+    """(B,) counts to (B, frames) booleans; at least the first frame is true."""
+    return torch.arange(frames, device=valid.device)[None] < valid.clamp(min=1)[:, None]
+
+
+def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, L, D) to (B, D), over real frames only if a mask (B, L) is given."""
+    if mask is None:
+        return x.mean(dim=1)
+    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real share of H only.
+
+    A cell that holds only padding becomes zero.
+    """
+    if fraction is None:
+        return functional.adaptive_avg_pool2d(x, cells)
+    height = x.shape[2]
+    mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
+    share = functional.adaptive_avg_pool2d(mask, (cells[0], 1))
+    return functional.adaptive_avg_pool2d(x * mask, cells) / share.clamp(min=1 / height)
