@@ -116,11 +116,11 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(finished: Path,
     )
     arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(folder)]
     rng = np.random.default_rng(1)
-    for _ in range(3):
+    for _ in range(10):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(rng.uniform(0.5, 6))
+        time.sleep(rng.uniform(0.5, 4))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
