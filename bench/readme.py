@@ -1,4 +1,4 @@
-"""Writes the results section of the README from stored results and published figures.
+"""Writes the README's demo output and results section from stored results and published figures.
 
     python bench/readme.py [RESULTS_JSON ...]
 
@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from mfhca_train.results import table
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 STORED = REPOSITORY / "bench" / "results"
-BEGIN, END = "<!-- results: written by bench/readme.py -->", "<!-- end of results -->"
+RESULTS = "<!-- results: written by bench/readme.py -->", "<!-- end of results -->"
+DEMO = "<!-- demo: written by bench/readme.py -->", "<!-- end of demo -->"
 
 
 def name_of(results: dict[str, Any]) -> str:
@@ -75,11 +79,19 @@ def own_rows(results: dict[str, Any]) -> list[str]:
 
 def updated(readme: str) -> str:
     """The README with its section made anew."""
-    stored = [json.loads(path.read_text()) for path in sorted(STORED.glob("*.json"))]
+    everything = [json.loads(path.read_text()) for path in sorted(STORED.glob("*.json"))]
+    stored = [results for results in everything if results["corpus"] != "demo"]
     figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
-    head, rest = readme.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n{section(stored, figures)}\n{END}{tail}"
+    demo = "\n\n".join(table(results) for results in everything if results["corpus"] == "demo")
+    readme = between(readme, DEMO, textwrap.indent(demo, "    "))
+    return between(readme, RESULTS, section(stored, figures))
+
+
+def between(text: str, marks: tuple[str, str], content: str) -> str:
+    """`text` with what stands between two marks replaced."""
+    head, rest = text.split(marks[0])
+    _, tail = rest.split(marks[1])
+    return f"{head}{marks[0]}\n\n{content}\n\n{marks[1]}{tail}"
 
 
 def main() -> None:

@@ -175,7 +175,6 @@ def table(summary: Mapping[str, Any]) -> str:
     ]
     for unit in summary["folds"]:
         note = f"  absent: {', '.join(unit['classes_absent'])}" if unit["classes_absent"] else ""
-        note += "  (stopped by the epoch limit)" if unit["stopped_by"] == "epoch limit" else ""
         epoch = f"{unit['best_epoch']}/{unit['epochs']}"
         lines.append(
             f"{unit['id']:>8} {unit['seed']:>4} {percent(unit['wa'])} {percent(unit['ua'])} {percent(unit['f1'])}"
@@ -185,6 +184,11 @@ def table(summary: Mapping[str, Any]) -> str:
         row = " ".join(percent(summary[name][key]) for name in SCORES)
         mark = "  <- headline" if summary["headline"] == key else ""
         lines.append(f"{label:>8} {'':>4} {row}{mark}")
+    limited = sum(unit["stopped_by"] == "epoch limit" for unit in summary["folds"])
+    if limited:
+        lines.append(
+            f"{limited} of {len(summary['folds'])} folds were stopped by the epoch limit, not by patience"
+        )
     if not summary["complete"]:
         lines.append(f"NOT COMPLETE: {summary['n_folds']} folds only; run cv without --fold for all")
     return "\n".join(lines)
