@@ -5,9 +5,9 @@
 CORPUS ?= demo
 ROOT ?= data/$(CORPUS)
 CACHE ?= cache/$(CORPUS)
-RUN ?= runs/$(CORPUS)
 LABEL_SET ?=
 PROTOCOL ?= strict
+RUN ?= runs/$(CORPUS)$(addprefix -,$(LABEL_SET))$(addprefix -,$(filter-out strict,$(PROTOCOL)))
 ARGS ?=
 FEATURE_ARGS ?=
 PYTHON ?= python3
@@ -37,29 +37,39 @@ help: ## list the targets and variables
 install: $(INSTALLED) ## create .venv with everything in it
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; say which one to use: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 $(MANIFEST): | $(INSTALLED)
-	$(VENV)/bin/mfhca-cache manifest $(CORPUS) --root $(ROOT) --out $(MANIFEST)
+	$(VENV)/bin/mfhca-cache manifest $(CORPUS) --root "$(ROOT)" --out "$(MANIFEST)"
+
+ifeq ($(CORPUS),demo)
+# The demo is made by the same command, also where only its audio was deleted.
+$(ROOT)/hubert-demo/config.json: | $(INSTALLED)
+	$(VENV)/bin/mfhca-cache manifest demo --root "$(ROOT)" --out "$(MANIFEST)"
+
+features: $(ROOT)/hubert-demo/config.json
+endif
 
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 
 features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
-	$(VENV)/bin/mfhca-cache features $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS) $(FEATURE_ARGS)
+	$(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
 status: $(INSTALLED) $(MANIFEST) ## what the cache has, lacks, and holds of an older state
-	$(VENV)/bin/mfhca-cache status $(MANIFEST) --root $(ROOT) --cache $(CACHE) --backbone $(BACKBONE) $(LABELS) $(FEATURE_ARGS)
+	$(VENV)/bin/mfhca-cache status "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
 verify: $(INSTALLED) ## recompute the digest of every shard
-	$(VENV)/bin/mfhca-cache verify --cache $(CACHE)
+	$(VENV)/bin/mfhca-cache verify --cache "$(CACHE)"
 
 cv: features ## stage two: train and test every fold, write RUN/report.html
-	$(VENV)/bin/mfhca-train cv $(MANIFEST) --cache $(CACHE) --out $(RUN) --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
 
 report: $(INSTALLED) ## write RUN/report.html again
-	$(VENV)/bin/mfhca-train report $(RUN)
+	$(VENV)/bin/mfhca-train report "$(RUN)"
 
 test: $(INSTALLED) ## run the tests
 	$(VENV)/bin/python -m pytest

@@ -9,6 +9,7 @@ a test compares it with what this program writes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import textwrap
@@ -29,7 +30,10 @@ def name_of(results: dict[str, Any]) -> str:
     model = results["config"]["model"]
     kind = model["inputs"] if model["inputs"] != "both" else model["fusion"]
     kind += f"-{model['hca']}" if kind == "hca" else ""
-    return f"{results['corpus']}-{results['label_set']}-{results['protocol']}-{kind}.json"
+    digest = hashlib.sha256(
+        json.dumps([results["config"], results["recipes"]], sort_keys=True).encode()
+    ).hexdigest()
+    return f"{results['corpus']}-{results['label_set']}-{results['protocol']}-{kind}-{digest[:6]}.json"
 
 
 def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:

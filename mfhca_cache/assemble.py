@@ -137,6 +137,8 @@ def _place_features(file: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]
 
 def _reserve(descriptor: int, size: int) -> None:
     """Takes the disk space at once, so that a disk too full is found before the work."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

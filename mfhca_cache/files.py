@@ -135,6 +135,10 @@ def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[No
                         f"{purpose} is in use by another process; wait for it or stop it"
                     ) from error
                 time.sleep(0.05)
+            except OSError as error:
+                raise MfhcaError(
+                    f"{path}: this file system has no locks ({error.strerror}); choose a local folder"
+                ) from error
         yield
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -132,7 +133,10 @@ def _typed(name: str, value: Any, owner: type, key: str) -> Any:
             }[text.lower()]
         if annotation is int:
             return int(text)
-        return float(text)
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(text)
+        return number
     except (KeyError, ValueError) as error:
         if isinstance(error, MfhcaError):
             raise
@@ -153,7 +157,7 @@ def _check(config: Config, given: set[str]) -> None:
         "model.grf_rate (at least 1)": model.grf_rate >= 1,
         "model.width (at least 1)": model.width >= 1,
         "model.dropout (0 to below 1)": 0 <= model.dropout < 1,
-        "train.lr (above 0)": train.lr > 0,
+        "train.lr (above 0, at most 10)": 0 < train.lr <= 10,
         "train.weight_decay (0 or more)": train.weight_decay >= 0,
         "train.batch_size (at least 2, for batch normalisation)": train.batch_size >= 2,
         "train.epochs (at least 1)": train.epochs >= 1,

@@ -17,13 +17,20 @@ from typing import Any
 
 from mfhca_cache.console import progress
 from mfhca_cache.errors import MfhcaError, listing
-from mfhca_cache.files import lock, read_json, write_json
-from mfhca_cache.manifest import Manifest, Utterance, read_manifest
+from mfhca_cache.files import canonical_json, lock, read_json, sha256_text, write_json
+from mfhca_cache.manifest import LabelSet, Manifest, Utterance, read_manifest
 from mfhca_train import machine
-from mfhca_train.config import Config
+from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Corpus, choose_recipes
 from mfhca_train.folds import Fold, make_folds
-from mfhca_train.results import ROW, read_predictions, summarise, unit_folder
+from mfhca_train.results import (
+    ROW,
+    check_predictions,
+    read_predictions,
+    read_result,
+    summarise,
+    unit_folder,
+)
 
 RUN_FORMAT = 1
 ATTEMPTS = 3  # of the worker pool: a worker that is killed takes the whole pool with it
@@ -61,6 +68,8 @@ class Unit:
     folder: Path
     threads: int
     device: str
+    identity: str  # digest of run.json's deciding part
+    label_digest: str
     stats: Mapping[str, tuple[int, int, int]]  # shards as the parent verified them
 
 
@@ -78,13 +87,14 @@ def cross_validate(request: Request) -> dict[str, Any]:
     utterances = manifest.select(label_set)
     folds = make_folds(utterances, request.protocol, request.config.train)
     chosen = _chosen(folds, request.folds)
+    _check(request, label_set)
     recipes = choose_recipes(request.cache, request.config.model.inputs, request.spec, request.ssl)
     with lock(request.out / ".lock", f"{request.out}: this run"):
         with Corpus(recipes, utterances, label_set) as corpus:
-            identity = _identity(
-                request, manifest, label_set.name, corpus, {s: r.key for s, r in recipes.items()}
-            )
+            keys = {side: recipe.key for side, recipe in recipes.items()}
+            identity = _identity(request, manifest, label_set.name, corpus, keys, folds)
             _claim(request, identity)
+            digest = sha256_text(canonical_json(identity))
             units = [
                 Unit(
                     request.manifest,
@@ -96,6 +106,8 @@ def cross_validate(request: Request) -> dict[str, Any]:
                     unit_folder(request.out, ROW, seed, fold.id),
                     request.threads,
                     request.device,
+                    digest,
+                    identity["label_digest"],
                     {str(shard.path): shard.stat for shard in corpus.shards},
                 )
                 for seed in request.seeds
@@ -104,8 +116,10 @@ def cross_validate(request: Request) -> dict[str, Any]:
             unfinished = [unit for unit in units if not (unit.folder / "result.json").exists()]
             if unfinished:
                 corpus.verify()
+                _same_machine(request)
         train(unfinished, request.jobs)
-        results = aggregate(request, units, utterances, label_set.classes, len(folds), identity)
+        grid = _finished(request, folds, chosen)
+        results = aggregate(request, grid, digest, utterances, label_set.classes, len(folds), identity)
         write_json(request.out / "results.json", results)
         from mfhca_train.report import write_report
 
@@ -121,8 +135,48 @@ def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> list[Fold]:
     return [fold for fold in folds if not names or fold.id in names]
 
 
+def _check(request: Request, label_set: LabelSet) -> None:
+    """Refuses what cannot be scored, and settings that the protocol would ignore."""
+    if len(label_set.classes) < 2:
+        raise MfhcaError(
+            f"{request.manifest}: label set {label_set.name} has one class only; nothing can be told apart"
+        )
+    given, default = request.config.train, TrainConfig()
+    if request.protocol != "group-k" and given.groups != default.groups:
+        raise MfhcaError(f"train.groups would be ignored by protocol {request.protocol}; leave it out")
+    if (
+        request.protocol not in ("strict", "oracle-matched")
+        and given.validation_speakers != default.validation_speakers
+    ):
+        raise MfhcaError(
+            f"train.validation_speakers would be ignored by protocol {request.protocol}; leave it out"
+        )
+
+
+def _finished(request: Request, folds: Sequence[Fold], chosen: Sequence[Fold]) -> list[Path]:
+    """Folders of all finished units that make a full grid of seeds and folds with those asked for."""
+
+    def done(seed: int, fold: Fold) -> bool:
+        return (unit_folder(request.out, ROW, seed, fold.id) / "result.json").exists()
+
+    names = {fold.id for fold in chosen}
+    kept = [f for f in folds if f.id in names or all(done(seed, f) for seed in request.seeds)]
+    there = [
+        int(p.name.removeprefix("seed-")) for p in (request.out / ROW).glob("seed-*") if p.name[5:].isdigit()
+    ]
+    seeds = [
+        s for s in sorted({*there, *request.seeds}) if s in request.seeds or all(done(s, f) for f in kept)
+    ]
+    return [unit_folder(request.out, ROW, seed, fold.id) for seed in seeds for fold in kept]
+
+
 def _identity(
-    request: Request, manifest: Manifest, label_set: str, corpus: Corpus, keys: dict[str, str]
+    request: Request,
+    manifest: Manifest,
+    label_set: str,
+    corpus: Corpus,
+    keys: dict[str, str],
+    folds: Sequence[Fold],
 ) -> dict[str, Any]:
     """Everything that decides the results, without paths, so that equal runs have equal files."""
     return {
@@ -135,14 +189,15 @@ def _identity(
         "recipes": keys,
         "data_digest": corpus.digest(),
         "label_digest": _label_digest(corpus),
+        "folds_digest": sha256_text(
+            canonical_json([[f.id, f.validation, f.test, len(f.train)] for f in folds])
+        ),
         "threads": request.threads,
     }
 
 
 def _label_digest(corpus: Corpus) -> str:
     """Identity of who says what with which label, in the order of the manifest."""
-    from mfhca_cache.files import canonical_json, sha256_text
-
     rows = [
         [u.utterance, u.speaker, u.session, corpus.classes[label]]
         for u, label in zip(corpus.utterances, corpus.labels, strict=True)
@@ -160,13 +215,18 @@ def _claim(request: Request, identity: dict[str, Any]) -> None:
         return
     there = read_json(path)
     differing = list(_differences(there, identity))
+    trained = any(any((out / ROW).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
+    if differing and not trained:  # it failed before the end of its first epoch
+        path.unlink()
+        _claim(request, identity)
+        return
     if differing:
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. "
             f"It differs in:\n{listing(differing)}"
         )
     changed = [
-        f"{name} {there['versions'].get(name)} there, {version} here"
+        f"{name} {there.get('versions', {}).get(name)} there, {version} here"
         for name, version in machine.versions().items()
         if there.get("versions", {}).get(name) != version
     ]
@@ -177,6 +237,23 @@ def _claim(request: Request, identity: dict[str, Any]) -> None:
             f"warning: {out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
             err=True,
         )
+
+
+def _same_machine(request: Request) -> None:
+    """Refuses to go on with a run on another kind of device, and warns of another kind of processor."""
+    there = read_json(request.out / "run.json")
+    device, cpu = machine.resolve_device(request.device), machine.cpu_type()
+    if there.get("device") != device:
+        raise MfhcaError(
+            f"{request.out} was begun on {there.get('device')}, this is {device}; pass --device or choose another --out"
+        )
+    if there.get("cpu") != cpu:
+        import click
+
+        message = (
+            f"warning: {request.out} was begun on {there.get('cpu')}, this is {cpu}; last digits may differ"
+        )
+        click.echo(message, err=True)
 
 
 def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -196,7 +273,10 @@ def train(units: Sequence[Unit], jobs: int | None) -> None:
     """
     if not units:
         return
-    jobs = min(len(units), jobs or max(1, machine.cores() // units[0].threads))
+    if jobs is None:  # folds share an accelerator badly; cores they share well
+        on_cpu = machine.resolve_device(units[0].device) == "cpu"
+        jobs = max(1, machine.cores() // units[0].threads) if on_cpu else 1
+    jobs = min(len(units), jobs)
     with progress(len(units), "fold", "training") as bar:
         if jobs == 1:
             for unit in units:
@@ -253,21 +333,27 @@ def run_unit(unit: Unit, bar: Any = None) -> None:
 
     with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
         corpus.expect_unchanged(unit.stats)
+        if _label_digest(corpus) != unit.label_digest:
+            raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
         device = machine.resolve_device(unit.device)
-        fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, show if bar is not None else None)
+        on_epoch = show if bar is not None else None
+        fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
 
 
 def aggregate(
     request: Request,
-    units: Sequence[Unit],
+    units: Sequence[Path],
+    digest: str,
     utterances: Sequence[Utterance],
     classes: Sequence[str],
     folds_in_all: int,
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """results.json from the finished units."""
-    found = [read_json(unit.folder / "result.json") for unit in units]
-    predictions = [read_predictions(unit.folder) for unit in units]
+    """results.json from the folders of finished units."""
+    found = [read_result(folder, digest) for folder in units]
+    predictions = [read_predictions(folder) for folder in units]
+    for folder, result, rows in zip(units, found, predictions, strict=True):
+        check_predictions(folder, result, rows, classes)
     summary = summarise(found, predictions, utterances, classes, request.protocol, folds_in_all)
     head = {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
     return head | summary

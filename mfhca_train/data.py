@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SPEC_KIND, SSL_KIND = "logspec", "ssl"
-SMALLEST_DEVIATION = 1e-5  # a bin that never varies over the training speakers becomes zero, not infinite
+CUT_BY = ("sample_rate", "segment_samples", "tail", "minimum_tail_samples")  # both kinds must agree on these
+SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ def choose_recipes(
         chosen["spec"] = find_recipe(cache, SPEC_KIND, spec)
     if inputs != "spec":
         chosen["ssl"] = find_recipe(cache, SSL_KIND, ssl)
+    if len(chosen) == 2:
+        a, b = (chosen[side].recipe for side in ("spec", "ssl"))
+        for field in CUT_BY:
+            if a.get(field) != b.get(field):
+                raise MfhcaError(
+                    f"{cache}: {chosen['spec'].path.name} and {chosen['ssl'].path.name} cut the audio differently "
+                    f"({field}: {a.get(field)} and {b.get(field)}); run `mfhca-cache features` for both kinds alike"
+                )
     return chosen
 
 
@@ -236,13 +245,11 @@ class Corpus:
 
         if how == "minmax":
             low, high = column("minimum").min(axis=0), column("maximum").max(axis=0)
-            scale = 1 / np.maximum(high - low, SMALLEST_DEVIATION)
-            return Normaliser(scale.astype(np.float32), (-low * scale).astype(np.float32))
+            return _normaliser(low, high - low)
         count = column("count").sum()
         mean = column("sum").sum(axis=0) / count
         variance = column("sum_squares").sum(axis=0) / count - mean**2
-        scale = 1 / np.sqrt(np.maximum(variance, SMALLEST_DEVIATION**2))
-        return Normaliser(scale.astype(np.float32), (-mean * scale).astype(np.float32))
+        return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
 
     def batches(
         self,
@@ -299,3 +306,10 @@ class Corpus:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _normaliser(centre: Array, width: Array) -> Normaliser:
+    """(x - centre) / width; a bin that does not vary over the training speakers becomes zero for everyone."""
+    varies = width >= SMALLEST_DEVIATION
+    scale = np.where(varies, 1 / np.maximum(width, SMALLEST_DEVIATION), 0.0)
+    return Normaliser(scale.astype(np.float32), (-centre * scale).astype(np.float32))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import write_atomically
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.metrics import Scores, confusion_matrix, scores
@@ -61,6 +62,8 @@ def evaluate(
                 logits = model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
             parts.append(torch.log_softmax(logits.float(), dim=-1).cpu())
     per_segment = torch.cat(parts).double().numpy()
+    if not np.isfinite(per_segment).all():
+        raise MfhcaError("the network's outputs are not finite: training diverged; lower train.lr")
     counts = np.bincount(segments.utterance, minlength=len(chosen))
     sums = np.zeros((len(chosen), per_segment.shape[1]))
     np.add.at(sums, segments.utterance, per_segment)

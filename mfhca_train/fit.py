@@ -31,6 +31,7 @@ from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
 from mfhca_train.folds import Fold
 from mfhca_train.model import MFHCA, parameter_counts
+from mfhca_train.results import read_result
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
@@ -55,6 +56,7 @@ def fit(
     folder: Path,
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    identity: str = "",
 ) -> dict[str, Any]:
     """Trains and tests one fold, or returns the result that is already there.
 
@@ -67,6 +69,7 @@ def fit(
             `predictions.csv`, `segments.csv`).
         device: cpu, cuda or mps.
         on_epoch: called with each row of the history.
+        identity: digest of all that decides the run; what an earlier run with another one left is refused.
 
     Returns:
         The content of `result.json`.
@@ -76,16 +79,16 @@ def fit(
     """
     result_file = folder / RESULT
     if result_file.exists():
-        return json.loads(result_file.read_text())
+        return read_result(folder, identity)
     work = folder.with_name(f".{folder.name}.partial")
     with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold", LOCK_PATIENCE_SECONDS):
         if result_file.exists():  # another process has finished it between the look and the lock
-            return json.loads(result_file.read_text())
+            return read_result(folder, identity)
         try:
             work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MfhcaError(f"{work}: cannot be written ({error.strerror}); choose another --out") from error
-        result = _Trainer(corpus, fold, seed, config, work, device).run(on_epoch)
+        result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
         write_json(work / RESULT, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
         try:
@@ -102,16 +105,10 @@ class _Trainer:
     """Everything that one unit needs while it runs."""
 
     def __init__(
-        self, corpus: Corpus, fold: Fold, seed: int, config: Config, work: Path, device: str
+        self, corpus: Corpus, fold: Fold, seed: int, config: Config, work: Path, device: str, identity: str
     ) -> None:
-        self.corpus, self.fold, self.seed, self.config, self.work, self.device = (
-            corpus,
-            fold,
-            seed,
-            config,
-            work,
-            device,
-        )
+        self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
+        self.work, self.device, self.identity = work, device, identity
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
@@ -194,7 +191,7 @@ class _Trainer:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-        _save(self.work / CHECKPOINT, tensors, {"history": json.dumps(history)})
+        _save(self.work / CHECKPOINT, tensors, {"history": json.dumps(history), "identity": self.identity})
 
     def _resume(self) -> list[dict[str, float]]:
         """The history so far, with model and optimiser as they were then; empty for a fresh start."""
@@ -203,7 +200,10 @@ class _Trainer:
             return []
         try:
             with safe_open(path, "pt") as file:
-                history: list[dict[str, float]] = json.loads(file.metadata()["history"])
+                metadata = file.metadata()
+            history: list[dict[str, float]] = json.loads(metadata["history"])
+            if metadata["identity"] != self.identity:
+                raise ValueError("it is of a run with other settings or data")
             tensors = load_file(path, device=self.device)
             model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
             state: dict[int, dict[str, Tensor]] = {}
@@ -224,6 +224,11 @@ class _Trainer:
         """The test pass with the selected weights, and every file of the unit but result.json."""
         fold, corpus = self.fold, self.corpus
         best = best_row(history)
+        with safe_open(self.work / BEST, "pt") as file:
+            if file.metadata()["epoch"] != str(best["epoch"]):
+                raise MfhcaError(
+                    f"{self.work / BEST}: not of epoch {best['epoch']}; delete {self.work}, run again"
+                )
         self.model.load_state_dict(load_file(self.work / BEST, device=self.device))
         test = corpus.of_speakers(fold.test)
         segments = corpus.segments(test)
@@ -238,6 +243,7 @@ class _Trainer:
         return {
             "id": fold.id,
             "seed": self.seed,
+            "identity": self.identity,
             "test_speakers": list(fold.test),
             "validation_speakers": list(fold.validation),
             "train_speakers": list(fold.train),
@@ -283,6 +289,14 @@ def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
 def build_model(corpus: Corpus, config: Config) -> MFHCA:
     """The network that fits the cache: encoder frames and width are read from it, never assumed."""
     frames, width = corpus.shape("ssl") if "ssl" in corpus.features else (0, 0)
+    if "spec" in corpus.features:
+        map_size = min(
+            (size - 4) // 2 + 1 for size in corpus.shape("spec")
+        )  # after MF's convolutions and pooling
+        if config.model.grf_rate > map_size:
+            raise MfhcaError(
+                f"model.grf_rate is {config.model.grf_rate}, the map has only {map_size} cells that way"
+            )
     return MFHCA(config.model, len(corpus.classes), frames, width)
 
 

@@ -64,6 +64,10 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
     else:
         raise MfhcaError(f"no protocol is called {protocol!r}; there are: {', '.join(PROTOCOLS)}")
     empty = [fold.id for fold in folds if not fold.train]
+    if empty and len({u.session for u in utterances} - {""}) == 1:
+        raise MfhcaError(
+            "column session puts everyone into one session; clear it, or take --protocol group-k"
+        )
     if empty:
         raise MfhcaError(
             f"protocol {protocol}: nobody is left to train on in fold {empty[0]} ({len(speakers)} speakers in all); "

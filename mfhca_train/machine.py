@@ -63,7 +63,11 @@ def resolve_device(name: str) -> str:
         there.insert(0, "cuda")
     if name == "auto":
         return there[0]
-    if name.split(":")[0] not in there:
+    try:
+        kind, index = torch.device(name).type, torch.device(name).index or 0
+    except RuntimeError:
+        kind, index = name, 0
+    if kind not in there or (kind == "cuda" and index >= torch.cuda.device_count()):
         raise MfhcaError(f"device {name} is not available here; there are: {', '.join(there)}")
     return name
 

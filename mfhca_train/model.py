@@ -357,8 +357,8 @@ class MFHCA(nn.Module):
 
     def with_context(self, ssl: Tensor) -> Tensor:
         """The BiLSTM, (B, L, D) to (B, L, D)."""
-        if ssl.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            with torch.autocast("cpu", enabled=False):  # such processors have no LSTM in bfloat16
+        if ssl.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):  # many processors have no LSTM in bfloat16
                 return self.bilstm(ssl.float())[0]
         return self.bilstm(ssl)[0]
 

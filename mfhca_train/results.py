@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_json
 from mfhca_cache.manifest import Utterance
 from mfhca_train.folds import ORACLES
 from mfhca_train.metrics import Array, confusion_matrix, scores
@@ -37,6 +38,48 @@ def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
     from urllib.parse import quote
 
     return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
+
+
+def read_result(folder: Path, identity: str) -> dict[str, Any]:
+    """A unit's result.json.
+
+    Args:
+        folder: of the unit.
+        identity: digest of all that decides the run; "" takes any.
+
+    Raises:
+        MfhcaError: it cannot be read, lacks something, or is of another run; or the weights are gone.
+    """
+    result = read_json(folder / "result.json")
+    missing = [key for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER, "identity", "parameters") if key not in result]
+    if not isinstance(result, dict) or missing or not (folder / "best.safetensors").exists():
+        raise MfhcaError(f"{folder}: not a whole unit; delete it and run cv again")
+    if result["identity"] != identity:
+        raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
+    return result
+
+
+def check_predictions(
+    folder: Path, result: Mapping[str, Any], rows: Sequence[Mapping[str, str]], classes: Sequence[str]
+) -> None:
+    """Compares predictions.csv with result.json.
+
+    Raises:
+        MfhcaError: rows are missing or changed.
+    """
+    try:
+        found = _confusion_by(
+            [rows], classes, lambda row: "all" if row["speaker"] in result["test_speakers"] else None
+        )
+        same = found["all"].tolist() == result["confusion"] and len({r["utterance"] for r in rows}) == len(
+            rows
+        )
+    except (KeyError, TypeError, IndexError):
+        same = False
+    if not same:
+        raise MfhcaError(
+            f"{folder}/predictions.csv: does not fit result.json; delete {folder} and run cv again"
+        )
 
 
 def read_predictions(folder: Path) -> list[dict[str, str]]:

@@ -274,3 +274,82 @@ def test_two_runs_of_the_same_folder_at_once_are_refused(tmp_path: Path) -> None
     request(tmp_path)
     with lock(tmp_path / "run/.lock", "x"):
         fails(command(tmp_path), "this run is in use by another process")
+
+
+def test_units_of_another_run_are_refused_even_without_run_json(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    (tmp_path / "x/run/run.json").unlink()
+    fails(command(tmp_path / "x", "--protocol", "oracle"), "trained with other settings or data")
+
+
+def test_predictions_that_do_not_fit_the_result_are_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    path = tmp_path / "x/run/model/seed-0/fold-s1/predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    fails(command(tmp_path / "x"), "fold-s1/predictions.csv: does not fit result.json")
+
+
+def test_a_gender_that_changes_the_folds_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    rows = [replace(u, gender="f" if u.speaker in ("s0", "s1") else "m") for u in utterances()]
+    write_manifest(tmp_path / "x/corpus.csv", rows)
+    fails(command(tmp_path / "x"), "holds another run", "folds_digest")
+
+
+def test_a_fold_asked_for_again_leaves_the_whole_result(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    before = tree(tmp_path / "x/run")
+    assert command(tmp_path / "x", "--fold", "s1").exit_code == 0
+    assert tree(tmp_path / "x/run") == before
+
+
+def test_another_device_is_refused_before_a_run_goes_on(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    path = tmp_path / "x/run/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
+    shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
+    fails(command(tmp_path / "x"), "was begun on cuda, this is cpu")
+
+
+def test_a_run_that_failed_before_training_does_not_hold_its_folder(tmp_path: Path) -> None:
+    request(tmp_path)
+    fails(command(tmp_path, "--set", "model.grf_channels=7,8"), "must be even")
+    assert command(tmp_path, "--fold", "s0").exit_code == 0
+
+
+def test_weights_that_diverged_give_no_score(tmp_path: Path) -> None:
+    request(tmp_path)
+    wild = (
+        "--set",
+        "train.lr=10",
+        "--set",
+        "train.weight_decay=1e30",
+        "--set",
+        "train.epochs=1",
+        "--fold",
+        "s0",
+    )
+    fails(command(tmp_path, *wild), "lower train.lr")
+
+
+def test_features_cut_in_different_ways_are_refused(tmp_path: Path) -> None:
+    request(tmp_path)
+    shutil.rmtree(folder_for(tmp_path / "cache", SPEC))
+    other = replace(SPEC, tail="overlap")
+    write_recipe(folder_for(tmp_path / "cache", other), other, (24, 16))
+    (folder_for(tmp_path / "cache", other) / "s0.h5").touch()
+    fails(command(tmp_path), "cut the audio differently (tail: overlap and pad)")
+
+
+def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Path) -> None:
+    request(tmp_path, [replace(u, emotion="joy") for u in utterances()])
+    fails(command(tmp_path), "has one class only")
+    shutil.copytree(finished, tmp_path / "x")
+    fails(
+        command(tmp_path / "x", "--set", "train.groups=9"), "train.groups would be ignored by protocol strict"
+    )
+    fails(
+        command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
+        "the map has only",
+    )
+    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a float")
