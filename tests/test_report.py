@@ -113,6 +113,7 @@ def make_run(
             result = {
                 "id": fold.id,
                 "seed": seed,
+                "identity": "digest",
                 "test_speakers": list(fold.test),
                 "validation_speakers": list(fold.validation),
                 "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
@@ -129,7 +130,8 @@ def make_run(
                 "parameters": {"mf": 54321, "classifier": 33540, "total": 87861},
             }
             write_json(folder / "result.json", result)
-            units.append(crossval.Unit(run, {}, "set", config, fold, seed, folder, 1, "auto", {}))
+            (folder / "best.safetensors").touch()  # looked for, not read
+            units.append(folder)
     identity = {
         "format": crossval.RUN_FORMAT,
         "corpus": corpus,
@@ -145,7 +147,7 @@ def make_run(
     }
     write_json(run / "run.json", identity | {"versions": {"torch": "2.8.0"}, "cpu": "x86_64 AVX2"})
     request = crossval.Request(run / "toy.csv", run, run, config, protocol, seeds=tuple(range(seeds)))
-    results = crossval.aggregate(request, units, utterances, classes, len(folds), identity)
+    results = crossval.aggregate(request, units, "digest", utterances, classes, len(folds), identity)
     write_json(run / "results.json", results)
     return results
 
