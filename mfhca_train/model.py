@@ -22,6 +22,7 @@ from torch.nn import functional
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import fused
 from mfhca_train.config import ModelConfig
+from mfhca_train.lstm import bilstm
 from mfhca_train.pooling import mean_over_time, pool_cells, softmax_over_time, valid_mask
 
 POOLED = (2, 3)  # time x frequency cells that MF's map is averaged to (released code)
@@ -94,12 +95,17 @@ class GlobalReceptiveField(nn.Module):
         g_w = torch.sigmoid(self.excite_w(f_w)).transpose(2, 3)  # (B, C, 1, W), eq. 5
         return g_h, g_w
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape; padded frames are treated like any other."""
+    def forward(self, x: Tensor, origin: fused.Origin | None = None) -> Tensor:
+        """(B, C, H, W) to the same shape; padded frames are treated like any other.
+
+        Args:
+            x: the map.
+            origin: what x was made of, where it is cheaper to make it again than to keep it.
+        """
         if not self.released and fused.pays_for(x):
             z_h, z_w, low = fused.PositionalPools.apply(x, self.rate)
             g_h, g_w = self.gates(z_h, z_w)
-            return fused.GatedSum.apply(x, g_h, g_w, self.context_norm(self.context(low)))
+            return fused.GatedSum.apply(x, g_h, g_w, self.context_norm(self.context(low)), origin)
         g_h, g_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))  # eq. 1, 2
         low = self.context_norm(self.context(functional.avg_pool2d(x, self.rate)))  # (B, C, H/r, W/r)
         y_a = x * g_h * g_w  # eq. 6
@@ -128,28 +134,32 @@ class MultiSpatialFusion(nn.Module):
         self.time_norm = nn.BatchNorm2d(half)
         self.frequency_conv = nn.Conv2d(in_channels, half, (2, 8), padding=(0, 3))
         self.frequency_norm = nn.BatchNorm2d(half)
-        blocks: list[nn.Module] = []
+        self.grfs, self.convs, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for index, width in enumerate(channels):
             if index:
-                blocks += [
-                    nn.Conv2d(channels[index - 1], width, 3, padding=1),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(),
-                ]
-            blocks.append(GlobalReceptiveField(width, config.grf_rate, released=config.grf == "released"))
-        self.blocks = nn.Sequential(*blocks)
+                self.convs.append(nn.Conv2d(channels[index - 1], width, 3, padding=1))
+                self.norms.append(nn.BatchNorm2d(width))
+            self.grfs.append(GlobalReceptiveField(width, config.grf_rate, released=config.grf == "released"))
         self.out_channels = channels[-1]
 
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
+        lean = self.training and fused.pays_for(spec)
+        x = self.grfs[0](self.stem(spec, lean))
+        for conv, norm, grf in zip(self.convs, self.norms, self.grfs[1:], strict=True):
+            x = conv(x)
+            x = grf(*fused.norm_relu(x, norm)) if lean else grf(functional.relu(norm(x)))  # type: ignore[arg-type]
+        return x
+
+    def stem(self, spec: Tensor, lean: bool) -> Tensor:
+        """The two parallel convolutions, each with its norm and ReLU, concatenated and max-pooled."""
         branches = (self.time_conv, self.time_norm), (self.frequency_conv, self.frequency_norm)
-        if self.training and fused.pays_for(spec):
-            parts = [fused.norm_relu_pool(conv(spec), norm) for conv, norm in branches]
-            return self.blocks(torch.cat(parts, dim=1))
+        if lean:
+            return torch.cat([fused.norm_relu_pool(conv(spec), norm) for conv, norm in branches], dim=1)
         x = torch.cat(
             [functional.relu(norm(conv(spec))) for conv, norm in branches], dim=1
         )  # (B, C, T-1, F-1)
-        return self.blocks(functional.max_pool2d(x, 3, stride=2))
+        return functional.max_pool2d(x, 3, stride=2)
 
 
 # --- II.D Hierarchical Cooperative Attention -----------------------------------------------------
@@ -357,6 +367,8 @@ class MFHCA(nn.Module):
 
     def with_context(self, ssl: Tensor) -> Tensor:
         """The BiLSTM, (B, L, D) to (B, L, D)."""
+        if self.training and fused.pays_for(ssl):
+            return bilstm(ssl, self.bilstm)
         if ssl.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # many processors have no LSTM in bfloat16
                 return self.bilstm(ssl.float())[0]

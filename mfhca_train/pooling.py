@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,8 +32,23 @@ def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Te
     A cell that holds only padding becomes zero.
     """
     if fraction is None:
-        return functional.adaptive_avg_pool2d(x, cells)
+        return adaptive_average(x, cells)
     height = x.shape[2]
     mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
-    share = functional.adaptive_avg_pool2d(mask, (cells[0], 1))
-    return functional.adaptive_avg_pool2d(x * mask, cells) / share.clamp(min=1 / height)
+    share = adaptive_average(mask, (cells[0], 1))
+    return adaptive_average(x * mask, cells) / share.clamp(min=1 / height)
+
+
+def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
+    """`adaptive_avg_pool2d(x, cells)` as two matrix products: autograd then need not keep the map."""
+    height, width = (
+        averaging_matrix(n, k, x.dtype, x.device) for n, k in zip(x.shape[2:], cells, strict=True)
+    )
+    return height @ (x @ width.T)
+
+
+@functools.lru_cache(maxsize=32)
+def averaging_matrix(size: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(cells, size): row i averages from floor(i size / cells) to ceil((i + 1) size / cells)."""
+    identity = torch.eye(size, dtype=torch.float64)[None]
+    return functional.adaptive_avg_pool1d(identity, cells)[0].T.contiguous().to(dtype=dtype, device=device)

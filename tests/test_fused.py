@@ -49,6 +49,49 @@ def test_gated_sum_equals_equations_6_to_8_and_its_gradient() -> None:
     assert torch.autograd.gradcheck(fused.GatedSum.apply, [x, g_h, g_w, low])
 
 
+def test_gated_sum_makes_its_input_again_instead_of_keeping_it() -> None:
+    source, scale, shift = leaf(2, 3, 7, 9), leaf(3, 1, 1, seed=5), leaf(3, 1, 1, seed=6)
+    origin = fused.Origin(source.detach(), scale.detach(), shift.detach())
+    x = functional.relu(source * scale + shift).detach().requires_grad_()
+    rest = [leaf(2, 3, 7, 1, seed=1), leaf(2, 3, 1, 9, seed=2), leaf(2, 3, 3, 4, seed=3)]
+    weights = leaf(2, 3, 7, 9, seed=4).detach()
+    kept = torch.autograd.grad((fused.GatedSum.apply(x, *rest) * weights).sum(), [x, *rest])
+    again = torch.autograd.grad((fused.GatedSum.apply(x, *rest, origin) * weights).sum(), [x, *rest])
+    for a, b in zip(again, kept, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_batch_statistics_equal_float64_even_far_from_zero(offset: float) -> None:
+    x = torch.randn(5, 3, 40, 30) + offset
+    mean, variance = fused.batch_statistics(x)
+    expected = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
+    torch.testing.assert_close(mean.double(), expected[1], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(variance.double(), expected[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [[1.0, 0.5, 2.0], [1.0, -0.5, 0.3]])
+def test_norm_relu_equals_the_two_layers(scales: list[float]) -> None:
+    norm = nn.BatchNorm2d(3).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor(scales))
+        norm.bias.copy_(torch.tensor([0.1, -0.2, 0.3]))
+    plain = copy.deepcopy(norm)
+    a, b = leaf(2, 3, 5, 4), leaf(2, 3, 5, 4)
+    found, origin = fused.norm_relu(a, norm)
+    expected = functional.relu(plain(b))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(functional.relu(origin.source * origin.scale + origin.shift), expected)
+    weights = leaf(*found.shape, seed=5).detach()
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+    for mine, theirs in zip(norm.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    for mine, theirs in zip(norm.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 @pytest.mark.parametrize("scales", [[1.0, 0.5, 2.0], [1.0, -0.5, 0.3]])
 def test_norm_relu_pool_equals_the_three_layers(scales: list[float]) -> None:
     norm = nn.BatchNorm2d(3).double()

@@ -15,7 +15,7 @@ from mfhca_train.model import (
     MultiSpatialFusion,
     parameter_counts,
 )
-from mfhca_train.pooling import pool_cells, softmax_over_time, valid_mask
+from mfhca_train.pooling import adaptive_average, pool_cells, softmax_over_time, valid_mask
 
 T, F, L, D, K = 40, 30, 14, 32, 4
 HCA = ("temporal", "channel", "frames", "released")
@@ -107,6 +107,12 @@ def test_padding_changes_nothing_with_mask_padding_and_something_without(hca: st
 def test_softmax_gives_nothing_to_masked_frames() -> None:
     weights = softmax_over_time(torch.zeros(2, 5), valid_mask(torch.tensor([2, 5]), 5))
     torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5, 0, 0, 0], [0.2] * 5]))
+
+
+@pytest.mark.parametrize(("size", "cells"), [((149, 99), (2, 3)), ((7, 5), (7, 3)), ((4, 9), (1, 1))])
+def test_adaptive_average_equals_torchs(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(adaptive_average(x, cells), functional.adaptive_avg_pool2d(x, cells))
 
 
 def test_pooling_with_a_mask_averages_the_real_frames_only() -> None:

@@ -1,0 +1,42 @@
+"""The project's BiLSTM equals torch's, in value and in gradient."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mfhca_train.lstm import bilstm
+
+
+def layer(width: int, units: int) -> nn.LSTM:
+    torch.manual_seed(1)
+    return nn.LSTM(width, units, batch_first=True, bidirectional=True).double()
+
+
+@pytest.mark.parametrize(("batch", "length", "width", "units"), [(1, 1, 4, 2), (3, 7, 6, 5), (5, 40, 8, 4)])
+def test_values_and_gradients_equal_torchs_layer(batch: int, length: int, width: int, units: int) -> None:
+    ours = layer(width, units)
+    theirs = copy.deepcopy(ours)
+    x = torch.randn(batch, length, width, dtype=torch.float64)
+    found, expected = bilstm(x, ours), theirs(x)[0]
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_second_backward_pass_is_refused_not_wrong() -> None:
+    loss = bilstm(torch.randn(2, 4, 3).double(), layer(3, 2)).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="inplace"):
+        loss.backward()
+
+
+def test_an_input_that_wants_a_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match="left out"):
+        bilstm(torch.zeros(1, 2, 4, requires_grad=True), layer(4, 2).float())
