@@ -17,6 +17,7 @@ from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import canonical_json, sha256_text
 from mfhca_cache.manifest import LabelSet, Utterance
 from mfhca_cache.reader import Features, RecipeFolder, Shard, find_recipe, verify_shard
+from mfhca_train.resident import Resident
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,6 +117,7 @@ class Corpus:
         self.labels = np.array([index[label_set.mapping[u.emotion]] for u in utterances], np.int64)
         speakers = sorted({u.speaker for u in utterances})
         self.features: dict[str, Features] = {}
+        self._resident: dict[str, Resident] = {}
         try:
             for side, recipe in recipes.items():
                 self.features[side] = Features.open(recipe, speakers)
@@ -251,6 +253,19 @@ class Corpus:
         variance = column("sum_squares").sum(axis=0) / count - mean**2
         return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
 
+    def stored_bytes(self) -> int:
+        """Bytes of all segments of these utterances, as they are stored."""
+        return sum(
+            int(span[:, 2].sum()) * self.features[side].shards[0].row_bytes
+            for side, span in self._spans.items()
+        )
+
+    def make_resident(self, device: str) -> None:
+        """Copies all segments of these utterances to a device; `batches` then reads them there and not from files."""
+        everything = self.segments(np.arange(len(self.utterances)))
+        for side, features in self.features.items():
+            self._resident[side] = Resident(features, everything.rows[side], device)
+
     def batches(
         self,
         segments: Segments,
@@ -281,8 +296,10 @@ class Corpus:
             values: dict[str, Tensor] = {}
             for side, features in self.features.items():
                 rows = segments.rows[side][pick]
-                stored = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1]))
-                x = stored.to(device).float()
+                if side in self._resident:
+                    x = self._resident[side].gather(rows).float()
+                else:
+                    x = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device).float()
                 if (pair := affine[side]) is not None:
                     x = torch.addcmul(pair[1], x, pair[0], out=x)
                 values[side] = x

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import fsync_folder, lock, write_atomically, write_json
+from mfhca_train import machine
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
@@ -109,6 +110,8 @@ class _Trainer:
     ) -> None:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
+        if machine.holds(device, corpus.stored_bytes()):
+            corpus.make_resident(device)
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))

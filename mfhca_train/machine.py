@@ -12,6 +12,7 @@ import time
 
 from mfhca_cache.errors import MfhcaError
 
+FOLDS_PER_ACCELERATOR = 3  # a fold's kernels are small; two or three fill the gaps of one another
 PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
 
 
@@ -70,6 +71,29 @@ def resolve_device(name: str) -> str:
     if kind not in there or (kind == "cuda" and index >= torch.cuda.device_count()):
         raise MfhcaError(f"device {name} is not available here; there are: {', '.join(there)}")
     return name
+
+
+def holds(device: str, size: int) -> bool:
+    """Whether an accelerator has room for `size` bytes of features beside the training of its share of folds.
+
+    On the processor the answer is no: there all folds share one copy in the page cache.
+    """
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+    elif kind == "mps":
+        total = torch.mps.recommended_max_memory()
+    else:
+        return False
+    return size * FOLDS_PER_ACCELERATOR <= total // 2
+
+
+def default_jobs(device: str, threads: int) -> int:
+    """How many folds side by side: one for every `threads` cores; on an accelerator a few, one would leave gaps."""
+    most = max(1, cores() // threads)
+    return most if device == "cpu" else min(most, FOLDS_PER_ACCELERATOR)
 
 
 def cores() -> int:

@@ -49,6 +49,27 @@ def test_batches_hold_the_stored_values_normalised_and_in_order(cache: Path) -> 
                 at += 1
 
 
+def test_features_on_the_device_give_the_same_batches_without_the_files(cache: Path) -> None:
+    with open_corpus(cache, utterances()[3:-2]) as corpus:
+        chosen = corpus.of_speakers(["s1", "s2"])
+        segments = corpus.segments(chosen)
+        scale = {side: corpus.normaliser(side, "standard", chosen) for side in ("spec", "ssl")}
+        order = np.random.default_rng(1).permutation(len(segments))
+        read = list(corpus.batches(segments, order, 4, scale))
+        held = sum(f.gather(*segments_of(corpus, side)).nbytes for side, f in corpus.features.items())
+        assert corpus.stored_bytes() == held
+        corpus.make_resident("cpu")
+        for features in corpus.features.values():
+            features.close()  # nothing may be read any more
+        for a, b in zip(read, corpus.batches(segments, order, 4, scale), strict=True):
+            assert torch.equal(a.spec, b.spec)
+            assert torch.equal(a.ssl, b.ssl)
+
+
+def segments_of(corpus: Corpus, side: str) -> np.ndarray:
+    return corpus.segments(np.arange(len(corpus.utterances))).rows[side].T
+
+
 def test_normalisers_equal_statistics_of_the_valid_frames_of_the_chosen_alone(cache: Path) -> None:
     with open_corpus(cache) as corpus:
         chosen = corpus.of_speakers(["s0", "s2"])
