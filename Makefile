@@ -24,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install manifest features status verify cv report test lint clean
+.PHONY: help install manifest features status verify cv report test lint bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -78,6 +78,10 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
+	$(VENV)/bin/python -m bench $(ARGS)
+	$(VENV)/bin/python bench/readme.py
 
 clean: ## remove .venv and tool caches (features and runs stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,11 @@
-"""Writes the README's demo output and results section from stored results and published figures.
+"""Writes the README's demo output, results and speed sections from stored results and published figures.
 
     python bench/readme.py [RESULTS_JSON ...]
 
 With arguments, those `results.json` are first copied into bench/results/, named
-by corpus, label set, protocol and model. Nothing in the section is typed by hand;
-a test compares it with what this program writes.
+by corpus, label set, protocol and model. The speed section is made of what
+`python -m bench` has measured. Nothing in the sections is typed by hand; a test
+compares them with what this program writes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mfhca_train.results import table
+from mfhca_train.results import table as scores_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STORED = REPOSITORY / "bench" / "results"
+MEASURED = REPOSITORY / "bench" / "results.json"
 RESULTS = "<!-- results: written by bench/readme.py -->", "<!-- end of results -->"
+SPEED = "<!-- speed: written by bench/readme.py -->", "<!-- end of speed -->"
 DEMO = "<!-- demo: written by bench/readme.py -->", "<!-- end of demo -->"
 
 
@@ -81,14 +84,50 @@ def own_rows(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def speed(measured: dict[str, Any]) -> str:
+    """The figures that have a target, the cost of a segment by the size of the corpus, and the machine."""
+    if not measured["sections"]:
+        return "Not measured yet: `make bench` does it."
+    machine = measured["machine"]
+    parts = []
+    if measured["quick"]:
+        parts.append(
+            "**A shrunken run (`--quick`) that only tries the programs out: these figures mean nothing.**"
+        )
+    parts.append(
+        f"Medians and range on {machine['processor']}, {machine['cores']} cores ({machine['instruction sets']}; "
+        f"bfloat16 {machine['bfloat16']}), {machine['memory']}, torch {machine['torch']}:"
+    )
+    lines = ["| what | measured | target | |", "|---|---|---|---|"]
+    for found in measured["sections"].values():
+        if "failed" in found:
+            lines.append(f"| *{found['title']}: failed* | | | |")
+        lines += [
+            f"| {f['what']} | {f['measured_text']} | {f['target_text']} | {f['verdict']} |"
+            for f in found["figures"]
+            if f["target"]
+        ]
+    parts.append("\n".join(lines))
+    scale = measured["sections"].get("scale", {"tables": [], "notes": []})
+    for table in scale.get("tables", []):
+        columns = table["columns"]
+        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
+        parts += [f"{table['title']}, spectrograms only:", "\n".join(lines)]
+    parts += [textwrap.fill(note, 118) for note in scale.get("notes", [])]
+    return "\n\n".join(parts)
+
+
 def updated(readme: str) -> str:
     """The README with its section made anew."""
     everything = [json.loads(path.read_text()) for path in sorted(STORED.glob("*.json"))]
     stored = [results for results in everything if results["corpus"] != "demo"]
     figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
-    demo = "\n\n".join(table(results) for results in everything if results["corpus"] == "demo")
+    demo = "\n\n".join(scores_table(results) for results in everything if results["corpus"] == "demo")
     readme = between(readme, DEMO, textwrap.indent(demo, "    "))
-    return between(readme, RESULTS, section(stored, figures))
+    readme = between(readme, RESULTS, section(stored, figures))
+    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {"sections": {}}
+    return between(readme, SPEED, speed(measured))
 
 
 def between(text: str, marks: tuple[str, str], content: str) -> str:

@@ -43,7 +43,16 @@ class Outcome:
     shards: int = 0  # written
     seconds: float = 0.0  # spent computing, without loading the encoder
     failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> why
+    busy: set[str] = field(default_factory=set)  # those speakers whose shard another process holds
     notes: list[str] = field(default_factory=list)  # what was repaired on the way
+
+    def add(self, other: Outcome) -> None:
+        """Takes in what another run did to other speakers; the time is left as it is."""
+        for name in ("utterances", "segments", "stored_bytes", "continued", "shards"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failed |= other.failed
+        self.busy |= other.busy
+        self.notes += other.notes
 
 
 @dataclass(eq=False)
@@ -69,6 +78,7 @@ class Builder:
         threads: torch's threads; None leaves torch's own choice.
         batch_size: segments per forward pass, rounded up to a multiple of 8 (see `Encoder.forward`).
         advance: called with a number of segments each time so many are done.
+        load: makes the encoder, of the arguments of `Encoder`; to keep one between runs.
     """
 
     def __init__(
@@ -82,11 +92,12 @@ class Builder:
         threads: int | None = None,
         batch_size: int = BATCH_SIZE,
         advance: Callable[[int], Any] = lambda _: None,
+        load: Callable[[Backbone, Ssl, str, int], Encoder] | None = None,
     ) -> None:
         self._targets = {target.kind: target for target in targets}
         self._sources = sources
         self._backbone, self._device, self._threads = backbone, device, threads
-        self._jobs, self._advance = jobs, advance
+        self._jobs, self._advance, self._load = jobs, advance, load
         self._batch_size = -(-batch_size // BATCH_SIZE) * BATCH_SIZE
         self._encoder: Encoder | None = None
         self._started = 0.0
@@ -135,7 +146,8 @@ class Builder:
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        return Encoder(self._backbone, target.recipe, self._device, self._batch_size)
+        load = self._load or Encoder
+        return load(self._backbone, target.recipe, self._device, self._batch_size)
 
     def _requests(
         self, speakers: Sequence[str], open_writers: contextlib.ExitStack
@@ -150,6 +162,7 @@ class Builder:
                     raise
                 if again:
                     self._outcome.failed[speaker] = str(error)
+                    self._outcome.busy.add(speaker)
                 else:
                     waiting.append((speaker, True))
                 continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpora import NAMES
 from mfhca_cache.errors import MfhcaError, listing
@@ -92,7 +93,15 @@ def _plan(
     help="Segments a forward pass, rounded up to a multiple of 8; changes no value.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and compute nothing.")
-def features(device: str, threads: int | None, batch_size: int, dry_run: bool, **options: Any) -> None:
+@cluster_options("local")
+def features(
+    device: str,
+    threads: int | None,
+    batch_size: int,
+    dry_run: bool,
+    cluster: Cluster | None,
+    **options: Any,
+) -> None:
     """Compute the features of a manifest's utterances that the cache does not have yet.
 
     Run it again after an interruption: it goes on where it was.
@@ -112,20 +121,20 @@ def features(device: str, threads: int | None, batch_size: int, dry_run: bool, *
         return
     failed = dict(todo.sources.failed)
     if todo.speakers:
-        from mfhca_cache.build import Builder
+        from mfhca_cache.distribute import bring_up
 
         with progress(todo.segments(), " segments", "features") as bar:
-            builder = Builder(
-                todo.wanting,
-                todo.sources,
+            outcome = bring_up(
+                todo,
                 backbone,
+                table.path,
+                cluster,
+                advance=bar.update,
                 device=device,
-                jobs=options["jobs"] or cpus(),
+                jobs=options["jobs"],
                 threads=threads,
                 batch_size=batch_size,
-                advance=bar.update,
             )
-            outcome = builder.run(todo.speakers, table.path)
         for note in outcome.notes:
             click.echo(note)
         if outcome.continued:

@@ -44,10 +44,7 @@ class Shard:
     segment_utterance: Array = field(repr=False)  # (S,) int32, index into utterance_ids, never falling
     valid_frames: Array = field(repr=False)  # (S,) int32
     count: Array = field(repr=False)  # (U,) int64, valid frames
-    sum: Array = field(repr=False)  # (U, F) float64, over valid frames
-    sum_squares: Array = field(repr=False)  # (U, F) float64
-    minimum: Array = field(repr=False)  # (U, F) float64, +inf without a valid frame
-    maximum: Array = field(repr=False)  # (U, F) float64, -inf without a valid frame
+    places: dict[str, int] = field(repr=False)  # of the other moments, bytes from the start of the file
     digest: str
     offset: int  # bytes from the start of the file to the features
     shape: tuple[int, int, int]  # (S, T, F)
@@ -59,6 +56,24 @@ class Shard:
     def row_bytes(self) -> int:
         """Bytes of one segment."""
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+    def moments(self, name: str) -> Array:
+        """(U, F) float64 over an utterance's valid frames, read anew each time: they can be larger than memory.
+
+        Args:
+            name: sum, sum_squares, minimum (+inf without a valid frame) or maximum (-inf).
+
+        Raises:
+            MfhcaError: the file was replaced since, or cannot be read.
+        """
+        descriptor = open_unchanged(self)
+        try:
+            values = np.empty((len(self.utterance_ids), self.shape[2]), schema.TABLES[f"moments/{name}"])
+            if values.size:
+                read_exactly(descriptor, values.reshape(-1).view(np.uint8).data, self.places[name], self.path)
+        finally:
+            os.close(descriptor)
+        return values
 
     def spans(self) -> dict[str, tuple[int, int]]:
         """Utterance id -> (first row, number of rows)."""
@@ -110,7 +125,12 @@ def verify_shard(shard: Shard) -> None:
         features_sha256=digest.hexdigest(),
         utterance_ids=again.utterance_ids,
         audio_sha256=again.audio_sha256,
-        tables={name: getattr(again, name.removeprefix("moments/")) for name in schema.TABLES},
+        tables={
+            name: again.moments(short)
+            if (short := name.removeprefix("moments/")) in again.places
+            else getattr(again, short)
+            for name in schema.TABLES
+        },
     )
     if not found == again.digest == shard.digest:
         raise damaged(shard.path, "damaged, its content has not the digest that it was written with")
@@ -267,9 +287,8 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
     require(np.all((valid >= 0) & (valid <= frames)), "its valid frames are not numbers of frames")
     counted = np.bincount(owner, weights=valid, minlength=len(ids)) if segments else np.zeros(len(ids))
     require(np.array_equal(counted, count), "its counts are not those of its valid frames")
-    total, squares, low, high = (
-        tables[f"moments/{name}"] for name in ("sum", "sum_squares", "minimum", "maximum")
-    )
+    names = ("sum", "sum_squares", "minimum", "maximum")
+    total, squares, low, high = (tables[f"moments/{name}"] for name in names)
     finite = np.isfinite(total).all() and np.isfinite(squares).all() and not np.isnan(low).any()
     require(finite and np.all((low <= high) | (count == 0)[:, None]), "its moments are not numbers")
     return Shard(
@@ -282,10 +301,7 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         segment_utterance=owner,
         valid_frames=valid,
         count=count,
-        sum=total,
-        sum_squares=squares,
-        minimum=low,
-        maximum=high,
+        places={name: dataset(f"moments/{name}").id.get_offset() or 0 for name in names},
         digest=said["digest"],
         offset=offset,
         shape=(segments, frames, bins),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands
 
 PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched")  # folds.PROTOCOLS; tested
@@ -51,6 +52,7 @@ def main() -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--spec", metavar="NAME", help="Which spectrogram recipe, where the cache holds several.")
 @click.option("--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several.")
+@cluster_options("loky")
 def cv(
     manifest: Path,
     cache: Path,
@@ -65,8 +67,11 @@ def cv(
     device: str,
     spec: str | None,
     ssl: str | None,
+    cluster: Cluster | None,
 ) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html."""
+    if cluster is not None and jobs is not None:
+        raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
     from mfhca_train.crossval import Request, cross_validate
     from mfhca_train.results import table
 
@@ -85,6 +90,7 @@ def cv(
         threads,
         jobs,
         device,
+        cluster,
     )
     results = cross_validate(request)
     click.echo(table(results))

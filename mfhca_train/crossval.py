@@ -1,4 +1,4 @@
-"""A cross-validation run: its folder, its units, the workers that train them, its results.
+"""A cross-validation run: its folder, its identity, its results. Who trains its units is in `pool`.
 
     runs/<name>/run.json                              what decides the results
     runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit (see fit.py)
@@ -9,17 +9,16 @@ Every unit is trained at most once; a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.console import progress
+from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import canonical_json, lock, read_json, sha256_text, write_json
 from mfhca_cache.manifest import LabelSet, Manifest, Utterance, read_manifest
-from mfhca_train import machine
+from mfhca_train import machine, pool
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Corpus, choose_recipes
 from mfhca_train.folds import Fold, make_folds
@@ -31,9 +30,9 @@ from mfhca_train.results import (
     summarise,
     unit_folder,
 )
+from mfhca_train.unit import Unit, label_digest
 
 RUN_FORMAT = 1
-ATTEMPTS = 3  # of the worker pool: a worker that is killed takes the whole pool with it
 
 
 @dataclass(frozen=True)
@@ -53,24 +52,7 @@ class Request:
     threads: int = 1  # per fold; part of the result's identity
     jobs: int | None = None  # None: as many as the cores allow
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One fold with one seed: all that a worker needs, and nothing that is large."""
-
-    manifest: Path
-    recipes: Mapping[str, Path]
-    label_set: str
-    config: Config
-    fold: Fold
-    seed: int
-    folder: Path
-    threads: int
-    device: str
-    identity: str  # digest of run.json's deciding part
-    label_digest: str
-    stats: Mapping[str, tuple[int, int, int]]  # shards as the parent verified them
+    cluster: Cluster | None = None  # None: this machine
 
 
 def cross_validate(request: Request) -> dict[str, Any]:
@@ -93,7 +75,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
         with Corpus(recipes, utterances, label_set) as corpus:
             keys = {side: recipe.key for side, recipe in recipes.items()}
             identity = _identity(request, manifest, label_set.name, corpus, keys, folds)
-            _claim(request, identity)
+            _refuse_another(request, identity)
             digest = sha256_text(canonical_json(identity))
             units = [
                 Unit(
@@ -113,11 +95,11 @@ def cross_validate(request: Request) -> dict[str, Any]:
                 for seed in request.seeds
                 for fold in chosen
             ]
-            unfinished = [unit for unit in units if not (unit.folder / "result.json").exists()]
+            unfinished = [unit for unit in units if not unit.finished]
+            here = _claim(request, identity, bool(unfinished))
             if unfinished:
                 corpus.verify()
-                _same_machine(request)
-        train(unfinished, request.jobs)
+        pool.train(unfinished, request.jobs, request.cluster, here)
         grid = _finished(request, folds, chosen)
         results = aggregate(request, grid, digest, utterances, label_set.classes, len(folds), identity)
         write_json(request.out / "results.json", results)
@@ -188,7 +170,7 @@ def _identity(
         "config": request.config.to_dict(),
         "recipes": keys,
         "data_digest": corpus.digest(),
-        "label_digest": _label_digest(corpus),
+        "label_digest": label_digest(corpus),
         "folds_digest": sha256_text(
             canonical_json([[f.id, f.validation, f.test, len(f.train)] for f in folds])
         ),
@@ -196,64 +178,58 @@ def _identity(
     }
 
 
-def _label_digest(corpus: Corpus) -> str:
-    """Identity of who says what with which label, in the order of the manifest."""
-    rows = [
-        [u.utterance, u.speaker, u.session, corpus.classes[label]]
-        for u, label in zip(corpus.utterances, corpus.labels, strict=True)
-    ]
-    return sha256_text(canonical_json(rows))
-
-
-def _claim(request: Request, identity: dict[str, Any]) -> None:
-    """Writes run.json, or checks that the folder's run is the same one."""
+def _refuse_another(request: Request, identity: dict[str, Any]) -> None:
+    """Checks that a run which is already in the folder is the same one."""
     out = request.out
     path = out / "run.json"
     if not path.exists():
-        here = {"cpu": machine.cpu_type(), "device": machine.resolve_device(request.device)}
-        write_json(path, identity | {"versions": machine.versions()} | here)
         return
-    there = read_json(path)
-    differing = list(_differences(there, identity))
+    differing = list(_differences(read_json(path), identity))
     trained = any(any((out / ROW).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
     if differing and not trained:  # it failed before the end of its first epoch
         path.unlink()
-        _claim(request, identity)
-        return
-    if differing:
+    elif differing:
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. "
             f"It differs in:\n{listing(differing)}"
         )
+
+
+def _claim(request: Request, identity: dict[str, Any], to_train: bool) -> dict[str, Any]:
+    """Writes run.json, or compares where it was begun with where it would go on; the latter is returned."""
+    out, cluster = request.out, request.cluster if to_train else None
+    path = out / "run.json"
+    if not path.exists():
+        here = pool.surroundings(request.device, cluster)
+        write_json(path, identity | here)
+        return here
+    there = read_json(path)
+    here = pool.surroundings(request.device, cluster) if to_train else {"versions": machine.versions()}
     changed = [
         f"{name} {there.get('versions', {}).get(name)} there, {version} here"
-        for name, version in machine.versions().items()
+        for name, version in here["versions"].items()
         if there.get("versions", {}).get(name) != version
     ]
     if changed:
-        import click
-
-        click.echo(
-            f"warning: {out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
-            err=True,
+        _warn(
+            f"{out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
         )
-
-
-def _same_machine(request: Request) -> None:
-    """Refuses to go on with a run on another kind of device, and warns of another kind of processor."""
-    there = read_json(request.out / "run.json")
-    device, cpu = machine.resolve_device(request.device), machine.cpu_type()
-    if there.get("device") != device:
+    if not to_train:
+        return here
+    if there.get("device") != here["device"]:
         raise MfhcaError(
-            f"{request.out} was begun on {there.get('device')}, this is {device}; pass --device or choose another --out"
+            f"{out} was begun on {there.get('device')}, this is {here['device']}; "
+            "pass --device or choose another --out"
         )
-    if there.get("cpu") != cpu:
-        import click
+    if there.get("cpu") != here["cpu"]:
+        _warn(f"{out} was begun on {there.get('cpu')}, this is {here['cpu']}; last digits may differ")
+    return here
 
-        message = (
-            f"warning: {request.out} was begun on {there.get('cpu')}, this is {cpu}; last digits may differ"
-        )
-        click.echo(message, err=True)
+
+def _warn(text: str) -> None:
+    import click
+
+    click.echo(f"warning: {text}", err=True)
 
 
 def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -263,81 +239,6 @@ def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Itera
             yield from _differences(other or {}, value, f"{prefix}{key}.")
         elif other != value:
             yield f"{prefix}{key}: {other} there, {value} here"
-
-
-def train(units: Sequence[Unit], jobs: int | None) -> None:
-    """Trains units side by side, each in a process of its own unless there is only one job.
-
-    Raises:
-        MfhcaError: a unit failed; what is finished stays.
-    """
-    if not units:
-        return
-    if jobs is None:  # folds share an accelerator badly; cores they share well
-        on_cpu = machine.resolve_device(units[0].device) == "cpu"
-        jobs = max(1, machine.cores() // units[0].threads) if on_cpu else 1
-    jobs = min(len(units), jobs)
-    with progress(len(units), "fold", "training") as bar:
-        if jobs == 1:
-            for unit in units:
-                run_unit(unit, bar)
-                bar.update()
-            return
-        _train_in_pool(list(units), jobs, bar)
-
-
-def _train_in_pool(units: list[Unit], jobs: int, bar: Any) -> None:
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    left = units
-    for _ in range(ATTEMPTS):
-        pool = Parallel(
-            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
-        )
-        try:
-            for _ in pool(delayed(_run_in_worker)(unit, os.getpid()) for unit in left):
-                bar.update()
-            return
-        except TerminatedWorkerError:
-            left = [unit for unit in left if not (unit.folder / "result.json").exists()]
-        finally:
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
-    names = ", ".join(f"fold {unit.fold.id} seed {unit.seed}" for unit in left)
-    raise MfhcaError(
-        f"workers were killed {ATTEMPTS} times (out of memory?) while these were left: {names}; "
-        "run again with fewer --jobs"
-    )
-
-
-def _run_in_worker(unit: Unit, parent: int) -> None:
-    machine.die_with(parent)
-    run_unit(unit)
-
-
-def run_unit(unit: Unit, bar: Any = None) -> None:
-    """Trains one unit in this process."""
-    machine.prepare_process(unit.threads)
-    from mfhca_cache.recipe import read_recipe
-    from mfhca_train.fit import fit
-
-    manifest = read_manifest(unit.manifest)
-    label_set = manifest.label_set(unit.label_set)
-    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
-
-    def show(row: Mapping[str, float]) -> None:
-        bar.set_postfix_str(
-            f"fold {unit.fold.id} epoch {row['epoch']}: validation WA {row['validation_wa']:.3f}"
-        )
-
-    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
-        corpus.expect_unchanged(unit.stats)
-        if _label_digest(corpus) != unit.label_digest:
-            raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
-        device = machine.resolve_device(unit.device)
-        on_epoch = show if bar is not None else None
-        fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
 
 
 def aggregate(

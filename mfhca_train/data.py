@@ -242,15 +242,18 @@ class Corpus:
             return None
         shards, span = self.features[side].shards, self._spans[side][chosen]
 
-        def column(name: str) -> Array:
-            return np.stack([getattr(shards[at], name)[row] for at, row in span[:, (0, 3)]])
+        def tables(name: str) -> Iterator[Array]:
+            """The chosen rows, a shard at a time: all of them might be larger than memory."""
+            for at in np.unique(span[:, 0]):
+                yield shards[at].moments(name)[span[span[:, 0] == at, 3]]
 
         if how == "minmax":
-            low, high = column("minimum").min(axis=0), column("maximum").max(axis=0)
+            low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
+            high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
             return _normaliser(low, high - low)
-        count = column("count").sum()
-        mean = column("sum").sum(axis=0) / count
-        variance = column("sum_squares").sum(axis=0) / count - mean**2
+        count = sum(int(shards[at].count[row]) for at, row in span[:, (0, 3)])
+        mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
+        variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
         return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
 
     def stored_bytes(self) -> int:

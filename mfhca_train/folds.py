@@ -51,7 +51,8 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
     """
     speakers = sorted({u.speaker for u in utterances})
     if protocol == "strict":
-        folds = [_fold(s, [s], _strict_validation(s, utterances, config), speakers) for s in speakers]
+        people = _People.of(utterances)
+        folds = [_fold(s, [s], _strict_validation(s, people, config), speakers) for s in speakers]
     elif protocol == "session":
         folds = _rotation(_sessions(utterances), speakers, "session")
     elif protocol == "group-k":
@@ -83,16 +84,34 @@ def _fold(name: str, test: Iterable[str], validation: Iterable[str], speakers: S
     )
 
 
-def _strict_validation(speaker: str, utterances: Sequence[Utterance], config: TrainConfig) -> list[str]:
+@dataclass(frozen=True)
+class _People:
+    """What is known of the speakers, gathered once: a corpus may have thousands of them."""
+
+    gender: dict[str, str]  # sorted by speaker
+    sessions: dict[str, set[str]]  # of a speaker
+    present: dict[str, set[str]]  # in a session
+
+    @classmethod
+    def of(cls, utterances: Sequence[Utterance]) -> _People:
+        gender = {u.speaker: u.gender for u in utterances}
+        sessions: dict[str, set[str]] = {speaker: set() for speaker in gender}
+        present: dict[str, set[str]] = {}
+        for u in utterances:
+            if u.session:
+                sessions[u.speaker].add(u.session)
+                present.setdefault(u.session, set()).add(u.speaker)
+        return cls(dict(sorted(gender.items())), sessions, present)
+
+
+def _strict_validation(speaker: str, people: _People, config: TrainConfig) -> list[str]:
     """The rest of the speaker's session where there is one, else the next speakers, one of each gender if known."""
-    sessions = {u.session for u in utterances if u.speaker == speaker} - {""}
-    partners = {u.speaker for u in utterances if u.session in sessions} - {speaker}
+    partners = {p for session in people.sessions[speaker] for p in people.present[session]} - {speaker}
     if partners:
         return sorted(partners)
-    speakers = sorted({u.speaker for u in utterances})
+    gender, speakers = people.gender, list(people.gender)
     at = speakers.index(speaker)
     following = speakers[at + 1 :] + speakers[:at]
-    gender = {u.speaker: u.gender for u in utterances}
     chosen: list[str] = []
     for _ in range(min(config.validation_speakers, len(following))):
         left = [s for s in following if s not in chosen]

@@ -32,9 +32,10 @@ def bilinear_matrix(low: int, high: int, dtype: torch.dtype, device: torch.devic
     Equal to `interpolate(mode="bilinear", align_corners=False)` along one axis; as a
     matrix product its gradient is deterministic on every device.
     """
-    identity = torch.eye(low, dtype=torch.float64)[None]
-    matrix = functional.interpolate(identity, size=high, mode="linear", align_corners=False)[0].T
-    return matrix.contiguous().to(dtype=dtype, device=device)
+    with torch.inference_mode(False):  # the cached matrix may be made by an evaluation and used in training
+        identity = torch.eye(low, dtype=torch.float64)[None]
+        matrix = functional.interpolate(identity, size=high, mode="linear", align_corners=False)[0].T
+        return matrix.contiguous().to(dtype=dtype, device=device)
 
 
 class Origin(NamedTuple):

@@ -50,5 +50,7 @@ def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def averaging_matrix(size: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(cells, size): row i averages from floor(i size / cells) to ceil((i + 1) size / cells)."""
-    identity = torch.eye(size, dtype=torch.float64)[None]
-    return functional.adaptive_avg_pool1d(identity, cells)[0].T.contiguous().to(dtype=dtype, device=device)
+    with torch.inference_mode(False):  # the cached matrix may be made by an evaluation and used in training
+        identity = torch.eye(size, dtype=torch.float64)[None]
+        matrix = functional.adaptive_avg_pool1d(identity, cells)[0].T
+        return matrix.contiguous().to(dtype=dtype, device=device)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from cluster_factory import Killer, holders, needs_proc
 from corpus_factory import CLASSES, SMALL, SPEC, SSL, SSL_SHAPE, request, utterances, write_features
 from sklearn import metrics as reference
 
@@ -129,6 +130,28 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(finished: Path,
                 assert (unit / "result.json").exists()
     cross_validate(request(folder, seeds=(0, 1), jobs=2))
     assert tree(folder / "run") == tree(finished / "run")
+
+
+@needs_proc
+def test_a_killed_worker_costs_its_unit_alone(finished: Path, tmp_path: Path) -> None:
+    """Nobody starts the command again: what was finished stays as it is, the rest is trained by new workers."""
+    shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
+    units = tmp_path / "x/run/model/seed-0"
+    before: dict[Path, int] = {}
+
+    def choose() -> int | None:
+        done, begun = list(units.glob("fold-*")), holders(units)
+        if not done or not begun:
+            return None
+        before.update({path: path.stat().st_mtime_ns for unit in done for path in unit.iterdir()})
+        return next(iter(begun))
+
+    killer = Killer(choose)
+    cross_validate(request(tmp_path / "x", jobs=2))
+    assert killer.victim not in (None, os.getpid())
+    assert before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert tree(units) == tree(finished / "run/model/seed-0")
 
 
 def test_utterances_outside_the_label_set_change_nothing(tmp_path: Path) -> None:

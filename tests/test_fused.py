@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from mfhca_train import fused
 from mfhca_train.config import ModelConfig
-from mfhca_train.model import MultiSpatialFusion
+from mfhca_train.model import MFHCA, MultiSpatialFusion
+from mfhca_train.pooling import averaging_matrix
 
 
 def leaf(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -129,3 +130,13 @@ def test_the_whole_module_trains_alike_with_either_form(monkeypatch: pytest.Monk
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
     for (name, a), b in zip(module.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(a, b, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_training_may_follow_an_evaluation_in_the_same_process() -> None:
+    fused.bilinear_matrix.cache_clear()
+    averaging_matrix.cache_clear()
+    network = MFHCA(ModelConfig(inputs="spec", grf_channels=(4, 6)), classes=2)
+    x = torch.randn(2, 1, 60, 40)
+    with torch.inference_mode():
+        network.eval()(x)
+    network.train()(x).logits.sum().backward()

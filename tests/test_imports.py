@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 # What stage two may know of stage one: its files' readers and the shared ground under both.
-SHARED_WITH_TRAINER = {"console", "errors", "files", "manifest", "reader", "recipe"}
+SHARED_WITH_TRAINER = {"cluster", "console", "errors", "files", "manifest", "reader", "recipe"}
 HEAVY = {
     "torch",
     "numpy",
@@ -23,6 +23,8 @@ HEAVY = {
     "matplotlib",
     "joblib",
     "soundfile",
+    "distributed",
+    "dask",
 }
 
 

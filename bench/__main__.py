@@ -1,0 +1,78 @@
+"""Measures everything, side by side, and writes results.md and results.json.
+
+    python -m bench [--quick] [--only SECTION ...] [--out FOLDER]
+
+A run of single sections is printed; it is written only where --out says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import computer, report
+from bench.run import Run
+
+SECTIONS = ("extraction", "reading", "step", "folds", "startup", "scale", "roofline")
+HERE = Path(__file__).resolve().parent
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(help=__doc__)
+@click.option("--quick", is_flag=True, help="Shrunken sizes: tries the programs out, measures nothing.")
+@click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="This section (repeat for more).")
+@click.option("--out", type=FOLDER, help="Where to write.  [default: bench/, for a run of all sections]")
+@click.option("--scratch", type=FOLDER, help="Where temporary files go.  [default: the system's place]")
+def main(quick: bool, only: tuple[str, ...], out: Path | None, scratch: Path | None) -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    results: dict[str, Any] = {"quick": quick, "machine": computer.description(), "sections": {}}
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mfhca-bench-", dir=scratch) as folder:
+        run = Run(Path(folder), quick)
+        for name in [name for name in SECTIONS if not only or name in only]:
+            results["sections"][name] = one(name, run)
+    minutes = (time.perf_counter() - start) / 60
+    results["machine"]["whole run"] = f"{minutes:.1f} minutes"
+    text = report.markdown(results)
+    if only:
+        click.echo(text)
+    out = HERE if out is None and not only else out
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.md").write_text(text, encoding="utf-8")
+        dumped = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
+        (out / "results.json").write_text(dumped, encoding="utf-8")
+    sys.exit(any("failed" in section for section in results["sections"].values()))
+
+
+def one(name: str, run: Run) -> dict[str, Any]:
+    """Measures a section; one that fails does not take the others with it."""
+    click.echo(f"{name} ...", err=True)
+    start = time.perf_counter()
+    try:
+        run.done[name] = import_module(f"bench.{name}").measure(run)
+        found = run.done[name].to_dict()
+    except Exception as error:
+        traceback.print_exc()
+        why = " ".join(str(error).replace(str(run.folder), "SCRATCH").split())
+        found = {"title": name, "failed": why[:500], "figures": []}
+    took = time.perf_counter() - start
+    click.echo(f"{name}: {took:.0f} s", err=True)
+    for figure in found["figures"]:
+        wanted = f"  [{figure['target_text']}: {figure['verdict']}]" if figure["target"] else ""
+        click.echo(f"  {figure['what']}: {figure['measured_text']}{wanted}", err=True)
+    return {**found, "seconds": round(took, 1)}
+
+
+if __name__ == "__main__":
+    main()

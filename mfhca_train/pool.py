@@ -1,0 +1,154 @@
+"""The queue of units: one after the other here, in processes side by side, or on the workers of a cluster.
+
+All three give the same bits. A worker that dies costs the epoch it was at: units
+are trained at most once, and go on from their last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mfhca_cache.cluster import Cluster, await_file, results, stop_if_unwanted
+from mfhca_cache.console import progress
+from mfhca_cache.errors import MfhcaError
+from mfhca_train import machine
+from mfhca_train.unit import RESULT, Unit, run_unit
+
+ATTEMPTS = 3  # of the worker pool: a worker that is killed takes the whole pool with it
+BUSY_SECONDS = 600.0  # a cluster's worker lets go of a unit that nobody wants at the end of its epoch
+
+
+def surroundings(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
+    """What units are trained on besides their settings: versions, type of processor, kind of device.
+
+    Args:
+        device: as asked for, "auto" included.
+        cluster: where units are to be trained; some worker of it is asked.
+
+    Raises:
+        MfhcaError: the device is not there, or the cluster is not.
+    """
+    if cluster is not None:
+        ((_, found),) = results(cluster, surroundings, [device], lambda _: "the first question")
+        return found
+    return {
+        "versions": machine.versions(),
+        "cpu": machine.cpu_type(),
+        "device": machine.resolve_device(device),
+    }
+
+
+def train(
+    units: Sequence[Unit],
+    jobs: int | None = None,
+    cluster: Cluster | None = None,
+    expected: Mapping[str, Any] | None = None,
+) -> None:
+    """Trains units.
+
+    Args:
+        units: those to train.
+        jobs: how many side by side, each in a process of its own unless there is only one; None for as many
+            as the cores allow. Without meaning for a cluster, where the workers decide.
+        cluster: where; None for this machine.
+        expected: with a cluster, the `surroundings` that every worker must have.
+
+    Raises:
+        MfhcaError: a unit failed; what is finished stays.
+    """
+    if not units:
+        return
+    with progress(len(units), "fold", "training") as bar:
+        if cluster is not None:
+            _train_on_cluster(units, cluster, expected or surroundings(units[0].device, cluster), bar)
+            return
+        if jobs is None:
+            jobs = machine.default_jobs(machine.resolve_device(units[0].device), units[0].threads)
+        if min(len(units), jobs) == 1:
+            _train_here(units, bar)
+        else:
+            _train_in_pool(units, min(len(units), jobs), bar)
+
+
+def _train_here(units: Sequence[Unit], bar: Any) -> None:
+    for unit in units:
+
+        def show(row: Mapping[str, float], fold: str = unit.fold.id) -> None:
+            bar.set_postfix_str(f"fold {fold} epoch {row['epoch']}: validation WA {row['validation_wa']:.3f}")
+
+        run_unit(unit, show)
+        bar.update()
+
+
+def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
+    from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    left = list(units)
+    for _ in range(ATTEMPTS):
+        pool = Parallel(
+            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
+        )
+        try:
+            for _ in pool(delayed(_run_in_process)(unit, os.getpid()) for unit in left):
+                bar.update()
+            return
+        except TerminatedWorkerError:
+            left = [unit for unit in left if not unit.finished]
+        finally:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    names = ", ".join(unit.name for unit in left)
+    raise MfhcaError(
+        f"workers were killed {ATTEMPTS} times (out of memory?) while these were left: {names}; "
+        "run again with fewer --jobs"
+    )
+
+
+def _run_in_process(unit: Unit, parent: int) -> None:
+    machine.die_with(parent)
+    run_unit(unit)
+
+
+def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], bar: Any) -> None:
+    # Joblib's own Dask backend neither cancels what is running nor notices that all workers are gone.
+    tasks = [(replace(unit.absolute(), device=expected["device"]), expected) for unit in units]
+    warned = {expected["cpu"]}
+    done = results(cluster, _run_on_worker, tasks, lambda task: task[0].name)
+    with contextlib.closing(done):  # at once, so that nothing trains on after an error here
+        for (unit, _), cpu in done:
+            await_file(unit.folder / RESULT)
+            bar.update()
+            if cpu not in warned:
+                import click
+
+                warned.add(cpu)
+                click.echo(f"warning: {unit.name} was trained on {cpu}; last digits may differ", err=True)
+
+
+def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:
+    """Trains a unit in a worker of a cluster; the type of its processor."""
+    unit, expected = task
+    here = surroundings(unit.device)
+    other = [
+        f"{name} {here['versions'].get(name)}, another worker {version}"
+        for name, version in expected["versions"].items()
+        if here["versions"].get(name) != version
+    ]
+    if other:
+        raise MfhcaError(f"has {'; '.join(other)}; install the same on every machine")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            run_unit(unit, stop_if_unwanted)
+            return str(here["cpu"])
+        except MfhcaError as error:
+            busy = isinstance(error.__cause__, BlockingIOError)
+            if not busy or time.monotonic() > deadline:
+                raise
+        stop_if_unwanted()

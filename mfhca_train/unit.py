@@ -1,0 +1,90 @@
+"""One fold with one seed, as it is handed to whoever trains it: another process, or another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import canonical_json, sha256_text
+from mfhca_cache.manifest import read_manifest
+from mfhca_cache.recipe import read_recipe
+from mfhca_train import machine
+from mfhca_train.config import Config
+from mfhca_train.data import Corpus
+from mfhca_train.folds import Fold
+
+RESULT = "result.json"  # written last
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One fold with one seed: all that a worker needs, and nothing that is large."""
+
+    manifest: Path
+    recipes: Mapping[str, Path]
+    label_set: str
+    config: Config
+    fold: Fold
+    seed: int
+    folder: Path
+    threads: int
+    device: str
+    identity: str  # digest of run.json's deciding part
+    label_digest: str
+    stats: Mapping[str, tuple[int, int, int]]  # shards as the parent verified them
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"fold {self.fold.id} seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / RESULT).exists()
+
+    def absolute(self) -> Unit:
+        """The same, for a process that works in another folder."""
+        return replace(
+            self,
+            manifest=self.manifest.absolute(),
+            recipes={side: path.absolute() for side, path in self.recipes.items()},
+            folder=self.folder.absolute(),
+            stats={str(Path(path).absolute()): stat for path, stat in self.stats.items()},
+        )
+
+
+def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = None) -> None:
+    """Trains one unit in this process; does nothing if its result is there.
+
+    Args:
+        unit: what to train.
+        on_epoch: called with each row of the history.
+
+    Raises:
+        MfhcaError: what it was made for has changed since, or see `fit.fit`.
+    """
+    machine.prepare_process(unit.threads)
+    from mfhca_train.fit import fit
+
+    manifest = read_manifest(unit.manifest)
+    label_set = manifest.label_set(unit.label_set)
+    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
+    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
+        corpus.expect_unchanged(unit.stats)
+        if label_digest(corpus) != unit.label_digest:
+            raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
+        device = machine.resolve_device(unit.device)
+        fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
+
+
+def label_digest(corpus: Corpus) -> str:
+    """Identity of who says what with which label, in the order of the manifest."""
+    rows = [
+        [u.utterance, u.speaker, u.session, corpus.classes[label]]
+        for u, label in zip(corpus.utterances, corpus.labels, strict=True)
+    ]
+    return sha256_text(canonical_json(rows))

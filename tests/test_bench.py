@@ -1,0 +1,95 @@
+"""The measurements run and are written down as they were found; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY))  # `bench` is no part of the installed package
+
+from bench.report import Figure, Section, Target, markdown
+from bench.timing import Spread, in_turns, private_bytes
+
+
+def bench(*arguments: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bench", "--quick", *arguments]
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, timeout=120)
+
+
+def test_quick_scale_runs_and_its_report_parses(tmp_path: Path) -> None:
+    before = (REPOSITORY / "bench" / "results.json").read_bytes()
+    bench("--only", "scale", "--out", str(tmp_path / "out"), "--scratch", str(tmp_path))
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert results["quick"]
+    assert list(results["sections"]) == ["scale"]
+    section = results["sections"]["scale"]
+    assert len(section["figures"]) == 4
+    assert [row[0] for row in section["tables"][0]["rows"]] == ["20", "80"]
+    text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert "its figures mean nothing" in text
+    assert str(tmp_path) not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "the scratch folder is removed"
+    assert (REPOSITORY / "bench" / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "reached"),
+    [
+        (Target(">=", 2), 2.0, True),
+        (Target(">=", 2), 1.99, False),
+        (Target("<", 2), 2.0, False),
+        (Target("<=", 2), 2.0, True),
+        (None, 2.0, None),
+    ],
+)
+def test_whether_a_target_is_reached_is_computed(
+    target: Target | None, value: float, reached: bool | None
+) -> None:
+    found = Figure("a figure", Spread.of([value]), "s", target).to_dict()
+    assert found["reached"] is reached
+    assert found["verdict"] == {True: "reached", False: "not reached", None: ""}[reached]
+
+
+def test_report_tells_what_failed_beside_what_did_not() -> None:
+    section = Section(
+        "Reading", "How.", [Figure("rate", Spread.of([1.0, 3.0, 2.0]), "GB/s", Target(">=", 2))]
+    )
+    failed = {"title": "step", "failed": "out of memory", "figures": []}
+    sections = {"reading": section.to_dict(), "step": failed}
+    text = markdown({"quick": False, "machine": {"cores": "2"}, "sections": sections})
+    assert "| rate | 2 GB/s (1 to 3) | 3 | at least 2 GB/s | reached |  |" in text
+    assert "**Failed:** out of memory" in text
+
+
+def test_turns_alternate() -> None:
+    order: list[str] = []
+
+    def action(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    found = in_turns({"a": lambda: action("a"), "b": lambda: action("b")}, 3, {"b": 1})
+    assert order == ["a", "b", "a", "b", "a", "a"]
+    assert found == {"a": [3.0, 5.0, 6.0], "b": [4.0]}
+
+
+def test_restated_head_has_the_parameters_of_the_released_one() -> None:
+    from bench.released import Released, counts
+
+    never_used = 38_293  # parameters that the released code makes and does not call
+    assert counts(Released()) == (119_592, 3_545_088, 1_053_902 - never_used)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_private_memory_is_this_process_s() -> None:
+    before = private_bytes()
+    block = bytearray(os.urandom(1 << 20) * 20)
+    assert private_bytes() - before > 0.9 * len(block)
+    assert private_bytes(2**22 + 1) == 0
