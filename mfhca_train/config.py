@@ -28,6 +28,7 @@ class ModelConfig:
     grf_rate: int = 4  # r of eq. 7, Table IV writes it as 1/r
     fusion: Literal["hca", "coattention", "concat"] = "hca"  # II.D; the baseline's [13]; no attention at all
     hca: Literal["temporal", "channel", "frames", "released"] = "temporal"  # readings of eq. 9-11
+    hca_scale: Literal["none", "sqrt"] = "none"  # eq. 9's product as written, or divided by sqrt(D) (ours)
     bilstm: bool = True  # II.D: f'_hubert; separable from the fusion
     width: int = 128  # both sides and the classifier's hidden layers (released)
     dropout: float = 0.1  # probability, before fully connected layers (released)
@@ -168,17 +169,21 @@ def _check(config: Config, given: set[str]) -> None:
     for what, holds in ranges.items():
         if not holds:
             raise MfhcaError(f"setting out of range: {what}")
+    unread = {"model.hca", "model.hca_scale"} if model.fusion != "hca" else set()
+    if model.hca in ("channel", "released"):
+        unread = unread | {"model.hca_scale"}
     ignored = {
-        "spec": {"model.fusion", "model.hca", "model.bilstm", "train.ssl_norm"},
+        "spec": {"model.fusion", "model.hca", "model.hca_scale", "model.bilstm", "train.ssl_norm"},
         "ssl": {
             "model.fusion",
             "model.hca",
+            "model.hca_scale",
             "model.grf",
             "model.grf_channels",
             "model.grf_rate",
             "train.spec_norm",
         },
-        "both": set() if model.fusion == "hca" else {"model.hca"},
+        "both": unread,
     }[model.inputs]
     for name in sorted(given & ignored):
         raise MfhcaError(

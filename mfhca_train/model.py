@@ -177,6 +177,7 @@ class HierarchicalCooperativeAttention(nn.Module):
     def __init__(self, config: ModelConfig, frames: int, width: int, spec_width: int) -> None:
         super().__init__()
         self.reading = config.hca
+        self.scale = width**-0.5 if config.hca_scale == "sqrt" else 1.0  # keeps the softmax from saturating
         self.dropout = nn.Dropout(config.dropout)
         n = config.width
         if self.reading in ("temporal", "frames"):
@@ -210,11 +211,11 @@ class HierarchicalCooperativeAttention(nn.Module):
         """
         query = self.query(self.dropout(f_spec))
         if self.reading == "temporal":
-            scores = torch.einsum("bd,bld->bl", query, context)  # (B, L)
+            scores = self.scale * torch.einsum("bd,bld->bl", query, context)  # (B, L)
             f_att = softmax_over_time(scores, mask)  # eq. 9
             pooled = torch.einsum("bl,bld->bd", f_att, hidden)  # (B, D), eq. 10
         elif self.reading == "frames":
-            scores = torch.einsum("bhd,bld->bhl", query, context)  # (B, H, L)
+            scores = self.scale * torch.einsum("bhd,bld->bhl", query, context)  # (B, H, L)
             f_att = softmax_over_time(scores, None if mask is None else mask[:, None])
             pooled = torch.einsum("bhl,bld->bhd", f_att, hidden)  # (B, H, D)
         elif self.reading == "channel":

@@ -54,6 +54,7 @@ def test_what_does_not_fit_is_refused(name: str, value: str, message: str) -> No
         {"model.inputs": "spec", "model.hca": "channel"},
         {"model.inputs": "ssl", "model.grf_rate": "2"},
         {"model.fusion": "concat", "model.hca": "channel"},
+        {"model.hca": "channel", "model.hca_scale": "sqrt"},
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(settings: dict[str, str]) -> None:

@@ -180,15 +180,18 @@ def test_grf_agrees_with_equations_1_to_8_written_out() -> None:
     torch.testing.assert_close(block(x)[0], y)
 
 
-def test_temporal_hca_agrees_with_equations_9_to_11_written_out() -> None:
-    network = model().eval()
+@pytest.mark.parametrize(("scale", "divisor"), [("none", 1.0), ("sqrt", D**0.5)])
+def test_temporal_hca_agrees_with_equations_9_to_11_written_out(scale: str, divisor: float) -> None:
+    network = model(hca_scale=scale).eval()
     spec, ssl = batch(2)
     output = network(spec, ssl)
     pooled = functional.adaptive_avg_pool2d(network.mf(spec), (2, 3)).flatten(1)
     f_spec = functional.relu(network.spec_out(pooled))
     context, _ = network.bilstm(ssl)
     for b in range(2):
-        scores = torch.stack([network.fusion.query(f_spec[b]) @ context[b, frame] for frame in range(L)])
+        scores = torch.stack(
+            [network.fusion.query(f_spec[b]) @ context[b, frame] / divisor for frame in range(L)]
+        )
         weights = torch.exp(scores) / torch.exp(scores).sum()
         attended = sum(weights[frame] * ssl[b, frame] for frame in range(L))
         side = functional.relu(network.fusion.out(attended))
