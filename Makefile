@@ -8,6 +8,7 @@ CACHE ?= cache/$(CORPUS)
 LABEL_SET ?=
 PROTOCOL ?= strict
 RUN ?= runs/$(CORPUS)$(addprefix -,$(LABEL_SET))$(addprefix -,$(filter-out strict,$(PROTOCOL)))
+GRIDS ?= table1 table2 table3 table4 readings protocols
 ARGS ?=
 FEATURE_ARGS ?=
 PYTHON ?= python3
@@ -24,14 +25,15 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install manifest features status verify cv report test lint bench clean
+.PHONY: help install manifest features status verify cv ablations report test lint bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 	@echo
 	@echo "Variables: CORPUS=$(CORPUS) ROOT=$(ROOT) BACKBONE=$(BACKBONE)"
 	@echo "           CACHE=$(CACHE) RUN=$(RUN) LABEL_SET=$(LABEL_SET) PROTOCOL=$(PROTOCOL)"
-	@echo "           ARGS= further options of cv (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
+	@echo "           ARGS= further options of cv or ablate (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
+	@echo "           GRIDS= of ablations, from manifests/ablations (default: all; e.g. GRIDS='table2 protocols')"
 	@echo "           FEATURE_ARGS= further options of features and status (e.g. FEATURE_ARGS='--tail overlap')"
 
 install: $(INSTALLED) ## create .venv with everything in it
@@ -67,6 +69,13 @@ verify: $(INSTALLED) ## recompute the digest of every shard
 
 cv: features ## stage two: train and test every fold, write RUN/report.html
 	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+
+# Grids lie side by side, so that a row that several of them have is trained once.
+ablations: features ## stage two: train and compare the rows of GRIDS, each in RUN-grid; rows without features are left out
+	set -e; for grid in $(GRIDS); do \
+	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --cache "$(CACHE)" \
+	    --out "$(RUN)-$$grid" --skip-missing $(if $(filter-out strict,$(PROTOCOL)),--protocol $(PROTOCOL)) $(LABELS) $(ARGS); \
+	done
 
 report: $(INSTALLED) ## write RUN/report.html again
 	$(VENV)/bin/mfhca-train report "$(RUN)"

@@ -23,12 +23,13 @@ from mfhca_cache.extract import Extracted, Extractor
 from mfhca_cache.inventory import record_manifest
 from mfhca_cache.plan import State, Target, state_of
 from mfhca_cache.reader import verify_shard
-from mfhca_cache.recipe import Ssl, write_recipe
+from mfhca_cache.recipe import LogMel, Mfcc, Ssl, write_recipe
 from mfhca_cache.settings import BATCH_SIZE
 from mfhca_cache.sources import Source, Sources
 from mfhca_cache.writer import ShardWriter
 
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
+MEL_PACKAGES = ("librosa",)
 ENCODER_PACKAGES = ("torch", "transformers")
 
 
@@ -248,6 +249,8 @@ class Builder:
         }
         if self._outcome.segments:
             value["segments_per_second"] = round(self._outcome.segments / seconds, 3)
+        if kind in (LogMel.kind, Mfcc.kind):
+            value["packages"] |= {name: version(name) for name in MEL_PACKAGES}
         if kind == Ssl.kind and self._encoder is not None:
             import torch
 

@@ -16,8 +16,8 @@ from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpora import NAMES
 from mfhca_cache.errors import MfhcaError, listing
-from mfhca_cache.options import FOLDER, ONE_KIND, recipe_options
-from mfhca_cache.settings import BATCH_SIZE, DEVICES, KINDS, Settings, cpus
+from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
+from mfhca_cache.settings import BATCH_SIZE, DEFAULT_KINDS, DEVICES, KINDS, Settings, cpus
 
 if TYPE_CHECKING:
     from mfhca_cache.backbone import Backbone
@@ -55,12 +55,14 @@ def _plan(
     **recipe: Any,
 ) -> tuple[Manifest, Backbone | None, Plan]:
     """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
-    kinds = tuple(kind for kind in KINDS if kind in kinds) or KINDS
+    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
     context = click.get_current_context()
-    for name, kind in ONE_KIND.items():
+    for name, meant in SOME_KINDS.items():
         source = context.get_parameter_source(name)
-        if kind not in kinds and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} has no meaning without --kind {kind}")
+        if not set(meant) & set(kinds) and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} has no meaning without --kind {' or '.join(meant)}"
+            )
     if "ssl" in kinds and backbone is None:
         raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
     from mfhca_cache.backbone import resolve

@@ -18,7 +18,8 @@ import numpy as np
 from mfhca_cache.audio import cut, read_audio
 from mfhca_cache.encoder import Encoder
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.recipe import LogSpec, Recipe, Ssl
+from mfhca_cache.mel import logmel, mfcc
+from mfhca_cache.recipe import LogMel, LogSpec, Mfcc, Recipe, Ssl
 from mfhca_cache.sources import Source
 from mfhca_cache.spectrum import logspec
 
@@ -89,7 +90,7 @@ class Extractor(Generic[Tag]):
     def _decode(
         self, source: Source, kinds: Collection[str]
     ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
-        """All but the encoder: the spectrum, real samples (S,), the encoder's input. Runs in a thread."""
+        """All but the encoder: the spectra, real samples (S,), the encoder's input. Runs in a thread."""
         shared = next(iter(self._recipes.values()))
         start_s, end_s = source.utterance.start_s, source.utterance.end_s
         audio = read_audio(source.path, shared.sample_rate, start_s, end_s, shared.pre_emphasis)
@@ -99,6 +100,10 @@ class Extractor(Generic[Tag]):
             recipe = self._recipes[kind]
             if isinstance(recipe, LogSpec):
                 extracted.features[kind] = logspec(segments, real, recipe)
+            elif isinstance(recipe, LogMel):
+                extracted.features[kind] = logmel(segments, real, recipe)
+            elif isinstance(recipe, Mfcc):
+                extracted.features[kind] = mfcc(segments, real, recipe)
             elif self._encoder is not None:
                 inputs = self._encoder.prepare(segments, real)
         return extracted, real, inputs

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from mfhca_cache.recipe import CHOICES, DTYPES, TAILS
-from mfhca_cache.settings import KINDS, Settings
+from mfhca_cache.settings import DEFAULT_KINDS, KINDS, Settings
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
-# Options that decide the numbers of one kind alone; given without that kind they would be ignored.
-ONE_KIND = {"db_reference": "logspec", "compute_dtype": "ssl", "layer": "ssl"}
+# Options that decide the numbers of some kinds alone; given without any of these they would be ignored.
+SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +31,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "kinds",
             type=click.Choice(KINDS),
             multiple=True,
-            help="Features to compute.  [default: all]",
+            help=f"Features to compute; repeat for more.  [default: {', '.join(DEFAULT_KINDS)}]",
         ),
         click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]"),
         click.option("--dtype", type=click.Choice(DTYPES), default=DEFAULTS.dtype, show_default=True),
@@ -77,7 +77,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(CHOICES["db_reference"]),
             default=DEFAULTS.db_reference,
             show_default=True,
-            help="What 0 dB is in logspec.",
+            help="What 0 dB is in logspec and logmel.",
         ),
         click.option("--jobs", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]"),
         click.option("--allow-outside", is_flag=True, help="Follow links that leave the root."),

@@ -15,8 +15,9 @@ from pathlib import Path
 from mfhca_cache.backbone import Backbone
 from mfhca_cache.backbone import check as check_backbone
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.kinds import SPECTRAL, Mfcc, Recipe, Ssl
 from mfhca_cache.reader import Shard, read_shard
-from mfhca_cache.recipe import LogSpec, Recipe, Ssl, folder_for, ssl_name
+from mfhca_cache.recipe import folder_for, ssl_name
 from mfhca_cache.schema import DTYPES, shard_name
 from mfhca_cache.settings import Settings
 from mfhca_cache.sources import Source, Sources
@@ -32,7 +33,7 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """ "logspec" or "ssl"."""
+        """ "logspec", "logmel", "mfcc" or "ssl"."""
         return self.recipe.kind
 
     def shard(self, speaker: str) -> Path:
@@ -62,9 +63,11 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
         "dtype": settings.dtype,
     }
     targets = []
-    if LogSpec.kind in settings.kinds:
-        spec = LogSpec(**shared, db_reference=settings.db_reference)  # type: ignore[arg-type]
-        targets.append(Target(spec, folder_for(cache, spec), (spec.frames, spec.bins)))
+    for kind in SPECTRAL:
+        if kind.kind in settings.kinds:
+            scale = {} if kind is Mfcc else {"db_reference": settings.db_reference}
+            spec = kind(**shared, **scale)  # type: ignore[arg-type]
+            targets.append(Target(spec, folder_for(cache, spec), spec.frame_shape))
     if Ssl.kind in settings.kinds:
         if backbone is None:
             raise MfhcaError("features of kind ssl need an encoder; pass --backbone, or --kind logspec alone")

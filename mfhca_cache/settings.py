@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mfhca_cache.recipe import LogSpec, Ssl
+from mfhca_cache.kinds import KINDS as KINDS
+from mfhca_cache.kinds import LogSpec, Ssl
 
-KINDS = (LogSpec.kind, Ssl.kind)
+DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; others only when asked for
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the commands let one choose; every field is part of one recipe or of both."""
+    """What the commands let one choose; every field is part of one recipe or of several."""
 
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = DEFAULT_KINDS
     tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop
     minimum_tail_samples: int = 0  # a shorter tail is dropped
     pre_emphasis: float = 0.0  # coefficient; the paper names none
-    db_reference: str = "full_scale"  # logspec: full_scale | utterance
+    db_reference: str = "full_scale"  # logspec, logmel: full_scale | utterance
     dtype: str = "float16"  # as stored
     compute_dtype: str = "float32"  # ssl: float32 | bfloat16
     layer: int = -1  # ssl: index into the hidden states, -1 the final one

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 
 if TYPE_CHECKING:
-    from mfhca_cache.recipe import LogSpec
+    from mfhca_cache.kinds import LogSpec, Spectral
 
 
 @lru_cache(maxsize=4)
@@ -47,7 +47,7 @@ def valid_frames(real: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
     return np.clip(-(-real // hop_samples), 1, frames).astype(np.int32)
 
 
-def power(segment: np.ndarray, recipe: LogSpec) -> np.ndarray:
+def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
     """Power spectrum of one padded segment.
 
     Frame t is centred at sample hop * t, with zeros beyond both ends. The window
@@ -56,7 +56,8 @@ def power(segment: np.ndarray, recipe: LogSpec) -> np.ndarray:
 
     Args:
         segment: float32 (segment_samples,), full scale 1.
-        recipe: window, DFT, hop, frames and bins.
+        recipe: window, DFT, hop and frames.
+        bins: how many, from 0 Hz on.
 
     Returns:
         |X|^2, float32 (frames, bins).
@@ -68,8 +69,17 @@ def power(segment: np.ndarray, recipe: LogSpec) -> np.ndarray:
     padded[half : half + inside] = segment[:inside]
     frames = np.lib.stride_tricks.sliding_window_view(padded, recipe.window_samples)[:: recipe.hop_samples]
     # (frames, window) -> (frames, bins)
-    bins = scipy.fft.rfft(frames * hamming(recipe.window_samples), recipe.dft, axis=1)[:, : recipe.bins]
-    return np.square(bins.real) + np.square(bins.imag)
+    spectrum = scipy.fft.rfft(frames * hamming(recipe.window_samples), recipe.dft, axis=1)[:, :bins]
+    return np.square(spectrum.real) + np.square(spectrum.imag)
+
+
+def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:
+    """10 log10 of power, floored; float32 of any shape, computed in place and returned."""
+    np.maximum(power, np.float32(10.0 ** (floor_db / 10.0)), out=power)
+    np.log10(power, out=power)
+    power *= 10.0
+    np.maximum(power, np.float32(floor_db), out=power)  # log10 of the floor may round below it
+    return power
 
 
 def logspec(segments: np.ndarray, real: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +97,7 @@ def logspec(segments: np.ndarray, real: np.ndarray, recipe: LogSpec) -> tuple[np
     """
     spectra = np.empty((len(segments), recipe.frames, recipe.bins), dtype=np.float32)
     for row, segment in enumerate(segments):
-        spectra[row] = power(segment, recipe)
+        spectra[row] = power(segment, recipe, recipe.bins)
     if recipe.db_reference == "utterance" and spectra.any():  # silence has no loudest value
         spectra /= spectra.max()
-    np.maximum(spectra, np.float32(10.0 ** (recipe.floor_db / 10.0)), out=spectra)
-    np.log10(spectra, out=spectra)
-    spectra *= 10.0
-    np.maximum(spectra, np.float32(recipe.floor_db), out=spectra)  # log10 of the floor may round below it
-    return spectra, valid_frames(real, recipe.hop_samples, recipe.frames)
+    return decibels(spectra, recipe.floor_db), valid_frames(real, recipe.hop_samples, recipe.frames)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache.cluster import Cluster, cluster_options
+from mfhca_cache.cluster import Cluster
 from mfhca_cache.console import Commands
+from mfhca_train.options import FOLDER, run_options
+from mfhca_train.options import PROTOCOL_NAMES as PROTOCOL_NAMES
 
-PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched")  # folds.PROTOCOLS; tested
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mfhca_train.config import Config
+
+POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # rescore.POOLINGS; tested
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,96 +27,100 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("manifest", type=click.Path(path_type=Path))
-@click.option(
-    "--cache", required=True, type=click.Path(path_type=Path), help="Folder that mfhca-cache features filled."
-)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Run folder; a stopped run goes on there."
-)
-@click.option("--label-set", help="Which labels become which classes; default: the corpus card's.")
-@click.option("--protocol", type=click.Choice(PROTOCOL_NAMES), default="strict", show_default=True)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A setting, e.g. model.hca=channel or train.lr=1e-4.",
-)
-@click.option("--fold", "folds", multiple=True, metavar="ID", help="Only this fold (repeat for more).")
-@click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many seeds: 0, 1, ..."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Threads per fold; changes last digits.",
-)
-@click.option(
-    "--jobs", type=click.IntRange(1), help="Folds side by side; default: as many as the cores allow."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-@click.option("--spec", metavar="NAME", help="Which spectrogram recipe, where the cache holds several.")
-@click.option("--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several.")
-@cluster_options("loky")
-def cv(
-    manifest: Path,
-    cache: Path,
-    out: Path,
-    label_set: str | None,
-    protocol: str,
-    settings: tuple[str, ...],
-    folds: tuple[str, ...],
-    seeds: int,
-    threads: int,
-    jobs: int | None,
-    device: str,
-    spec: str | None,
-    ssl: str | None,
-    cluster: Cluster | None,
-) -> None:
+@click.argument("manifest", type=FOLDER)
+@run_options(seeds=1, protocol="strict")
+def cv(manifest: Path, out: Path, settings: tuple[str, ...], **options: Any) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html."""
-    if cluster is not None and jobs is not None:
-        raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
-    from mfhca_train.crossval import Request, cross_validate
+    _refuse_jobs(options["cluster"], options["jobs"])
+    from mfhca_train.crossval import cross_validate
+    from mfhca_train.plan import Request
     from mfhca_train.results import table
 
-    config = resolve_config(manifest, settings)
-    request = Request(
-        manifest,
-        cache,
-        out,
-        config,
-        protocol,
-        label_set,
-        spec,
-        ssl,
-        folds,
-        tuple(range(seeds)),
-        threads,
-        jobs,
-        device,
-        cluster,
-    )
+    options["seeds"] = tuple(range(options["seeds"]))
+    request = Request(manifest, out=out, config=resolve_config(manifest, settings), **options)
     results = cross_validate(request)
     click.echo(table(results))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("grid", type=FOLDER)
+@click.argument("manifest", type=FOLDER)
+@run_options(seeds=3, protocol=None)
+@click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
+@click.option("--skip-missing", is_flag=True, help="Leave out rows whose features the cache lacks.")
+def ablate(
+    grid: Path,
+    manifest: Path,
+    out: Path,
+    settings: tuple[str, ...],
+    rows: tuple[str, ...],
+    skip_missing: bool,
+    protocol: str | None,
+    **options: Any,
+) -> None:
+    """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
+
+    A row's own settings win over --set, and --set over the grid's base. What a run in the same folder as OUT
+    has finished with equal settings and features is taken over.
+    """
+    _refuse_jobs(options["cluster"], options["jobs"])
+    from mfhca_train.ablation import ablate as run
+    from mfhca_train.ablation_table import table
+    from mfhca_train.grid import find_grid, read_grid
+    from mfhca_train.plan import Request
+
+    found = read_grid(find_grid(grid))
+    options["seeds"] = tuple(range(options["seeds"]))
+    config = resolve_config(manifest, settings, found.settings)
+    protocol = protocol or found.protocol or "strict"
+    request = Request(manifest, out=out, config=config, protocol=protocol, **options)
+    click.echo(table(run(request, found, rows, skip_missing)))
+    click.echo(out / "results.json")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
 def report(runs: tuple[Path, ...]) -> None:
-    """Write report.html of finished runs anew."""
+    """Write report.html of finished runs anew; of an ablation, print its table."""
+    from mfhca_cache.files import read_json
+    from mfhca_train.ablation_table import table
     from mfhca_train.report import write_report
 
     for run in runs:
-        click.echo(write_report(run))
+        results = read_json(run / "results.json") if (run / "results.json").is_file() else None
+        if isinstance(results, dict) and "rows" in results:
+            click.echo(table(results))
+        else:
+            click.echo(write_report(run))
 
 
-def resolve_config(manifest: Path, settings: tuple[str, ...]):  # type: ignore[no-untyped-def]
-    """Defaults, then the corpus card's settings, then --set.
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this one.  [default: all]")
+def rescore(run: Path, pooling: str | None) -> None:
+    """Judge a finished run's utterances anew from its segments, pooled in other ways; nothing is trained."""
+    from mfhca_train import rescore as module
+    from mfhca_train.results import ROW
+    from mfhca_train.results import table as folds_table
+
+    found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
+    click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
+    if pooling and set(found[pooling]) == {ROW}:
+        click.echo(folds_table(found[pooling][ROW]))
+    else:
+        click.echo(module.table(found))
+
+
+def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
+    if cluster is not None and jobs is not None:
+        raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
+
+
+def resolve_config(
+    manifest: Path, settings: tuple[str, ...], base: Mapping[str, Any] | None = None
+) -> Config:
+    """Defaults, then the corpus card's settings, then a grid's, then --set.
 
     Raises:
         click.UsageError: a --set without "=".
@@ -122,6 +134,7 @@ def resolve_config(manifest: Path, settings: tuple[str, ...]):  # type: ignore[n
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     card = read_manifest(manifest).card
     config = with_settings(Config(), card.settings if card else {})
+    config = with_settings(config, base or {})
     return with_settings(
         config, [(name, value) for name, _, value in (text.partition("=") for text in settings)]
     )

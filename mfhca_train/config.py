@@ -23,6 +23,9 @@ class ModelConfig:
     """The network (paper II). Readings are options, not silent picks; README "Departures and readings"."""
 
     inputs: Literal["both", "spec", "ssl"] = "both"  # Table II: both, Spec+MF, Hubert
+    spec_encoder: Literal["mf", "alexnet"] = "mf"  # II.B; the baseline's [13]
+    alexnet_weights: Literal["none", "imagenet"] = "none"  # from scratch, or torchvision's (the baseline's)
+    mfcc: bool = False  # the baseline's third input; with fusion coattention or concat
     grf: Literal["equations", "released"] = "equations"  # eq. 3-8 as written, or the released block
     grf_channels: tuple[int, ...] = (16, 32, 48)  # Table III; one GRF block per entry
     grf_rate: int = 4  # r of eq. 7, Table IV writes it as 1/r
@@ -175,6 +178,8 @@ def _check(config: Config, given: set[str]) -> None:
     ignored = {
         "spec": {"model.fusion", "model.hca", "model.hca_scale", "model.bilstm", "train.ssl_norm"},
         "ssl": {
+            "model.spec_encoder",
+            "model.alexnet_weights",
             "model.fusion",
             "model.hca",
             "model.hca_scale",
@@ -185,7 +190,17 @@ def _check(config: Config, given: set[str]) -> None:
         },
         "both": unread,
     }[model.inputs]
+    if model.spec_encoder == "alexnet":
+        ignored = ignored | {"model.grf", "model.grf_channels", "model.grf_rate"}
+    else:
+        ignored = ignored | {"model.alexnet_weights"}
     for name in sorted(given & ignored):
         raise MfhcaError(
-            f"{name} would be ignored with model.inputs={model.inputs}, model.fusion={model.fusion}; leave it out"
+            f"{name} would be ignored with model.inputs={model.inputs}, model.fusion={model.fusion}, "
+            f"model.spec_encoder={model.spec_encoder}; leave it out"
+        )
+    if model.mfcc and (model.inputs != "both" or model.fusion == "hca"):
+        raise MfhcaError(
+            "model.mfcc=true belongs to the baseline: it needs model.inputs=both and "
+            f"model.fusion=coattention or concat, not {model.inputs} and {model.fusion}"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +15,14 @@ import numpy as np
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import canonical_json, sha256_text
 from mfhca_cache.manifest import LabelSet, Utterance
-from mfhca_cache.reader import Features, RecipeFolder, Shard, find_recipe, verify_shard
+from mfhca_cache.reader import Features, RecipeFolder, Shard, verify_shard
+from mfhca_train.recipes import choose_recipes as choose_recipes
 from mfhca_train.resident import Resident
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
-SPEC_KIND, SSL_KIND = "logspec", "ssl"
-CUT_BY = ("sample_rate", "segment_samples", "tail", "minimum_tail_samples")  # both kinds must agree on these
 SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
 
@@ -57,6 +55,13 @@ class Batch:
     spec_valid: Tensor | None  # (B,)
     ssl_valid: Tensor | None  # (B,)
     label: Tensor  # (B,)
+    mfcc: Tensor | None = None  # (B, T, 40)
+    mfcc_valid: Tensor | None = None  # (B,)
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """All but the label, in the order in which the network takes them."""
+        return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
 
 
 @dataclass(frozen=True)
@@ -67,40 +72,11 @@ class Normaliser:
     shift: Array  # (F,) float32
 
 
-def choose_recipes(
-    cache: Path, inputs: str, spec: str | None = None, ssl: str | None = None
-) -> dict[str, RecipeFolder]:
-    """The recipe of each kind of feature that a model with `inputs` reads.
-
-    Args:
-        cache: cache folder.
-        inputs: ModelConfig.inputs.
-        spec, ssl: beginnings of recipe names, where a cache holds several.
-
-    Raises:
-        MfhcaError: none or several fit.
-    """
-    chosen = {}
-    if inputs != "ssl":
-        chosen["spec"] = find_recipe(cache, SPEC_KIND, spec)
-    if inputs != "spec":
-        chosen["ssl"] = find_recipe(cache, SSL_KIND, ssl)
-    if len(chosen) == 2:
-        a, b = (chosen[side].recipe for side in ("spec", "ssl"))
-        for field in CUT_BY:
-            if a.get(field) != b.get(field):
-                raise MfhcaError(
-                    f"{cache}: {chosen['spec'].path.name} and {chosen['ssl'].path.name} cut the audio differently "
-                    f"({field}: {a.get(field)} and {b.get(field)}); run `mfhca-cache features` for both kinds alike"
-                )
-    return chosen
-
-
 class Corpus:
     """The features and labels of the utterances of one label set. A context manager; holds open files.
 
     Args:
-        recipes: "spec" and/or "ssl" -> recipe folder.
+        recipes: "spec", "ssl" and/or "mfcc" -> recipe folder.
         utterances: those of the label set.
         label_set: maps their raw labels to classes.
 
@@ -157,20 +133,19 @@ class Corpus:
         return np.array(found, np.int64).reshape(-1, 4)
 
     def _agree(self) -> None:
-        """Both features of an utterance must come from the same audio, cut the same way."""
+        """All features of an utterance must come from the same audio, cut the same way."""
         if len(self._spans) < 2:
             return
-        a, b = self._spans["spec"], self._spans["ssl"]
         for i, u in enumerate(self.utterances):
             shards = [
                 (self.features[side].shards[span[i, 0]], span[i, 3]) for side, span in self._spans.items()
             ]
             audio = {shard.audio_sha256[at] for shard, at in shards}
-            if len(audio) > 1 or a[i, 2] != b[i, 2]:
+            if len(audio) > 1 or len({int(span[i, 2]) for span in self._spans.values()}) > 1:
                 paths = " and ".join(str(shard.path) for shard, _ in shards)
                 raise MfhcaError(
                     f"utterance {u.utterance}: {paths} were computed from different audio or segments; "
-                    "run `mfhca-cache features` for both kinds"
+                    "run `mfhca-cache features` for all of these kinds"
                 )
 
     @property
@@ -209,7 +184,7 @@ class Corpus:
         return sha256_text(canonical_json(audio))
 
     def shape(self, side: str) -> tuple[int, int]:
-        """(frames, bins) of "spec" or "ssl"."""
+        """(frames, bins) of "spec", "ssl" or "mfcc"."""
         return self.features[side].frame_shape
 
     def of_speakers(self, speakers: Iterable[str]) -> Array:
@@ -234,7 +209,7 @@ class Corpus:
         """Statistics per bin over the valid frames of the chosen utterances, summed from the shards' moments.
 
         Args:
-            side: "spec" or "ssl".
+            side: "spec", "ssl" or "mfcc".
             how: "standard" (zero mean, unit deviation), "minmax" (0 to 1) or "none".
             chosen: utterance indices, the training speakers' alone.
         """
@@ -314,6 +289,8 @@ class Corpus:
                 valid.get("spec"),
                 valid.get("ssl"),
                 torch.from_numpy(segments.label[pick]).to(device),
+                values.get("mfcc"),
+                valid.get("mfcc"),
             )
 
     def close(self) -> None:

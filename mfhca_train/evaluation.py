@@ -59,7 +59,7 @@ def evaluate(
     with torch.inference_mode():
         for batch in corpus.batches(segments, np.arange(len(segments)), EVALUATION_BATCH, scale, device):
             with autocast(device, precision):
-                logits = model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
+                logits = model(*batch.inputs).logits
             parts.append(torch.log_softmax(logits.float(), dim=-1).cpu())
     per_segment = torch.cat(parts).double().numpy()
     if not np.isfinite(per_segment).all():

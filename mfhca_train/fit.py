@@ -166,7 +166,7 @@ class _Trainer:
                 group["lr"] = self.config.train.lr * lr_factor(self.config.train, step, steps)
             self.optimiser.zero_grad(set_to_none=True)
             with autocast(self.device, self.config.train.precision):
-                logits = self.model(batch.spec, batch.ssl, batch.spec_valid, batch.ssl_valid).logits
+                logits = self.model(*batch.inputs).logits
             loss = functional.cross_entropy(logits.float(), batch.label, weight=self.weights)
             loss.backward()
             self.optimiser.step()
@@ -300,12 +300,17 @@ def build_model(corpus: Corpus, config: Config) -> MFHCA:
             raise MfhcaError(
                 f"model.grf_rate is {config.model.grf_rate}, the map has only {map_size} cells that way"
             )
-    return MFHCA(config.model, len(corpus.classes), frames, width)
+    mfcc = corpus.shape("mfcc") if "mfcc" in corpus.features else (0, 0)
+    return MFHCA(config.model, len(corpus.classes), frames, width, mfcc_shape=mfcc)
 
 
 def normalisers(corpus: Corpus, train_utterances: Array, config: Config) -> dict[str, Normaliser | None]:
     """What the inputs are scaled by, from the training speakers alone."""
-    how = {"spec": config.train.spec_norm, "ssl": config.train.ssl_norm}
+    how = {
+        "spec": config.train.spec_norm,
+        "ssl": config.train.ssl_norm,
+        "mfcc": "none",
+    }  # of length 1 already
     return {side: corpus.normaliser(side, how[side], train_utterances) for side in corpus.features}
 
 

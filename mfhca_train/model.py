@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import fused
+from mfhca_train.baseline import AlexNet, CoAttention, MfccBranch
 from mfhca_train.config import ModelConfig
 from mfhca_train.lstm import bilstm
 from mfhca_train.pooling import mean_over_time, pool_cells, softmax_over_time, valid_mask
@@ -33,7 +34,7 @@ class Output(NamedTuple):
 
     Attributes:
         logits: (B, K).
-        features: (B, N or 2N), f''_att of eq. 11, what Fig. 3 shows.
+        features: (B, N, 2N or 3N), f''_att of eq. 11, what Fig. 3 shows.
         attention: weights of the fusion, (B, L) or (B, D) or (B, H, L) by reading; None where there are none.
     """
 
@@ -123,6 +124,8 @@ class MultiSpatialFusion(nn.Module):
         config: `grf`, `grf_channels` and `grf_rate` are read.
         in_channels: 1; the released code feeds three equal channels.
     """
+
+    cells = POOLED
 
     def __init__(self, config: ModelConfig, in_channels: int = 1) -> None:
         super().__init__()
@@ -232,23 +235,6 @@ class HierarchicalCooperativeAttention(nn.Module):
         return functional.relu(self.out(self.dropout(pooled))), f_att
 
 
-class CoAttention(nn.Module):
-    """The baseline's fusion [13]: f_spec gives a weight per encoder frame, without softmax."""
-
-    def __init__(self, config: ModelConfig, frames: int, width: int) -> None:
-        super().__init__()
-        self.weights = nn.Linear(config.width, frames)
-        self.out = nn.Linear(width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, f_spec: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, N) and (B, L, D) to (B, N) and the weights (B, L)."""
-        weights = functional.relu(self.weights(self.dropout(f_spec)))
-        weights = weights if mask is None else weights * mask
-        pooled = torch.einsum("bl,bld->bd", weights, context)
-        return functional.relu(self.out(self.dropout(pooled))), weights
-
-
 # --- II.A Overall architecture -------------------------------------------------------------------
 
 
@@ -260,6 +246,7 @@ class MFHCA(nn.Module):
         classes: K.
         ssl_frames, ssl_width: L and D of the cached hidden states; unused for `inputs="spec"`.
         in_channels: spectrogram channels.
+        mfcc_shape: frames and coefficients of the MFCCs; unused without `mfcc`.
     """
 
     def __init__(
@@ -269,6 +256,7 @@ class MFHCA(nn.Module):
         ssl_frames: int = 149,
         ssl_width: int = 768,
         in_channels: int = 1,
+        mfcc_shape: tuple[int, int] = (300, 40),
     ) -> None:
         super().__init__()
         self.config = config
@@ -279,10 +267,16 @@ class MFHCA(nn.Module):
         self.per_frame = fusion == "hca" and config.hca == "frames"
         self.dropout = nn.Dropout(config.dropout)
         if self.has_spec:
-            self.mf = MultiSpatialFusion(config, in_channels)
-            cells = POOLED[1] if self.per_frame else POOLED[0] * POOLED[1]
-            spec_width = cells * self.mf.out_channels
+            if config.spec_encoder == "alexnet":
+                self.alexnet = AlexNet(config.alexnet_weights, in_channels)
+            else:
+                self.mf = MultiSpatialFusion(config, in_channels)
+            encoder = self.spec_encoder
+            cells = encoder.cells[1] if self.per_frame else encoder.cells[0] * encoder.cells[1]
+            spec_width = cells * encoder.out_channels
             self.spec_out = nn.Linear(spec_width, n)  # 6C -> N: f_spec
+        if config.mfcc:
+            self.mfcc = MfccBranch(config, *mfcc_shape)
         if self.has_ssl:
             if config.bilstm:
                 if ssl_width % 2:
@@ -295,10 +289,10 @@ class MFHCA(nn.Module):
                     config, ssl_frames, ssl_width, spec_width
                 )
             elif fusion == "coattention":
-                self.fusion = CoAttention(config, ssl_frames, ssl_width)
+                self.fusion = CoAttention(config, ssl_frames, ssl_width, 2 * n if config.mfcc else n)
             else:
                 self.ssl_out = nn.Linear(ssl_width, n)
-        sides = int(self.has_spec) + int(self.has_ssl)
+        sides = int(self.has_spec) + int(self.has_ssl) + int(config.mfcc)
         self.classifier = nn.Sequential(  # three fully connected layers (II.A)
             nn.Dropout(config.dropout),
             nn.Linear(sides * n, n),
@@ -309,20 +303,28 @@ class MFHCA(nn.Module):
             nn.Linear(n, classes),
         )
 
+    @property
+    def spec_encoder(self) -> MultiSpatialFusion | AlexNet:
+        """What reads the spectrogram."""
+        return self.alexnet if self.config.spec_encoder == "alexnet" else self.mf
+
     def forward(
         self,
         spec: Tensor | None = None,
         ssl: Tensor | None = None,
         spec_valid: Tensor | None = None,
         ssl_valid: Tensor | None = None,
+        mfcc: Tensor | None = None,
+        mfcc_valid: Tensor | None = None,
     ) -> Output:
         """A batch of segments to logits.
 
         Args:
             spec: (B, 1, T, F) or None for `inputs="ssl"`.
             ssl: f_hubert, (B, L, D), or None for `inputs="spec"`.
-            spec_valid, ssl_valid: (B,) real frames of each; read only with `mask_padding`,
+            spec_valid, ssl_valid, mfcc_valid: (B,) real frames of each; read only with `mask_padding`,
                 otherwise padding is treated like speech, as in the paper.
+            mfcc: (B, T, 40) with the setting `mfcc`.
         """
         masked = self.config.mask_padding
         spec_valid, ssl_valid = (spec_valid, ssl_valid) if masked else (None, None)
@@ -333,12 +335,17 @@ class MFHCA(nn.Module):
                 raise ValueError("this model reads spectrograms (and, with mask_padding, their valid frames)")
             pooled, f_spec = self.spec_side(spec, spec_valid)
             sides.append(f_spec)
+        if self.config.mfcc:
+            if mfcc is None or (masked and mfcc_valid is None):
+                raise ValueError("this model reads MFCCs (and, with mask_padding, their valid frames)")
+            sides.append(self.mfcc(mfcc, mfcc_valid if masked else None))
         if self.has_ssl:
             if ssl is None or (masked and ssl_valid is None):
                 raise ValueError(
                     "this model reads hidden states (and, with mask_padding, their valid frames)"
                 )
-            side, attention = self.ssl_side(ssl, ssl_valid, pooled, f_spec)
+            guide = torch.cat(sides, dim=-1) if self.config.mfcc else f_spec
+            side, attention = self.ssl_side(ssl, ssl_valid, pooled, guide)
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
@@ -346,24 +353,29 @@ class MFHCA(nn.Module):
         return Output(self.classifier(features), features, attention)
 
     def spec_side(self, spec: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The pooled map (B, 6C) and f_spec (B, N); with the `frames` reading (B, H, 3C) and (B, H, N)."""
-        x = self.mf(spec)  # (B, C, H, W)
-        cells = (x.shape[2], POOLED[1]) if self.per_frame else POOLED
+        """The pooled map (B, 6C) and f_spec (B, N); with the `frames` reading (B, H, 3C) and (B, H, N).
+
+        AlexNet's cells are 6 x 6: 36C and, for `frames`, 6C with H = 8, a time step each 0.4 s.
+        """
+        x = self.spec_encoder(spec)  # (B, C, H, W)
+        cells = (x.shape[2], self.spec_encoder.cells[1]) if self.per_frame else self.spec_encoder.cells
         pooled = pool_cells(x, cells, None if valid is None else valid / spec.shape[2])  # (B, C, h, w)
         pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
         return pooled, functional.relu(self.spec_out(self.dropout(pooled)))
 
     def ssl_side(
-        self, ssl: Tensor, valid: Tensor | None, pooled: Tensor | None, f_spec: Tensor | None
+        self, ssl: Tensor, valid: Tensor | None, pooled: Tensor | None, guide: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The encoder's side after fusion, (B, N) or (B, H, N), and the weights of the attention."""
+        """The encoder's side after fusion, (B, N) or (B, H, N), and the weights of the attention.
+
+        The guide is f_spec (B, N) or (B, H, N), or with `mfcc` that and the MFCCs' side (B, 2N).
+        """
         mask = None if valid is None else valid_mask(valid, ssl.shape[1])
         context = self.with_context(ssl) if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
         if self.fusion_name == "hca":
-            guide = pooled if self.config.hca == "released" else f_spec
-            return self.fusion(guide, ssl, context, mask)
+            return self.fusion(pooled if self.config.hca == "released" else guide, ssl, context, mask)
         if self.fusion_name == "coattention":
-            return self.fusion(f_spec, context, mask)
+            return self.fusion(guide, context, mask)
         return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
 
     def with_context(self, ssl: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import csv
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
     return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
 
 
-def read_result(folder: Path, identity: str) -> dict[str, Any]:
+def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
     """A unit's result.json.
 
     Args:
         folder: of the unit.
-        identity: digest of all that decides the run; "" takes any.
+        identity: digest of all that decides the run; None takes any.
 
     Raises:
         MfhcaError: it cannot be read, lacks something, or is of another run; or the weights are gone.
@@ -54,7 +55,7 @@ def read_result(folder: Path, identity: str) -> dict[str, Any]:
     missing = [key for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER, "identity", "parameters") if key not in result]
     if not isinstance(result, dict) or missing or not (folder / "best.safetensors").exists():
         raise MfhcaError(f"{folder}: not a whole unit; delete it and run cv again")
-    if result["identity"] != identity:
+    if identity is not None and result["identity"] != identity:
         raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
     return result
 
@@ -96,10 +97,40 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
 
 
+@dataclass(frozen=True)
+class UnitFiles:
+    """What a finished unit says."""
+
+    result: Mapping[str, Any]  # result.json
+    predictions: Sequence[Mapping[str, str]]  # rows of predictions.csv
+
+
+def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[str]) -> list[UnitFiles]:
+    """Finished units, checked.
+
+    Args:
+        folders: of the units.
+        identity: digest of all that decides the row; None takes any.
+        classes: K names, in order.
+
+    Raises:
+        MfhcaError: see `read_result`, `read_predictions` and `check_predictions`.
+    """
+    results = [read_result(folder, identity) for folder in folders]
+    predictions = [read_predictions(folder) for folder in folders]
+    for folder, result, rows in zip(folders, results, predictions, strict=True):
+        check_predictions(folder, result, rows, classes)
+    return [UnitFiles(result, rows) for result, rows in zip(results, predictions, strict=True)]
+
+
+def head(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's results begin with."""
+    return {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
+
+
 def summarise(
-    units: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Sequence[Mapping[str, str]]],
-    utterances: Sequence[Utterance],
+    files: Sequence[UnitFiles],
+    utterances: Sequence[Utterance] | None,
     classes: Sequence[str],
     protocol: str,
     folds_in_all: int,
@@ -107,9 +138,8 @@ def summarise(
     """The figures of one row of a run.
 
     Args:
-        units: `result.json` of every finished unit: all seeds have the same folds.
-        predictions: the rows of each unit's predictions.csv, in the same order.
-        utterances: of the label set, for durations and sessions.
+        files: every finished unit: all seeds have the same folds.
+        utterances: of the label set, for durations and sessions; None leaves these breakdowns empty.
         classes: K names, in order.
         protocol: a key of PROTOCOLS.
         folds_in_all: how many folds the protocol has.
@@ -117,6 +147,7 @@ def summarise(
     Returns:
         What `results.json` holds for a row; see README.
     """
+    units, predictions = [unit.result for unit in files], [unit.predictions for unit in files]
     seeds = sorted({unit["seed"] for unit in units})
     folds = list(dict.fromkeys(unit["id"] for unit in units))
     at = {(unit["seed"], unit["id"]): unit for unit in units}
@@ -142,16 +173,11 @@ def summarise(
             "pooled_ci95": speaker_bootstrap(list(of_speaker.values()), functools.partial(_score, name)),
         }
     confusion = np.sum(list(of_seed.values()), axis=0)
-    chosen = {u.utterance: u for u in utterances}
     return summary | {
         "classes": list(classes),
         "confusion": confusion.tolist(),
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
-        "breakdown": {
-            "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
-            "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
-            "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
-        },
+        "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
         "folds": [{key: unit[key] for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER)} for unit in units],
     }
 
@@ -176,6 +202,19 @@ def _confusion_by(
     return {
         group: confusion_matrix(np.array(found)[:, 0], np.array(found)[:, 1], len(classes))
         for group, found in sorted(pairs.items())
+    }
+
+
+def _breakdowns(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    utterances: Sequence[Utterance],
+) -> dict[str, dict[str, Any]]:
+    chosen = {u.utterance: u for u in utterances}
+    return {
+        "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
+        "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
+        "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
     }
 
 

@@ -15,6 +15,8 @@ from mfhca_train.results import DURATIONS, SCORES
 
 MODULES = {  # of model.py
     "mf": "multi-spatial fusion: convolutions over the spectrogram",
+    "alexnet": "the baseline's convolutions over the spectrogram",
+    "mfcc": "the baseline's recurrent layers over MFCCs",
     "spec_out": "spectrogram features to one vector",
     "bilstm": "recurrent layer over the speech encoder's features",
     "fusion": "attention that joins the two inputs",
@@ -27,7 +29,7 @@ GROUPS = {
     "style": ("By style", "Played without and with a script (IEMOCAP)."),
 }
 FEW = 6  # speakers whose names fit into a table
-SIDES = {"spec": "spectrogram", "ssl": "speech encoder"}
+SIDES = {"spec": "spectrogram", "ssl": "speech encoder", "mfcc": "MFCCs"}
 
 
 def folds(record: Record) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mfhca_cache.files import sha256_text
 from mfhca_cache.manifest import Utterance, read_manifest, write_manifest
-from mfhca_cache.recipe import LogSpec, Ssl, folder_for, write_recipe
+from mfhca_cache.recipe import LogSpec, Recipe, Ssl, folder_for, write_recipe
 from mfhca_cache.writer import ShardWriter
 from mfhca_train.config import Config, with_settings
 from mfhca_train.crossval import Request
@@ -26,6 +26,7 @@ SSL = Ssl(
     weights_sha256="0" * 64, config_sha256="1" * 64, normalise=True, attention_mask=False, dtype="float32"
 )
 SPEC_SHAPE, SSL_SHAPE = (24, 16), (12, 32)
+KINDS: tuple[tuple[Recipe, tuple[int, int]], ...] = ((SPEC, SPEC_SHAPE), (SSL, SSL_SHAPE))
 CLASSES = ("anger", "joy", "neutral", "sorrow")
 SMALL = {
     "model.grf_channels": "8,8",
@@ -61,13 +62,17 @@ def utterances(
 
 
 def write_features(
-    cache: Path, rows: list[Utterance], noise_for: str | None = None, version: Mapping[str, int] | None = None
+    cache: Path,
+    rows: list[Utterance],
+    noise_for: str | None = None,
+    version: Mapping[str, int] | None = None,
+    kinds: tuple[tuple[Recipe, tuple[int, int]], ...] = KINDS,
 ) -> None:
-    """Shards of both kinds; the features of speaker `noise_for` are noise instead of patterns."""
-    wanted = repr((rows, noise_for, version))
+    """Shards of some kinds; the features of speaker `noise_for` are noise instead of patterns."""
+    wanted = repr((rows, noise_for, version, kinds))
     if wanted not in _written:
         _written[wanted] = tempfile.TemporaryDirectory(prefix="mfhca-test-")
-        _write(Path(_written[wanted].name), rows, noise_for, version)
+        _write(Path(_written[wanted].name), rows, noise_for, version, kinds)
     shutil.copytree(_written[wanted].name, cache, dirs_exist_ok=True)
 
 
@@ -75,9 +80,13 @@ _written: dict[str, tempfile.TemporaryDirectory[str]] = {}  # what was asked for
 
 
 def _write(
-    cache: Path, rows: list[Utterance], noise_for: str | None, version: Mapping[str, int] | None
+    cache: Path,
+    rows: list[Utterance],
+    noise_for: str | None,
+    version: Mapping[str, int] | None,
+    kinds: tuple[tuple[Recipe, tuple[int, int]], ...],
 ) -> None:
-    for recipe, shape in ((SPEC, SPEC_SHAPE), (SSL, SSL_SHAPE)):
+    for recipe, shape in kinds:
         folder = folder_for(cache, recipe)
         write_recipe(folder, recipe, shape)
         for speaker in sorted({u.speaker for u in rows}):

@@ -180,13 +180,14 @@ def test_missing_backbone_is_one_line(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--kind", "mfcc"], "is not one of 'logspec', 'ssl'"),
+        (["--kind", "mel"], "is not one of 'logspec', 'logmel', 'mfcc', 'ssl'"),
         (["--kind", "logspec", "--layer", "3"], "--layer has no meaning without --kind ssl"),
         (["--kind", "logspec", "--compute-dtype", "bfloat16"], "--compute-dtype has no meaning without"),
         (
             ["--kind", "ssl", "--backbone", "x", "--db-reference", "utterance"],
-            "--db-reference has no meaning",
+            "--db-reference has no meaning without --kind logspec or logmel",
         ),
+        (["--kind", "mfcc", "--db-reference", "utterance"], "--db-reference has no meaning"),
         (["--kind", "ssl"], "kind ssl needs --backbone"),
         ([], "kind ssl needs --backbone"),
         (["--kind", "logspec", "--pre-emphasis", "1.5"], "is not in the range"),

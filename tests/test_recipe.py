@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.recipe import (
     KINDS,
+    LogMel,
     LogSpec,
+    Mfcc,
+    Recipe,
     Ssl,
     explain,
     folder_for,
@@ -31,14 +34,17 @@ SSL = Ssl(weights_sha256="a" * 64, config_sha256="b" * 64, normalise=True, atten
 def test_keys_of_the_defaults_stay_as_they_are() -> None:
     # A changed key makes every cache in the world stale: raise `version` on purpose, never by accident.
     assert recipe_key(LogSpec()) == "d8df7b2649005f00"
+    assert recipe_key(LogMel()) == "05ff65b25ca5d5a0"
+    assert recipe_key(Mfcc()) == "2a2ed6d40ade579e"
     assert recipe_key(SSL) == "a7c7c4bdf2e6f51e"
 
 
-@pytest.mark.parametrize("recipe", [LogSpec(), SSL])
-def test_every_field_changes_the_key(recipe: LogSpec | Ssl) -> None:
+@pytest.mark.parametrize("recipe", [LogSpec(), LogMel(), Mfcc(), SSL], ids=lambda recipe: recipe.kind)
+def test_every_field_changes_the_key(recipe: Recipe) -> None:
     other = {
         "tail": "drop",
         "window": None,
+        "mel_scale": None,
         "db_reference": "utterance",
         "dtype": "float32",
         "compute_dtype": "bfloat16",
@@ -50,7 +56,7 @@ def test_every_field_changes_the_key(recipe: LogSpec | Ssl) -> None:
         value = getattr(recipe, field.name)
         new = other.get(field.name, (not value) if isinstance(value, bool) else None)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            new = value - 1 if field.name in ("window_samples", "bins") else value + 1
+            new = value - 1 if field.name in ("window_samples", "bins", "high_hz") else value + 1
         if new is not None:
             changed = dataclasses.replace(recipe, **{field.name: new})
             assert changed.key != recipe.key, field.name
@@ -70,7 +76,9 @@ def test_dictionary_and_json_round_trip(tail: str, minimum: int, floor: float) -
 
 
 def test_kinds_do_not_share_keys() -> None:
-    assert {kind: cls.kind for kind, cls in KINDS.items()} == {"logspec": "logspec", "ssl": "ssl"}
+    assert {kind: cls.kind for kind, cls in KINDS.items()} == {
+        kind: kind for kind in ("logspec", "logmel", "mfcc", "ssl")
+    }
     assert LogSpec().to_dict()["kind"] == "logspec"
 
 
@@ -92,6 +100,21 @@ def test_kinds_do_not_share_keys() -> None:
 def test_recipe_refuses_what_cannot_be(change: dict, match: str) -> None:
     with pytest.raises(MfhcaError, match=match):
         LogSpec(**change)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "match"),
+    [
+        (LogMel, {"mel_scale": "slaney"}, "logmel.mel_scale is 'slaney', expected one of htk"),
+        (LogMel, {"bands": 0}, "bands is 0, expected 1 or more"),
+        (LogMel, {"high_hz": 9000}, "reach from 0 to 9000 Hz, expected a part of 0 to 8000 Hz"),
+        (Mfcc, {"window_samples": 801}, "mfcc.window_samples is 801, expected at most dft = 800"),
+        (Mfcc, {"coefficients": 81}, "mfcc.coefficients is 81, 80 bands have no more"),
+    ],
+)
+def test_mel_recipes_refuse_what_cannot_be(kind: type[Recipe], change: dict, match: str) -> None:
+    with pytest.raises(MfhcaError, match=match):
+        kind(**change)
 
 
 def test_from_dict_refuses_other_kinds_and_versions() -> None:

@@ -543,7 +543,13 @@ def test_names_of_the_record_are_those_of_the_trainer() -> None:
     assert ("epoch", *record.CURVES) == HISTORY
     modules = {
         name
-        for settings in ({}, {"model.inputs": "ssl"}, {"model.inputs": "spec"}, {"model.fusion": "concat"})
+        for settings in (
+            {},
+            {"model.inputs": "ssl"},
+            {"model.inputs": "spec"},
+            {"model.fusion": "concat"},
+            {"model.spec_encoder": "alexnet", "model.fusion": "coattention", "model.mfcc": "true"},
+        )
         for name, module in MFHCA(with_settings(Config(), settings).model, 4, 9, 8).named_children()
         if any(True for _ in module.parameters())
     }

@@ -1,0 +1,118 @@
+"""run.json: what decides the results of a run folder, and where they were begun. Another run is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mfhca_cache.cluster import Cluster
+from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.files import read_json, write_json
+from mfhca_train import machine, pool
+
+ABOUT = "run.json"
+SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
+
+
+def read_about(out: Path) -> dict[str, Any]:
+    """A folder's run.json; empty where there is none.
+
+    Raises:
+        MfhcaError: it cannot be read.
+    """
+    if not (out / ABOUT).exists():
+        return {}
+    there = read_json(out / ABOUT)
+    if not isinstance(there, dict):
+        raise MfhcaError(f"{out / ABOUT}: not of a run; delete it and run again")
+    return there
+
+
+def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any]) -> bool:
+    """Checks that a row which is already in a run folder is the same one.
+
+    Args:
+        out: the run folder.
+        row: the row's name.
+        there: what run.json says of it.
+        identity: what would go on.
+
+    Returns:
+        Whether it is the same; another one that failed before the end of its first epoch may be replaced.
+
+    Raises:
+        MfhcaError: it is another one, and trained.
+    """
+    differing = list(_differences(there, identity))
+    if not differing:
+        return True
+    trained = any(any((out / row).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
+    if trained:
+        raise MfhcaError(
+            f"{out} holds another run; choose another --out (or RUN=), or delete it. "
+            f"It differs in:\n{listing(differing)}"
+        )
+    return False
+
+
+def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in here.items():
+        other = there.get(key) if isinstance(there, dict) else None
+        if isinstance(value, dict):
+            yield from _differences(other or {}, value, f"{prefix}{key}.")
+        elif other != value:
+            yield f"{prefix}{key}: {other} there, {value} here"
+
+
+def claim(
+    out: Path, deciding: Mapping[str, Any], device: str, cluster: Cluster | None, to_train: bool
+) -> dict[str, Any]:
+    """Writes run.json, or compares where it was begun with where it would go on.
+
+    Args:
+        out: the run folder.
+        deciding: what run.json says besides the surroundings, where it is new.
+        device: as asked for.
+        cluster: where units are trained.
+        to_train: whether any unit is left.
+
+    Returns:
+        Where it would go on: `surroundings`, or the versions alone if nothing is to be trained.
+
+    Raises:
+        MfhcaError: it was begun on another kind of device.
+    """
+    cluster = cluster if to_train else None
+    there = read_about(out)
+    if not there:
+        here = pool.surroundings(device, cluster)
+        write_json(out / ABOUT, {**deciding, **here})
+        return here
+    here = pool.surroundings(device, cluster) if to_train else {"versions": machine.versions()}
+    changed = [
+        f"{name} {there.get('versions', {}).get(name)} there, {version} here"
+        for name, version in here["versions"].items()
+        if there.get("versions", {}).get(name) != version
+    ]
+    if changed:
+        note(
+            f"warning: {out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
+        )
+    if not to_train:
+        return here
+    if there.get("device") != here["device"]:
+        raise MfhcaError(
+            f"{out} was begun on {there.get('device')}, this is {here['device']}; "
+            "pass --device or choose another --out"
+        )
+    if there.get("cpu") != here["cpu"]:
+        note(f"warning: {out} was begun on {there.get('cpu')}, this is {here['cpu']}; last digits may differ")
+    return here
+
+
+def note(text: str) -> None:
+    """A line on standard error."""
+    import click
+
+    click.echo(text, err=True)
