@@ -1,4 +1,4 @@
-"""Measures everything, side by side, and writes results.md and results.json.
+"""Measures everything, side by side, and writes results.md and results.json (quick.* with --quick).
 
     python -m bench [--quick] [--only SECTION ...] [--out FOLDER]
 
@@ -49,9 +49,10 @@ def main(quick: bool, only: tuple[str, ...], out: Path | None, scratch: Path | N
     out = HERE if out is None and not only else out
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.md").write_text(text, encoding="utf-8")
+        name = "quick" if quick else "results"  # a trial run shall not replace what was measured
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
         dumped = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
-        (out / "results.json").write_text(dumped, encoding="utf-8")
+        (out / f"{name}.json").write_text(dumped, encoding="utf-8")
     sys.exit(any("failed" in section for section in results["sections"].values()))
 
 

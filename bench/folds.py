@@ -23,7 +23,7 @@ def measure(run: Run) -> Section:
         def together() -> float:
             first.begin(steps)
             second.begin(steps)
-            return segments / first.end() + segments / second.end()
+            return 2 * segments / max(first.end(), second.end())
 
         rates = in_turns(
             {

@@ -104,6 +104,6 @@ def measure(run: Run) -> Section:
         ],
         [
             f"Convolutions take {share:.0f} % of a training step's forward and backward pass (torch's profiler); the "
-            "rest is the LSTM, batch norm and element-wise work, which are bound by memory."
+            "rest is the LSTM, batch norm and element-wise work."
         ],
     )

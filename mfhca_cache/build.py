@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +31,7 @@ from mfhca_cache.settings import BATCH_SIZE
 from mfhca_cache.sources import Source, Sources
 from mfhca_cache.writer import ShardWriter
 
+UNWRITTEN = 32  # utterances computed and not yet written, at most
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
 MEL_PACKAGES = ("librosa",)
 ENCODER_PACKAGES = ("torch", "transformers")
@@ -129,13 +133,38 @@ class Builder:
             contextlib.ExitStack() as open_writers,
             contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,  # type: ignore[type-var]
         ):
-            for (work, source), result in results:
-                self._store(work, source, result)
+            self._write_behind(results)
+        self._outcome.seconds = time.monotonic() - self._started
+        return self._outcome
+
+    def _write_behind(self, results: Iterator[tuple[tuple[_Work, Source], Extracted | MfhcaError]]) -> None:
+        """Stores results in a thread of its own, in order, while the next ones are computed."""
+
+        def keep(work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
+            if failed.is_set():
+                return 0
+            try:
+                segments = self._store(work, source, result)
                 work.left -= 1
                 if work.left == 0:
                     self._finish(work)
-        self._outcome.seconds = time.monotonic() - self._started
-        return self._outcome
+            except BaseException:
+                failed.set()  # a full disk: nothing after it is written either
+                raise
+            return segments
+
+        failed = threading.Event()
+        pending: deque[Future[int]] = deque()
+        with ThreadPoolExecutor(1, "write") as pool:
+            try:
+                for (work, source), result in results:
+                    pending.append(pool.submit(keep, work, source, result))
+                    while len(pending) > UNWRITTEN or (pending and pending[0].done()):
+                        self._advance(pending.popleft().result())
+                while pending:
+                    self._advance(pending.popleft().result())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _load_encoder(self) -> Encoder | None:
         target = self._targets.get(Ssl.kind)
@@ -209,11 +238,12 @@ class Builder:
             self._outcome.notes.append(f"made again: {state.damage}")
         return state
 
-    def _store(self, work: _Work, source: Source, result: Extracted | MfhcaError) -> None:
+    def _store(self, work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
+        """Writes an utterance's features, or notes why there are none; how many segments were written."""
         name = source.utterance.utterance
         if isinstance(result, MfhcaError):
             self._outcome.failed[name] = str(result)
-            return
+            return 0
         try:
             for kind, (features, valid) in result.features.items():
                 work.writers[kind].append(name, result.digest, features, valid)
@@ -222,10 +252,10 @@ class Builder:
             if isinstance(error.__cause__, OSError):  # the disk's fault, not the utterance's
                 raise
             self._outcome.failed[name] = str(error)
-            return
+            return 0
         self._outcome.utterances += 1
         self._outcome.segments += result.segments
-        self._advance(result.segments)
+        return result.segments
 
     def _finish(self, work: _Work) -> None:
         """Publishes a speaker's shards and lets their locks go."""

@@ -6,6 +6,7 @@ how it is checked, is in `shard`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = [
     "read_shard",
     "verify_shard",
 ]
+
+SPARE_FILES = 64  # open files besides shards: libraries, logs, pipes
 
 
 def list_recipes(cache: Path) -> list[RecipeFolder]:
@@ -132,6 +135,7 @@ class Features:
             )
         shards: list[Shard] = []
         descriptors: list[int] = []
+        allow_open_files(len(paths))
         try:
             for speaker, path in paths.items():
                 descriptors.append(open_file(path))
@@ -220,3 +224,20 @@ def _compare(shard: Shard, recipe: RecipeFolder, speaker: str) -> None:
     expected = (recipe.key, recipe.kind, speaker, recipe.frame_shape, recipe.recipe.get("dtype"))
     if found != expected:
         raise damaged(shard.path, f"holds (key, kind, speaker, frame, dtype) {found}, expected {expected}")
+
+
+def allow_open_files(more: int) -> None:
+    """Raises this process' limit of open files, as far as the system lets it, so that `more` can be opened.
+
+    The usual limit of 1,024 is too low for a corpus of a thousand speakers with two kinds of features.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(list(Path("/dev/fd").iterdir())) + more + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

@@ -269,26 +269,30 @@ class Corpus:
             else (torch.from_numpy(n.scale).to(device), torch.from_numpy(n.shift).to(device))
             for side, n in normalisers.items()
         }
+        # Once for all batches: each copy to an accelerator lets the processor wait for it.
+        label = torch.from_numpy(segments.label[order]).to(device)
+        real = {side: torch.from_numpy(v[order]).to(device) for side, v in segments.valid.items()}
+        places = {side: kept.places(segments.rows[side][order]) for side, kept in self._resident.items()}
         for start in range(0, len(order), size):
-            pick = order[start : start + size]
+            now = slice(start, start + size)
             values: dict[str, Tensor] = {}
             for side, features in self.features.items():
-                rows = segments.rows[side][pick]
                 if side in self._resident:
-                    x = self._resident[side].gather(rows).float()
+                    x = self._resident[side].gather(places[side][now]).float()
                 else:
+                    rows = segments.rows[side][order[now]]
                     x = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device).float()
                 if (pair := affine[side]) is not None:
                     x = torch.addcmul(pair[1], x, pair[0], out=x)
                 values[side] = x
             spec = values.get("spec")
-            valid = {side: torch.from_numpy(v[pick]).to(device) for side, v in segments.valid.items()}
+            valid = {side: counts[now] for side, counts in real.items()}
             yield Batch(
                 None if spec is None else spec.unsqueeze(1),
                 values.get("ssl"),
                 valid.get("spec"),
                 valid.get("ssl"),
-                torch.from_numpy(segments.label[pick]).to(device),
+                label[now],
                 values.get("mfcc"),
                 valid.get("mfcc"),
             )

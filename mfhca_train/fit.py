@@ -207,7 +207,7 @@ class _Trainer:
             history: list[dict[str, float]] = json.loads(metadata["history"])
             if metadata["identity"] != self.identity:
                 raise ValueError("it is of a run with other settings or data")
-            tensors = load_file(path, device=self.device)
+            tensors = load_file(path)  # on the CPU, where Adam wants its counts of steps; the rest is moved
             model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
             state: dict[int, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():
@@ -293,13 +293,10 @@ def build_model(corpus: Corpus, config: Config) -> MFHCA:
     """The network that fits the cache: encoder frames and width are read from it, never assumed."""
     frames, width = corpus.shape("ssl") if "ssl" in corpus.features else (0, 0)
     if "spec" in corpus.features:
-        map_size = min(
-            (size - 4) // 2 + 1 for size in corpus.shape("spec")
-        )  # after MF's convolutions and pooling
-        if config.model.grf_rate > map_size:
-            raise MfhcaError(
-                f"model.grf_rate is {config.model.grf_rate}, the map has only {map_size} cells that way"
-            )
+        cells = [(size - 4) // 2 + 1 for size in corpus.shape("spec")]  # after MF's convolutions and pooling
+        rate = config.model.grf_rate
+        if rate > min(cells) or max(cells) // rate < 2:  # one cell alone cannot be batch-normalised
+            raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
     mfcc = corpus.shape("mfcc") if "mfcc" in corpus.features else (0, 0)
     return MFHCA(config.model, len(corpus.classes), frames, width, mfcc_shape=mfcc)
 

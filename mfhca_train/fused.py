@@ -30,7 +30,7 @@ def bilinear_matrix(low: int, high: int, dtype: torch.dtype, device: torch.devic
     """The (high, low) matrix of one-dimensional bilinear interpolation with half-pixel centres.
 
     Equal to `interpolate(mode="bilinear", align_corners=False)` along one axis; as a
-    matrix product its gradient is deterministic on every device.
+    matrix product its gradient is deterministic.
     """
     with torch.inference_mode(False):  # the cached matrix may be made by an evaluation and used in training
         identity = torch.eye(low, dtype=torch.float64)[None]
@@ -213,7 +213,7 @@ class NormReluPool(Function):
         d_bias = d.sum(dim=(0, 2, 3))
         d_weight = (d * standard).sum(dim=(0, 2, 3))
         scale, slope, offset = through_statistics(x, weight, mean, inverse, d_weight, d_bias)
-        d_x = torch.empty_like(x)
+        d_x = x.new_empty(x.shape)
         d.mul_(scale)
         for out, sample, value, index in zip(d_x, x, d, where, strict=True):
             torch.addcmul(offset, sample, slope, out=out)
@@ -256,10 +256,11 @@ def advance(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (C,) of the batch; moves the norm's running statistics as its training mode does."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         raise ValueError("norm must track its running statistics")
-    momentum = norm.momentum or 0.1
+    if norm.momentum is None:
+        raise ValueError("norm must have a momentum")
     mean, variance = batch_statistics(x)
     n = x.numel() // x.shape[1]
     norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(mean, momentum)
-    norm.running_var.lerp_(variance * (n / (n - 1)), momentum)
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance * (n / (n - 1)), norm.momentum)
     return mean, variance

@@ -39,7 +39,7 @@ class BidirectionalLSTM(Function):
         for t in range(length):
             now = gates[t]
             if t:
-                now.baddbmm_(hidden[t - 1], w_hh_t)
+                torch.baddbmm(now, hidden[t - 1], w_hh_t, out=now)
             i, f, g, o = now.split(units, dim=-1)
             now[..., : 2 * units].sigmoid_()
             g.tanh_()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.metadata
 import os
 import platform
@@ -27,6 +28,8 @@ def prepare_process(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 shall mean it; bfloat16 is a setting
+    torch.backends.cuda.matmul.allow_tf32 = False
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
         libc = ctypes.CDLL(None)
@@ -35,10 +38,12 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(top_pad, 64 << 20)
 
 
+@functools.cache
 def die_with(parent: int) -> None:
     """Ends this worker process soon after its parent, also when that was killed.
 
     Otherwise an orphan would train on and hold the lock of its unit against the next run.
+    Calling it again with the same parent does nothing.
     """
 
     def watch() -> None:
@@ -97,8 +102,10 @@ def default_jobs(device: str, threads: int) -> int:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use; limits of a container count."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def cpu_type() -> str:

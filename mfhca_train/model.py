@@ -380,7 +380,7 @@ class MFHCA(nn.Module):
 
     def with_context(self, ssl: Tensor) -> Tensor:
         """The BiLSTM, (B, L, D) to (B, L, D)."""
-        if self.training and fused.pays_for(ssl):
+        if self.training and fused.pays_for(ssl) and not ssl.requires_grad:
             return bilstm(ssl, self.bilstm)
         if ssl.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # many processors have no LSTM in bfloat16

@@ -1,7 +1,8 @@
 """The queue of units: one after the other here, in processes side by side, or on the workers of a cluster.
 
-All three give the same bits. A worker that dies costs the epoch it was at: units
-are trained at most once, and go on from their last checkpoint.
+All three give the same bits. Units are trained at most once, and go on from their
+last checkpoint: a worker that dies costs the epoch it was at, of loky's also the
+epochs that the others of the pool were at.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +21,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_train import machine
 from mfhca_train.unit import RESULT, Unit, run_unit
 
-ATTEMPTS = 3  # of the worker pool: a worker that is killed takes the whole pool with it
+ATTEMPTS = 3  # of the worker pool without any progress: a worker that is killed takes the whole pool with it
 BUSY_SECONDS = 600.0  # a cluster's worker lets go of a unit that nobody wants at the end of its epoch
 
 
@@ -90,8 +92,10 @@ def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
     from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    left = list(units)
-    for _ in range(ATTEMPTS):
+    # A worker keeps what it freed (see machine.prepare_process); loky takes that for a leak and renews it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+    left, failures = list(units), 0
+    while failures < ATTEMPTS:
         pool = Parallel(
             n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
         )
@@ -100,7 +104,8 @@ def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
                 bar.update()
             return
         except TerminatedWorkerError:
-            left = [unit for unit in left if not unit.finished]
+            before, left = left, [unit for unit in left if not unit.finished]
+            failures = failures + 1 if len(left) == len(before) else 1
         finally:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
     names = ", ".join(unit.name for unit in left)

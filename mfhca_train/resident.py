@@ -37,8 +37,8 @@ class Resident:
             part = rows[start : start + CHUNK]
             self._segments[start : start + CHUNK] = torch.from_numpy(features.gather(part[:, 0], part[:, 1]))
 
-    def gather(self, rows: Array) -> Tensor:
-        """(B, 2), shard and row, to (B, T, F) as stored.
+    def places(self, rows: Array) -> Tensor:
+        """(M, 2), shard and row, to the places (M,) for `gather`, on the device.
 
         Raises:
             IndexError: a segment that was not named at the beginning.
@@ -48,4 +48,8 @@ class Resident:
         places = np.array([self._place[shard][row] for shard, row in rows], np.int64)
         if len(places) and places.min() < 0:
             raise IndexError("a segment is not on the device")
-        return self._segments.index_select(0, torch.from_numpy(places).to(self._device))
+        return torch.from_numpy(places).to(self._device)
+
+    def gather(self, places: Tensor) -> Tensor:
+        """(B,) places to (B, T, F) as stored."""
+        return self._segments.index_select(0, places)

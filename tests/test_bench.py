@@ -26,13 +26,13 @@ def bench(*arguments: str) -> None:
 def test_quick_scale_runs_and_its_report_parses(tmp_path: Path) -> None:
     before = (REPOSITORY / "bench" / "results.json").read_bytes()
     bench("--only", "scale", "--out", str(tmp_path / "out"), "--scratch", str(tmp_path))
-    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    results = json.loads((tmp_path / "out" / "quick.json").read_text(encoding="utf-8"))
     assert results["quick"]
     assert list(results["sections"]) == ["scale"]
     section = results["sections"]["scale"]
     assert len(section["figures"]) == 4
     assert [row[0] for row in section["tables"][0]["rows"]] == ["20", "80"]
-    text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "quick.md").read_text(encoding="utf-8")
     assert "its figures mean nothing" in text
     assert str(tmp_path) not in text
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "the scratch folder is removed"

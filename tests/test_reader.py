@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -212,3 +214,14 @@ def test_shard_description_can_be_handed_to_workers(folder: Path) -> None:
     again = pickle.loads(pickle.dumps(shard))
     assert (again.digest, again.stat, again.path) == (shard.digest, shard.stat, shard.path)
     assert "array" not in repr(shard)
+
+
+def test_more_shards_than_the_usual_limit_of_open_files() -> None:
+    code = (
+        "import os, resource; from mfhca_cache.reader import allow_open_files\n"
+        "soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))\n"
+        "allow_open_files(100)\n"
+        "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
