@@ -295,7 +295,7 @@ def build_model(corpus: Corpus, config: Config) -> MFHCA:
     if "spec" in corpus.features:
         cells = [(size - 4) // 2 + 1 for size in corpus.shape("spec")]  # after MF's convolutions and pooling
         rate = config.model.grf_rate
-        if rate > min(cells) or max(cells) // rate < 2:  # one cell alone cannot be batch-normalised
+        if rate > min(cells):
             raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
     mfcc = corpus.shape("mfcc") if "mfcc" in corpus.features else (0, 0)
     return MFHCA(config.model, len(corpus.classes), frames, width, mfcc_shape=mfcc)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,10 @@ def test_workers_leave_a_unit_when_its_run_has_ended(
     """They would hold its lock against the next run for as long as it takes."""
     arguments = cv_arguments(finished, tmp_path / "run", *dask(two), *ENDLESS)
     program = [sys.executable, "-c", "from mfhca_train.cli import main; main()"]
-    with subprocess.Popen([*program, *arguments], stderr=subprocess.PIPE, text=True) as process:
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(
+        [*program, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    ) as process:
         try:
             wait_for(lambda: len(list(tmp_path.glob(CHECKPOINTS))) == 2 or process.poll())
             process.send_signal(end)
