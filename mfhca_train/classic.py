@@ -8,7 +8,6 @@ folds as the networks and leave the same files.
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.console import progress
-from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import fsync_folder, lock, write_atomically, write_json
+from mfhca_cache.files import lock, write_atomically, write_json
 from mfhca_train.data import Array, Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.metrics import confusion_matrix, scores
 from mfhca_train.plan import Plan, RowUnit
+from mfhca_train.unit import begin_folder, publish_folder
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
 KINDS = ("majority", "svm")
@@ -73,20 +72,14 @@ def _compute(unit: RowUnit, kind: str, corpus: Corpus, means: Array | None) -> N
         if unit.finished:
             return
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        begin_folder(work)
         if kind == "majority":
             candidates = _majority(corpus, unit.fold)
         else:
             assert means is not None
             candidates = _support_vectors(corpus, unit.fold, means)
         write_json(work / "result.json", _files(work, unit, corpus, candidates))
-        try:
-            os.replace(work, folder)
-        except OSError as error:
-            raise MfhcaError(
-                f"{folder}: is in the way ({error.strerror}); remove it and run again"
-            ) from error
-        fsync_folder(folder.parent)
+        publish_folder(work, folder)
 
 
 Candidates = Sequence[tuple[Mapping[str, Array], Array]]  # of each: its weights, (U, K) log-probabilities

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import fsync_folder, lock, write_atomically, write_json
+from mfhca_cache.files import lock, write_atomically, write_json
 from mfhca_train import machine
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
@@ -33,10 +32,11 @@ from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_
 from mfhca_train.folds import Fold
 from mfhca_train.model import MFHCA, parameter_counts
 from mfhca_train.results import read_result
+from mfhca_train.unit import RESULT, begin_folder, publish_folder
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-BEST, CHECKPOINT, RESULT = "best.safetensors", "checkpoint.safetensors", "result.json"
+BEST, CHECKPOINT = "best.safetensors", "checkpoint.safetensors"
 
 
 def derived_seed(seed: int, fold: str, epoch: int) -> int:
@@ -85,20 +85,11 @@ def fit(
     with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold", LOCK_PATIENCE_SECONDS):
         if result_file.exists():  # another process has finished it between the look and the lock
             return read_result(folder, identity)
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MfhcaError(f"{work}: cannot be written ({error.strerror}); choose another --out") from error
+        begin_folder(work)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
         write_json(work / RESULT, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
-        try:
-            os.replace(work, folder)
-        except OSError as error:
-            raise MfhcaError(
-                f"{folder}: is in the way ({error.strerror}); remove it and run again"
-            ) from error
-        fsync_folder(folder.parent)
+        publish_folder(work, folder)
     return result
 
 

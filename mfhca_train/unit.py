@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import canonical_json, sha256_text
+from mfhca_cache.files import canonical_json, fsync_folder, sha256_text
 from mfhca_cache.manifest import read_manifest
 from mfhca_cache.recipe import read_recipe
 from mfhca_train import machine
@@ -79,6 +80,31 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
             raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
         device = machine.resolve_device(unit.device)
         fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
+
+
+def begin_folder(work: Path) -> None:
+    """Makes the hidden folder a unit works in, or finds it.
+
+    Raises:
+        MfhcaError: it cannot be made.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MfhcaError(f"{work}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def publish_folder(work: Path, folder: Path) -> None:
+    """Shows a whole unit under its final name.
+
+    Raises:
+        MfhcaError: something else has that name.
+    """
+    try:
+        os.replace(work, folder)
+    except OSError as error:
+        raise MfhcaError(f"{folder}: is in the way ({error.strerror}); remove it and run again") from error
+    fsync_folder(folder.parent)
 
 
 def label_digest(corpus: Corpus) -> str:

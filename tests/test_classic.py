@@ -14,6 +14,7 @@ from grid_factory import PADDED, ROWS, make_corpus, short, write_grid
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from mfhca_cache.errors import MfhcaError
 from mfhca_cache.reader import Features
 from mfhca_train.ablation import ablate
 from mfhca_train.classic import CANDIDATES
@@ -100,3 +101,11 @@ def test_it_learns_the_patterns_and_knows_no_torch(run: Path) -> None:
         for alias in node.names
     }
     assert "torch" not in names
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    make_corpus(tmp_path)
+    (tmp_path / "runs/x").mkdir(parents=True)
+    (tmp_path / "runs/x/majority").touch()
+    with pytest.raises(MfhcaError, match=r"cannot be written|is in the way"):
+        ablate(short(tmp_path, "x", folds=()), write_grid(tmp_path / "grid.toml", GRID))
