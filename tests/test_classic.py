@@ -105,7 +105,7 @@ def test_it_learns_the_patterns_and_knows_no_torch(run: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     make_corpus(tmp_path)
-    (tmp_path / "runs/x").mkdir(parents=True)
-    (tmp_path / "runs/x/majority").touch()
-    with pytest.raises(MfhcaError, match=r"cannot be written|is in the way"):
+    (tmp_path / "runs/x/majority/seed-0").mkdir(parents=True)
+    (tmp_path / f"runs/x/majority/seed-0/.fold-{SPEAKERS[0]}.partial").touch()
+    with pytest.raises(MfhcaError, match=r"partial: cannot be written \(File exists\)"):
         ablate(short(tmp_path, "x", folds=()), write_grid(tmp_path / "grid.toml", GRID))

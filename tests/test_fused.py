@@ -139,4 +139,9 @@ def test_training_may_follow_an_evaluation_in_the_same_process() -> None:
     x = torch.randn(2, 1, 60, 40)
     with torch.inference_mode():
         network.eval()(x)
+        kept = (
+            fused.bilinear_matrix(3, 7, torch.float32, x.device),
+            averaging_matrix(7, 3, torch.float32, x.device),
+        )
+    assert not any(matrix.is_inference() for matrix in kept)
     network.train()(x).logits.sum().backward()
