@@ -89,6 +89,7 @@ class Corpus:
     ) -> None:
         self.utterances = tuple(utterances)
         self.classes = label_set.classes
+        self.recipes = dict(recipes)
         index = {name: k for k, name in enumerate(self.classes)}
         self.labels = np.array([index[label_set.mapping[u.emotion]] for u in utterances], np.int64)
         speakers = sorted({u.speaker for u in utterances})

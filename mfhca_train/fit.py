@@ -30,13 +30,14 @@ from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
 from mfhca_train.folds import Fold
-from mfhca_train.model import MFHCA, parameter_counts
+from mfhca_train.model import parameter_counts
+from mfhca_train.network import BEST, Inputs, build_network, save_inputs
 from mfhca_train.results import read_result
 from mfhca_train.unit import RESULT, begin_folder, publish_folder
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-BEST, CHECKPOINT = "best.safetensors", "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def derived_seed(seed: int, fold: str, epoch: int) -> int:
@@ -67,7 +68,7 @@ def fit(
         seed: of the run; the fold's own seed is derived from it.
         config: all settings.
         folder: where the finished unit appears (`result.json`, `best.safetensors`, `history.csv`,
-            `predictions.csv`, `segments.csv`).
+            `inputs.safetensors`, `predictions.csv`, `segments.csv`).
         device: cpu, cuda or mps.
         on_epoch: called with each row of the history.
         identity: digest of all that decides the run; what an earlier run with another one left is refused.
@@ -106,7 +107,9 @@ class _Trainer:
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
-        self.model = build_model(corpus, config).to(device)
+        shapes = {side: corpus.shape(side) for side in corpus.features}
+        self.inputs = Inputs(shapes, {side: r.recipe for side, r in corpus.recipes.items()}, self.normalisers)
+        self.model = build_network(config.model, shapes, len(corpus.classes)).to(device)
         train = config.train
         kind = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
         self.optimiser = kind(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
@@ -231,6 +234,7 @@ class _Trainer:
             self.work / "history.csv", table(HISTORY, [[row[name] for name in HISTORY] for row in history])
         )
         write_predictions(self.work, corpus, test, segments, judged)
+        save_inputs(self.work, self.inputs)
         absent = [
             name for name, recall in zip(corpus.classes, judged.scores.recalls, strict=True) if recall is None
         ]
@@ -278,18 +282,6 @@ def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
         return step / steps
     done = (step - steps - 1) / max(1, (config.epochs - 1) * steps)
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def build_model(corpus: Corpus, config: Config) -> MFHCA:
-    """The network that fits the cache: encoder frames and width are read from it, never assumed."""
-    frames, width = corpus.shape("ssl") if "ssl" in corpus.features else (0, 0)
-    if "spec" in corpus.features:
-        cells = [(size - 4) // 2 + 1 for size in corpus.shape("spec")]  # after MF's convolutions and pooling
-        rate = config.model.grf_rate
-        if rate > min(cells):
-            raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
-    mfcc = corpus.shape("mfcc") if "mfcc" in corpus.features else (0, 0)
-    return MFHCA(config.model, len(corpus.classes), frames, width, mfcc_shape=mfcc)
 
 
 def normalisers(corpus: Corpus, train_utterances: Array, config: Config) -> dict[str, Normaliser | None]:

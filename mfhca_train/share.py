@@ -21,7 +21,14 @@ from mfhca_train.results import ROW, read_units, unit_folder
 from mfhca_train.runfolder import ABOUT, SURROUNDINGS, read_about
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-FILES = ("best.safetensors", "history.csv", "predictions.csv", "segments.csv", "result.json")
+FILES = (
+    "best.safetensors",
+    "inputs.safetensors",
+    "history.csv",
+    "predictions.csv",
+    "segments.csv",
+    "result.json",
+)
 
 
 def distinct(units: Sequence[RowUnit]) -> tuple[list[RowUnit], list[tuple[RowUnit, RowUnit]]]:
