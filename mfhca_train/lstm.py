@@ -25,21 +25,29 @@ class BidirectionalLSTM(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:
-        """(B, L, D), (S, 4H, D), (S, 4H, H), (S, 4H) to (L, S, B, H), each direction in its own order of time."""
+    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, low: torch.dtype) -> Tensor:
+        """(B, L, D), (S, 4H, D), (S, 4H, H), (S, 4H) to (L, S, B, H), each direction in its own order of time.
+
+        Matrix products and what is kept are of type `low`, also the result; gates and cells are computed
+        in the type of the weights.
+        """
         batch, length, _ = x.shape
         directions, _, units = w_hh.shape
+        ctx.dtype = w_hh.dtype
+        x, w_ih, w_hh, bias = (part.to(low) for part in (x, w_ih, w_hh, bias))
         both = both_ways(x)
         gates = x.new_empty(length, directions, batch, 4 * units)
         for s in range(directions):
             projected = torch.addmm(bias[s], both[s].flatten(0, 1), w_ih[s].T)
             gates[:, s] = projected.view(length, batch, 4 * units)
-        cells, hidden = (x.new_empty(length, directions, batch, units) for _ in range(2))
+        hidden = x.new_empty(length, directions, batch, units)
+        cells = torch.empty_like(hidden, dtype=ctx.dtype)
+        exact = _Exact(gates[0], ctx.dtype), _Exact(hidden[0], ctx.dtype)
         w_hh_t = w_hh.transpose(1, 2).contiguous()
         for t in range(length):
-            now = gates[t]
             if t:
-                torch.baddbmm(now, hidden[t - 1], w_hh_t, out=now)
+                torch.baddbmm(gates[t], hidden[t - 1], w_hh_t, out=gates[t])
+            now, h = exact[0].of(gates[t]), exact[1].blank(hidden[t])
             i, f, g, o = now.split(units, dim=-1)
             now[..., : 2 * units].sigmoid_()
             g.tanh_()
@@ -47,24 +55,24 @@ class BidirectionalLSTM(Function):
             torch.mul(i, g, out=cells[t])
             if t:
                 cells[t].addcmul_(f, cells[t - 1])
-            torch.tanh(cells[t], out=hidden[t]).mul_(o)
+            torch.tanh(cells[t], out=h).mul_(o)
+            exact[0].keep(gates[t])
+            exact[1].keep(hidden[t])
         ctx.save_for_backward(x, w_hh, gates, cells, hidden)
         return hidden
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_hidden: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor | None, ...]:
         x, w_hh, gates, cells, hidden = ctx.saved_tensors
         length, directions, batch, units = hidden.shape
-        d_h, d_c, bent, part = (torch.zeros_like(hidden[0]) for _ in range(4))
-        d_now = torch.empty_like(gates[0])
+        d_h, d_c, bent, part = (torch.zeros_like(cells[0]) for _ in range(4))
+        d_now = torch.empty_like(gates[0], dtype=ctx.dtype)
         d_i, d_f, d_g, d_o = d_now.split(units, dim=-1)
+        exact = _Exact(gates[0], ctx.dtype)
         for t in reversed(range(length)):
-            i, f, g, o = gates[t].split(units, dim=-1)
-            if t + 1 < length:
-                torch.baddbmm(d_hidden[t], d_now, w_hh, out=d_h)
-            else:
-                d_h.copy_(d_hidden[t])
+            i, f, g, o = exact.of(gates[t]).split(units, dim=-1)
+            d_h.copy_(torch.baddbmm(d_hidden[t], gates[t + 1], w_hh) if t + 1 < length else d_hidden[t])
             torch.tanh(cells[t], out=bent)
             torch.mul(d_h, bent, out=d_o)
             d_c.add_(torch.mul(d_h, o, out=part)).addcmul_(
@@ -80,9 +88,8 @@ class BidirectionalLSTM(Function):
             for d, gate in ((d_i, i), (d_f, f), (d_o, o)):  # through the sigmoids: d s (1 - s)
                 d.mul_(gate).addcmul_(d, gate, value=-1)
             d_g.addcmul_(part.copy_(g).mul_(g), d_g, value=-1)
-            gates[t] = (
-                d_now  # in place of the gates, which nobody needs any more; torch refuses a second backward
-            )
+            # In place of the gates, which nobody needs any more; torch refuses a second backward.
+            gates[t] = d_now
         d_gates = gates
         both = both_ways(x)
         d_w_ih, d_w_hh, d_bias = [], [], []
@@ -90,8 +97,29 @@ class BidirectionalLSTM(Function):
             flat = d_gates[:, s].flatten(0, 1)  # (L B, 4H)
             d_w_ih.append(flat.T @ both[s].flatten(0, 1))
             d_w_hh.append(flat[batch:].T @ hidden[:-1, s].flatten(0, 1))
-            d_bias.append(flat.sum(dim=0))
-        return None, torch.stack(d_w_ih), torch.stack(d_w_hh), torch.stack(d_bias)
+            d_bias.append(flat.sum(dim=0, dtype=ctx.dtype))
+        d_w = (torch.stack(parts).to(ctx.dtype) for parts in (d_w_ih, d_w_hh))
+        return None, *d_w, torch.stack(d_bias), None
+
+
+class _Exact:
+    """Slices of an array in the type to compute in: themselves where they have it, else a copy to be written back."""
+
+    def __init__(self, like: Tensor, dtype: torch.dtype) -> None:
+        self._copy = None if like.dtype == dtype else torch.empty_like(like, dtype=dtype)
+
+    def of(self, stored: Tensor) -> Tensor:
+        """Its values."""
+        return stored if self._copy is None else self._copy.copy_(stored)
+
+    def blank(self, stored: Tensor) -> Tensor:
+        """Room for its values."""
+        return stored if self._copy is None else self._copy
+
+    def keep(self, stored: Tensor) -> None:
+        """Writes what has become of them back."""
+        if self._copy is not None:
+            stored.copy_(self._copy)
 
 
 def both_ways(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,12 +128,13 @@ def both_ways(x: Tensor) -> tuple[Tensor, Tensor]:
     return forwards, forwards.flip(0)
 
 
-def bilstm(x: Tensor, layer: nn.LSTM) -> Tensor:
+def bilstm(x: Tensor, layer: nn.LSTM, products: torch.dtype | None = None) -> Tensor:
     """`layer(x)[0]` for a one-layer, batch-first, bidirectional LSTM with biases; no gradient flows to x.
 
     Args:
         x: (B, L, D) without `requires_grad`.
         layer: holds the weights.
+        products: type of the matrix products and of the result, bfloat16 say; the weights' own by default.
 
     Returns:
         (B, L, 2H).
@@ -116,5 +145,6 @@ def bilstm(x: Tensor, layer: nn.LSTM) -> Tensor:
         torch.stack([getattr(layer, f"{name}_l0"), getattr(layer, f"{name}_l0_reverse")])
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
-    hidden = BidirectionalLSTM.apply(x, w_ih, w_hh, b_ih + b_hh)  # (L, 2, B, H)
+    with torch.autocast("cpu", enabled=False):  # the types are chosen here
+        hidden = BidirectionalLSTM.apply(x, w_ih, w_hh, b_ih + b_hh, products or w_hh.dtype)  # (L, 2, B, H)
     return torch.cat([hidden[:, 0], hidden[:, 1].flip(0)], dim=-1).transpose(0, 1)
