@@ -236,6 +236,12 @@ def test_the_file_that_lost_a_letter_is_the_speakers_and_no_third_one(tmp_path: 
     assert "OAF_bite_neutral twice: OAF_bite_neutral.wav and OA_bite_neutral.wav differ" in found.problems[0]
 
 
+def test_the_file_that_lost_an_x_has_the_name_it_should_have(tmp_path: Path) -> None:
+    recording(tmp_path / "1040_ITH_SAD_X.wav", "crema-d")
+    (utterance,) = corpora.scan("crema-d", tmp_path).utterances
+    assert (utterance.utterance, utterance.path) == ("1040_ITH_SAD_XX", "1040_ITH_SAD_X.wav")
+
+
 # --- audio as it is released, through the reading that features are made of
 
 
