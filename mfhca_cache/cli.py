@@ -14,7 +14,7 @@ import click
 
 from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
-from mfhca_cache.corpora import NAMES
+from mfhca_cache.corpus_options import ManifestCommand, corpus_options
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
 from mfhca_cache.settings import BATCH_SIZE, DEFAULT_KINDS, DEVICES, KINDS, Settings, cpus
@@ -31,16 +31,20 @@ def main() -> None:
     """Stage one: manifests of corpora, and features computed once into a cache."""
 
 
-@main.command()
-@click.argument("corpus", type=click.Choice(NAMES))
-@click.option("--root", type=FOLDER, required=True, help="The corpus folder (the demo is made there).")
-@click.option("--out", type=FOLDER, help="The CSV to write.  [default: manifests/CORPUS.csv]")
-@click.option("--allow-partial", is_flag=True, help="Go on though the corpus is not complete.")
-def manifest(corpus: str, root: Path, out: Path | None, allow_partial: bool) -> None:
-    """Scan a corpus folder and write its manifest; `demo` synthesises its audio and its encoder first."""
+@main.command(cls=ManifestCommand)
+@corpus_options
+def manifest(out: Path | None, **options: Any) -> None:
+    """Scan a corpus folder and write its manifest, a CSV file with one row for each utterance.
+
+    CORPUS is one of the names below. What is found is compared with the corpus' card: counts that differ, and audio
+    that cannot be used, are listed and end the command. It says how many files were taken and how many ignored, and
+    why. `demo` synthesises its audio and its encoder first; `folders` takes any corpus with one folder for each
+    class.
+    """
     from mfhca_cache import corpora
 
-    click.echo(str(corpora.build(corpus, root, out or Path("manifests") / f"{corpus}.csv", allow_partial)))
+    out = out or Path("manifests") / f"{options['corpus']}.csv"
+    click.echo(str(corpora.build(out=out, **options)))
 
 
 def _plan(

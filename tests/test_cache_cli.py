@@ -204,7 +204,7 @@ def test_wrong_usage_ends_with_2(corpus: Path, tmp_path: Path, options: list[str
 def test_unknown_corpus_ends_with_2(tmp_path: Path) -> None:
     result = call("manifest", "nonesuch", "--root", str(tmp_path))
     assert result.exit_code == 2
-    assert "'demo', 'emodb', 'iemocap'" in result.stderr
+    assert "'crema-d', 'demo', 'emodb', 'emovo', 'iemocap'" in result.stderr
 
 
 def test_unknown_label_set_names_those_there_are(corpus: Path, tmp_path: Path) -> None:

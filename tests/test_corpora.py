@@ -151,21 +151,25 @@ def test_emodb_may_lie_in_wav_or_in_the_root(tmp_path: Path, folder: str) -> Non
 
 
 def test_emodb_accounts_for_every_file(tmp_path: Path) -> None:
-    for name in ("03a01Fa", "03a01Xa", "3a01Fa", "._03a01Fa"):
+    for name in ("03a01Fa", "03a01Xa", "3a01Fa", "._03a01Fa", "speech"):
         write_wav(tmp_path / f"{name}.wav", 160)
     write_wav(tmp_path / "03a01Wa.wav", 0)
     (tmp_path / "03a01Na.wav").write_text("no audio")
     (tmp_path / "erkennung.txt").touch()
     (tmp_path / ".DS_Store").touch()
     (tmp_path / "lablaut").mkdir()
+    (tmp_path / "lablaut" / "03a01Fa.lablaut").touch()
     found = emodb.scan(tmp_path)
     assert [utterance.utterance for utterance in found.utterances] == ["03a01Fa"]
     assert found.ignored == {
-        "name that is not EmoDB's (03a01Fa.wav)": 2,
-        "hidden file (macOS leaves ._* and .DS_Store)": 2,
-        "not a .wav file": 1,
-        "folder that holds no utterances": 1,
+        "almost named like 03a01Fa": ["03a01Xa.wav", "3a01Fa.wav"],
+        "hidden": [".DS_Store", "._03a01Fa.wav"],
+        "without a label": ["speech.wav"],
+        "other than .wav": ["erkennung.txt", "lablaut/03a01Fa.lablaut"],
     }
+    assert found.account().splitlines()[0] == (
+        "1 file taken, 7 ignored: 2 almost named like 03a01Fa, 2 hidden, 2 other than .wav, 1 without a label"
+    )
     assert len(found.problems) == 2
     assert found.problems[0].startswith("utterance 03a01Na: 03a01Na.wav is not readable audio (")
     assert found.problems[1] == "utterance 03a01Wa: 03a01Wa.wav holds no samples"
@@ -256,10 +260,9 @@ def test_iemocaps_speaker_is_in_the_last_field(iemocap: Path) -> None:
     ]
     assert found.utterances[2].path == "Session2/sentences/wav/Ses02M_script01_1b/Ses02M_script01_1b_F003.wav"
     assert found.problems == ()
-    assert found.ignored == {
-        "hidden file (macOS leaves ._* and .DS_Store)": 6,
-        "folder that holds no utterances": 6,
-        "file outside the folders of dialogues": 2,
+    assert {reason: len(files) for reason, files in found.ignored.items()} == {
+        "hidden": 8,
+        "in folders without utterances": 2,
     }
 
 
@@ -269,6 +272,7 @@ def test_iemocap_names_what_cannot_be_used(iemocap: Path) -> None:
     (audio / "Ses01F_impro01_M000.wav").write_bytes(b"RIFFnothing")
     write_wav(audio / "Ses01F_impro01_M077.wav", 100)
     (audio / "notes.doc").touch()
+    (audio.parent / "loose.wav").touch()
     evaluation = iemocap / "Session2" / "dialog" / "EmoEvaluation" / "Ses02M_script01_1b.txt"
     with open(evaluation, "a") as file:
         file.write("[1.0 - 2.0]\tSes02M_script01_1b_M004\tsad\t[2, 2, 2]\n")
@@ -289,8 +293,11 @@ def test_iemocap_names_what_cannot_be_used(iemocap: Path) -> None:
     ):
         assert expected in account
     assert len(found.problems) == 6
-    assert found.ignored["audio of a turn without a label"] == 1
-    assert found.ignored["not a .wav file"] == 1
+    assert found.ignored["without a label"] == [
+        "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M077.wav"
+    ]
+    assert found.ignored["other than .wav"] == ["Session1/sentences/wav/Ses01F_impro01/notes.doc"]
+    assert found.ignored["outside the folders of dialogues"] == ["Session1/sentences/wav/loose.wav"]
 
 
 def test_iemocap_without_evaluations_or_sentences_is_named(iemocap: Path, tmp_path: Path) -> None:
@@ -361,8 +368,10 @@ def test_the_card_of_another_corpus_beside_the_manifest_is_refused(iemocap: Path
 
 
 def test_unknown_corpora_and_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="no corpus 'ravdess'; choose one of demo, emodb, iemocap"):
-        corpora.scan("ravdess", tmp_path)
+    with pytest.raises(
+        MfhcaError, match=r"no corpus 'msp'; choose one of crema-d, demo, emodb, .*, take folders"
+    ):
+        corpora.scan("msp", tmp_path)
     with pytest.raises(MfhcaError, match="nowhere: no such folder; --root must be the folder of emodb"):
         corpora.build("emodb", tmp_path / "nowhere", tmp_path / "x.csv")
     with pytest.raises(

@@ -13,15 +13,15 @@ import os
 import re
 import shutil
 import wave
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfhca_cache.corpora.tree import NOT_AUDIO, Scan, files_in, with_lengths
+from mfhca_cache.corpora.naming import scan_names, strange
+from mfhca_cache.corpora.tree import Scan
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import fsync_folder, lock
 from mfhca_cache.manifest import Utterance
@@ -31,6 +31,7 @@ SEED = 20240
 AUDIO = "wav"
 BACKBONE = "hubert-demo"
 NAME = re.compile(r"(?P<speaker>(?P<session>[123])(?P<gender>[FM]))_(?P<emotion>[a-z]+)_\d")
+LOOSE = re.compile(r"\d[A-Z]_")
 
 FRAME = 512  # samples of a synthesis frame
 HOP = 256
@@ -121,25 +122,21 @@ def scan(root: Path) -> Scan:
     """
     if not (root / AUDIO).is_dir():
         raise MfhcaError(f"{root}: no demo in it; `mfhca-cache manifest demo --root {root}` makes it")
-    ignored: Counter[str] = Counter()
-    drafts = []
-    for file in files_in(root / AUDIO, ".wav", ignored, NOT_AUDIO):
-        match = NAME.fullmatch(file.stem)
-        if match is None:
-            ignored["name that is not the demo's (1F_anger_1.wav)"] += 1
-            continue
-        drafts.append(
-            Utterance(
-                utterance=file.stem,
-                path=file.relative_to(root).as_posix(),
-                speaker=match["speaker"],
-                emotion=match["emotion"],
-                session=match["session"],
-                gender=match["gender"].lower(),
-            )
-        )
-    utterances, problems = with_lengths(root, drafts)
-    return Scan(tuple(utterances), dict(ignored), tuple(problems))
+    return scan_names(root, _read, root / AUDIO)
+
+
+def _read(path: PurePosixPath) -> Utterance | str:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        return strange(path.stem, LOOSE, "1F_anger_1")
+    return Utterance(
+        utterance=path.stem,
+        path=str(path),
+        speaker=match["speaker"],
+        emotion=match["emotion"],
+        session=match["session"],
+        gender=match["gender"].lower(),
+    )
 
 
 def utterance_samples(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.tree import NOT_AUDIO, Scan, files_in, with_lengths
+from mfhca_cache.corpora.naming import scan_names, strange
+from mfhca_cache.corpora.tree import Scan
 from mfhca_cache.manifest import Utterance
 
 NAME = re.compile(r"(?P<speaker>\d\d)[ab]\d\d(?P<emotion>[WLEAFTN])[a-z]")  # speaker, text, emotion, version
+LOOSE = re.compile(r"\d+[A-Za-z]\d")
 GENDERS = {
     "03": "m",
     "08": "f",
@@ -34,24 +35,14 @@ def scan(root: Path) -> Scan:
         The utterances (no sessions), what was ignored and what cannot be used.
 
     Raises:
-        MfhcaError: there is no such folder.
+        MfhcaError: a folder cannot be read.
     """
-    folder = root / "wav" if (root / "wav").is_dir() else root
-    ignored: Counter[str] = Counter()
-    drafts = []
-    for file in files_in(folder, ".wav", ignored, NOT_AUDIO):
-        match = NAME.fullmatch(file.stem)
-        if match is None:
-            ignored["name that is not EmoDB's (03a01Fa.wav)"] += 1
-            continue
-        drafts.append(
-            Utterance(
-                utterance=file.stem,
-                path=file.relative_to(root).as_posix(),
-                speaker=match["speaker"],
-                emotion=match["emotion"],
-                gender=GENDERS.get(match["speaker"], ""),
-            )
-        )
-    utterances, problems = with_lengths(root, drafts)
-    return Scan(tuple(utterances), dict(ignored), tuple(problems))
+    return scan_names(root, _read, root / "wav" if (root / "wav").is_dir() else root)
+
+
+def _read(path: PurePosixPath) -> Utterance | str:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        return strange(path.stem, LOOSE, "03a01Fa")
+    speaker = match["speaker"]
+    return Utterance(path.stem, str(path), speaker, match["emotion"], gender=GENDERS.get(speaker, ""))

@@ -7,11 +7,11 @@ Every evaluated turn is listed with its raw label, those without agreement
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from mfhca_cache.corpora.tree import NOT_AUDIO, Scan, entries, files_in, with_lengths
+from mfhca_cache.corpora.naming import UNLABELLED
+from mfhca_cache.corpora.tree import HIDDEN, NOT_WAV, Ignored, Scan, entries, files_in, put, with_lengths
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import Utterance
 
@@ -42,12 +42,14 @@ def scan(root: Path) -> Scan:
         raise MfhcaError(
             f"{root}: no folder Session1 in it; --root must be the folder that holds Session1 ... Session5"
         )
-    ignored: Counter[str] = Counter()
+    ignored: Ignored = {}
     problems: list[str] = []
-    audio = {path.relative_to(root).as_posix() for folder in sessions for path in _sentences(folder, ignored)}
+    audio = {
+        path.relative_to(root).as_posix() for folder in sessions for path in _sentences(root, folder, ignored)
+    }
     turns: dict[str, Utterance] = {}
     for folder in sessions:
-        for turn in _turns(folder, ignored, problems):
+        for turn in _turns(root, folder, ignored, problems):
             if turn.utterance in turns:
                 problems.append(f"utterance {turn.utterance}: labelled twice; the first label is kept")
             else:
@@ -58,30 +60,30 @@ def scan(root: Path) -> Scan:
         if turn.path not in audio
     ]
     drafts = [turns[name] for name in sorted(turns) if turns[name].path in audio]
-    unlabelled = len(audio - {turn.path for turn in turns.values()})
-    if unlabelled:
-        ignored["audio of a turn without a label"] += unlabelled
+    put(ignored, UNLABELLED, *(audio - {turn.path for turn in turns.values()}))
     utterances, unreadable = with_lengths(root, drafts)
-    return Scan(tuple(utterances), dict(ignored), (*problems, *unreadable))
+    return Scan(tuple(utterances), ignored, (*problems, *unreadable))
 
 
-def _sentences(session: Path, ignored: Counter[str]) -> Iterator[Path]:
+def _sentences(root: Path, session: Path, ignored: Ignored) -> Iterator[Path]:
     """The audio files of a session."""
     folder = session / "sentences" / "wav"
     for dialogue in entries(folder) if folder.is_dir() else ():
-        if dialogue.is_dir() and not dialogue.name.startswith("."):
-            yield from files_in(dialogue, ".wav", ignored, NOT_AUDIO)
+        if dialogue.name.startswith("."):
+            put(ignored, HIDDEN, dialogue.relative_to(root).as_posix())
+        elif dialogue.is_dir():
+            yield from files_in(root, dialogue, ".wav", ignored, NOT_WAV)
         else:
-            ignored["file outside the folders of dialogues"] += 1
+            put(ignored, "outside the folders of dialogues", dialogue.relative_to(root).as_posix())
 
 
-def _turns(session: Path, ignored: Counter[str], problems: list[str]) -> Iterator[Utterance]:
+def _turns(root: Path, session: Path, ignored: Ignored, problems: list[str]) -> Iterator[Utterance]:
     """The labelled turns of a session; lines that look like one and are none go to `problems`."""
     folder = session / "dialog" / "EmoEvaluation"
     if not folder.is_dir():
         problems.append(f"{session.name}: no folder dialog/EmoEvaluation in it")
         return
-    for file in files_in(folder, ".txt", ignored, "not an evaluation (.txt)"):
+    for file in files_in(root, folder, ".txt", ignored, "other than evaluations (.txt)"):
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
