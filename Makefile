@@ -83,10 +83,11 @@ report: $(INSTALLED) ## write RUN/report.html again
 test: $(INSTALLED) ## run the tests
 	$(VENV)/bin/python -m pytest
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mkdocs build --quiet --strict
 
 docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside the navigation is an error
 	$(VENV)/bin/mkdocs build --quiet --strict
