@@ -93,7 +93,7 @@ docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside th
 	$(VENV)/bin/mkdocs build --quiet --strict
 
 acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, walk from EmoDB to a prediction
-	$(VENV)/bin/python -m pytest -x --verbose --durations=0 tests/acceptance/stranger.py
+	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)
