@@ -87,10 +87,10 @@ lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mkdocs build --quiet --strict
+	$(VENV)/bin/mkdocs build --strict
 
 docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside the navigation is an error
-	$(VENV)/bin/mkdocs build --quiet --strict
+	$(VENV)/bin/mkdocs build --strict
 
 acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, walk from EmoDB to a prediction
 	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py

@@ -269,7 +269,7 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
 
 
 def test_pages_build_and_ask_for_nothing_from_elsewhere(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     subprocess.run(build, cwd=REPOSITORY, check=True, timeout=SECONDS)
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > len(list(DOCS.glob("*.md")))
