@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install manifest features status verify cv ablations report test lint bench clean
+.PHONY: help install manifest features status verify cv ablations report test lint docs acceptance bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -83,10 +83,17 @@ report: $(INSTALLED) ## write RUN/report.html again
 test: $(INSTALLED) ## run the tests
 	$(VENV)/bin/python -m pytest
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mkdocs build --strict
+
+docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside the navigation is an error
+	$(VENV)/bin/mkdocs build --strict
+
+acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, walk from EmoDB to a prediction
+	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)

@@ -131,7 +131,7 @@ class Builder:
         self._started = time.monotonic()
         with (
             contextlib.ExitStack() as open_writers,
-            contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,  # type: ignore[type-var]
+            contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,
         ):
             self._write_behind(results)
         self._outcome.seconds = time.monotonic() - self._started

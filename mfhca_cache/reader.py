@@ -162,6 +162,23 @@ class Features:
                 f"{folder}: no features of utterance {utterance_id}; run `mfhca-cache features`"
             ) from None
 
+    def utterance(self, utterance_id: str) -> tuple[Array, Array]:
+        """The segments of one utterance.
+
+        Args:
+            utterance_id: as in the manifest.
+
+        Returns:
+            Features (n, T, F) as stored, in time order, and valid frames (n,) int32. Both are copies.
+
+        Raises:
+            MfhcaError: it is in none of the open shards, or the file ends too soon.
+        """
+        index, first, count = self.rows(utterance_id)
+        rows = np.arange(first, first + count)
+        valid: Array = self.shards[index].valid_frames[first : first + count]
+        return self.gather(np.full(count, index), rows), valid.copy()
+
     def gather(self, shard_index: Array, rows: Array, out: Array | None = None) -> Array:
         """Copies segments into one array, in the order asked for; neighbours in a file are read in one call.
 

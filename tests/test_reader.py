@@ -41,6 +41,21 @@ def test_rows_are_where_the_file_says(folder: Path) -> None:
             features.rows("03x")
 
 
+def test_an_utterance_is_its_own_rows(folder: Path) -> None:
+    with Features.open(folder, ["08", "03"]) as features:
+        with h5py.File(folder / "03.h5", "r") as file:
+            stored, valid = file["features"][2:5], file["valid_frames"][2:5]
+        got, frames = features.utterance("03c")
+        np.testing.assert_array_equal(got, stored)
+        np.testing.assert_array_equal(frames, valid)
+        frames += 1
+        np.testing.assert_array_equal(features.utterance("03c")[1], valid)
+        empty, none = features.utterance("08b")
+        assert (empty.shape, none.shape) == ((0, *FRAME_SHAPE), (0,))
+        with pytest.raises(MfhcaError, match="no features of utterance 03x; run `mfhca-cache features`"):
+            features.utterance("03x")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(picks=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4)), max_size=20), fresh=st.booleans())
 def test_gather_is_indexing(folder: Path, picks: list[tuple[int, int]], fresh: bool) -> None:
