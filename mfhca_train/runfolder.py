@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import read_json, write_json
@@ -88,16 +89,18 @@ def claim(
     if not there:
         here = pool.surroundings(device, cluster)
         write_json(out / ABOUT, {**deciding, **here})
+        _log(here)
         return here
     here = pool.surroundings(device, cluster) if to_train else {"versions": machine.versions()}
+    _log(here)
     changed = [
         f"{name} {there.get('versions', {}).get(name)} there, {version} here"
         for name, version in here["versions"].items()
         if there.get("versions", {}).get(name) != version
     ]
     if changed:
-        note(
-            f"warning: {out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
+        log.LOG.warning(
+            "%s was begun with other versions (%s); last digits may differ", out, "; ".join(changed)
         )
     if not to_train:
         return here
@@ -107,12 +110,21 @@ def claim(
             "pass --device or choose another --out"
         )
     if there.get("cpu") != here["cpu"]:
-        note(f"warning: {out} was begun on {there.get('cpu')}, this is {here['cpu']}; last digits may differ")
+        log.LOG.warning(
+            "%s was begun on %s, this is %s; last digits may differ", out, there.get("cpu"), here["cpu"]
+        )
     return here
 
 
-def note(text: str) -> None:
-    """A line on standard error."""
-    import click
+def _log(here: Mapping[str, Any]) -> None:
+    """Notes in the log where it goes on; of a cluster, what its workers have."""
+    versions = machine.versions(machine.LOGGED) | dict(here["versions"])
+    log.LOG.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    log.LOG.debug("machine: %s", machine.description())
+    if "device" in here:
+        log.LOG.debug("device: %s, instructions %s", here["device"], here["cpu"])
 
-    click.echo(text, err=True)
+
+def note(text: str) -> None:
+    """A line on standard error and in the log."""
+    log.LOG.info("%s", text)

@@ -28,11 +28,13 @@ from mfhca_train.folds import PROTOCOLS
 
 
 def tree(run: Path) -> dict[str, bytes]:
-    """Every visible file of a run."""
+    """Every visible file of a run but its log, the one place for times."""
     return {
         str(path.relative_to(run)): path.read_bytes()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(run).parts)
+        if path.is_file()
+        and path != run / "log.txt"
+        and not any(part.startswith(".") for part in path.relative_to(run).parts)
     }
 
 
