@@ -6,12 +6,14 @@ inside the commands, so that `--help` and wrong usage answer at once.
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfhca_cache import log
 from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
@@ -181,6 +183,42 @@ def status(**options: Any) -> None:
     _, _, plan = _plan(**options)
     for line in inventory.status(options["cache"], plan):
         click.echo(line)
+
+
+@main.command()
+@click.argument("manifest_path", metavar="[MANIFEST]", type=FOLDER, required=False)
+@click.option("--root", type=FOLDER, help="The corpus folder.")
+@click.option(
+    "--cache", type=FOLDER, help="The cache folder, there or to be.  [default: the current folder's disk]"
+)
+@click.option("--backbone", help="Encoder: a folder, or a name on the Hugging Face hub.")
+@click.option(
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Features to look for; repeat."
+)
+@click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
+@click.pass_context
+def doctor(ctx: click.Context, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
+    """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
+
+    Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
+    needed). Exit code 1 if anything is missing.
+    """
+    from mfhca_cache.doctor import MISSING, OK, machine
+    from mfhca_cache.readiness import Corpus, corpus
+
+    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
+    quiet, missing = log.level() >= log.QUIET, 0
+    asked = Corpus(manifest_path, kinds=kinds, **told)
+    for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
+        missing += finding.state == MISSING
+        if not (quiet and finding.state == OK):
+            click.echo(str(finding))
+    if missing:
+        click.echo(
+            f"{missing} missing; mend {'it' if missing == 1 else 'them'} as the lines say, then ask again"
+        )
+        ctx.exit(1)
+    click.echo("all that is needed is there")
 
 
 @main.command()

@@ -52,7 +52,7 @@ def resolve(
     if file is not None:
         sources.append((str(file), f"{file}: ", read_settings(file)))
     sources.append(("--set", "", given))
-    config, origin = Config(), {}
+    config, origin = Config(), dict[str, str]()
     for where, before, settings in sources:
         try:
             config = with_settings(config, settings)
