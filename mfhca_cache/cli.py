@@ -17,7 +17,7 @@ from mfhca_cache import log
 from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
-from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
 from mfhca_cache.settings import BATCH_SIZE, DEFAULT_KINDS, DEVICES, KINDS, Settings, cpus
 
@@ -114,7 +114,7 @@ def features(
 
     Run it again after an interruption: it goes on where it was.
     """
-    from mfhca_cache.inventory import record_manifest
+    from mfhca_cache.inventory import other_recipes, record_manifest
 
     table, backbone, todo = _plan(**options)
     for target in todo.targets:
@@ -122,6 +122,8 @@ def features(
         present = sum(len(state.present) for state in states)
         needed = len(todo.needed(target.kind))
         click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
+        for line in other_recipes(options["cache"], target):
+            click.echo(line)
     if dry_run:
         left = "unknown: no rate on record" if todo.seconds is None else f"about {_duration(todo.seconds)}"
         click.echo(f"to compute: {todo.segments()} segments, {_size(todo.stored_bytes)}, time {left}")
@@ -181,7 +183,7 @@ def status(**options: Any) -> None:
     from mfhca_cache import inventory
 
     _, _, plan = _plan(**options)
-    for line in inventory.status(options["cache"], plan):
+    for line in inventory.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
 
 

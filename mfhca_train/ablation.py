@@ -13,7 +13,7 @@ from typing import Any
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
-from mfhca_train import classic, pool, runfolder, share
+from mfhca_train import classic, datafile, pool, runfolder, share
 from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.folds import ORACLES
 from mfhca_train.grid import CITED, Grid
@@ -72,9 +72,10 @@ def ablate(
         with Corpora(ground) as corpora:
             with log.phase("opening the features"):
                 plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
-            known = _known(request, plans)
+            known = _known(request, plans, corpora)
             unfinished = [unit for entry in plans.values() for unit in entry.unfinished]
             here = _claim(request, grid, plans, known, bool(unfinished))
+            datafile.write(request.out, corpora.of(rows[0].recipes))
             if unfinished:
                 _train(request, plans, corpora, here)
             plans |= _finished_before(request, grid, ground, corpora, plans)
@@ -103,14 +104,17 @@ def _is_network(entry: Plan) -> bool:
     return entry.row.kind == NETWORK
 
 
-def _known(request: Request, plans: Mapping[str, Plan]) -> dict[str, Any]:
+def _known(request: Request, plans: Mapping[str, Plan], corpora: Corpora) -> dict[str, Any]:
     """The rows that run.json lists, but for those that may be replaced."""
     there = runfolder.read_about(request.out)
     if there and "rows" not in there:
         raise MfhcaError(f"{request.out} holds a run of cv; choose another --out (or RUN=)")
     rows: dict[str, Any] = there.get("rows", {})
     for name, entry in plans.items():
-        if name in rows and not runfolder.refuse_another(request.out, name, rows[name], entry.identity):
+        if name not in rows:
+            continue
+        corpus = corpora.of(entry.row.recipes)
+        if not runfolder.refuse_another(request.out, name, rows[name], entry.identity, corpus):
             del rows[name]
     return rows
 

@@ -3,6 +3,7 @@
     runs/<name>/run.json                              what decides the results
     runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit (see fit.py)
     runs/<name>/results.json, report.html
+    runs/<name>/data.csv                              which audio, speaker and class each utterance had
     runs/<name>/log.txt                               what happened when; alone holds times, no result depends on it
 
 Every unit is trained at most once; a run that was stopped goes on where it was.
@@ -18,7 +19,8 @@ from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
 from mfhca_cache.manifest import Utterance
-from mfhca_train import pool, runfolder
+from mfhca_train import datafile, pool, runfolder
+from mfhca_train.data import Corpus
 from mfhca_train.plan import (
     RUN_FORMAT,
     Corpora,
@@ -58,10 +60,11 @@ def cross_validate(request: Request) -> dict[str, Any]:
         with Corpora(ground) as corpora:
             with log.phase("opening the features"):
                 planned = plan(request, ground, row, corpora.of(recipes))
-            _refuse_another(request, planned.identity)
+            _refuse_another(request, planned.identity, corpora.of(recipes))
             here = runfolder.claim(
                 request.out, planned.identity, request.device, request.cluster, bool(planned.unfinished)
             )
+            datafile.write(request.out, corpora.of(recipes))
             log.LOG.debug("units: %d, of them unfinished: %d", len(planned.units), len(planned.unfinished))
             if planned.unfinished:
                 with log.phase("verifying the shards"):
@@ -96,10 +99,11 @@ def aggregate(
     return head(identity) | summarise(files, utterances, classes, request.protocol, folds_in_all)
 
 
-def _refuse_another(request: Request, identity: Any) -> None:
+def _refuse_another(request: Request, identity: Any, corpus: Corpus) -> None:
     """Checks that a run which is already in the folder is the same one."""
     there = runfolder.read_about(request.out)
     if "rows" in there:
         raise MfhcaError(f"{request.out} holds an ablation; choose another --out (or RUN=)")
-    if there and not runfolder.refuse_another(request.out, ROW, there, identity):
+    if there and not runfolder.refuse_another(request.out, ROW, there, identity, corpus):
         (request.out / runfolder.ABOUT).unlink()
+        (request.out / datafile.FILE).unlink(missing_ok=True)

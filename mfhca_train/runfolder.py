@@ -10,9 +10,11 @@ from mfhca_cache import log
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import read_json, write_json
-from mfhca_train import machine, pool
+from mfhca_train import datafile, machine, pool
+from mfhca_train.data import Corpus
 
 ABOUT = "run.json"
+DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
 SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
 
 
@@ -30,7 +32,7 @@ def read_about(out: Path) -> dict[str, Any]:
     return there
 
 
-def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any]) -> bool:
+def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any], corpus: Corpus) -> bool:
     """Checks that a row which is already in a run folder is the same one.
 
     Args:
@@ -38,6 +40,7 @@ def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any])
         row: the row's name.
         there: what run.json says of it.
         identity: what would go on.
+        corpus: its features, to tell which utterances differ.
 
     Returns:
         Whether it is the same; another one that failed before the end of its first epoch may be replaced.
@@ -50,9 +53,11 @@ def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any])
         return True
     trained = any(any((out / row).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
     if trained:
+        if any(line.startswith(DIGESTS) for line in differing):
+            differing += datafile.differences(out, corpus)
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. "
-            f"It differs in:\n{listing(differing)}"
+            f"It differs in (there: that run, here: what was asked for now):\n{listing(differing)}"
         )
     return False
 
