@@ -88,7 +88,7 @@ def main(utterances: int, scratch: Path | None) -> None:
                 key, dtype = target.recipe.key, target.recipe.dtype
                 with ShardWriter(target.folder, key, target.kind, speaker, shape, dtype) as writer:
                     for name in names:
-                        writer.append(name, digests[name], frame, [1])
+                        writer.append(name, digests[name], frame, np.ones(1, np.int64))
                     writer.finish(None, (), {})
         click.echo("cache written")
         for _ in range(2):
