@@ -27,10 +27,49 @@ if TYPE_CHECKING:
     from mfhca_cache.plan import Plan
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mfhca")
 def main() -> None:
     """Stage one: manifests of corpora, and features computed once into a cache."""
+
+
+@main.command()
+@click.argument("manifest_path", metavar="[MANIFEST]", type=FOLDER, required=False)
+@click.option("--root", type=FOLDER, help="The corpus folder.")
+@click.option(
+    "--cache", type=FOLDER, help="The cache folder, there or to be.  [default: the current folder's disk]"
+)
+@click.option("--backbone", help="Encoder: a folder, or a name on the Hugging Face hub.")
+@click.option(
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Features to look for; repeat."
+)
+@click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
+@click.pass_context
+def doctor(ctx: click.Context, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
+    """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
+
+    Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
+    needed). Exit code 1 if anything is missing. For example:
+
+    \b
+      mfhca-cache doctor my.csv --root /data/mine --cache cache/mine --backbone facebook/hubert-base-ls960
+    """
+    from mfhca_cache.doctor import MISSING, OK, machine
+    from mfhca_cache.readiness import Corpus, corpus
+
+    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
+    quiet, missing = log.level() >= log.QUIET, 0
+    asked = Corpus(manifest_path, kinds=kinds, **told)
+    for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
+        missing += finding.state == MISSING
+        if not (quiet and finding.state == OK):
+            click.echo(str(finding))
+    if missing:
+        click.echo(
+            f"{missing} missing; mend {'it' if missing == 1 else 'them'} as the lines say, then ask again"
+        )
+        ctx.exit(1)
+    click.echo("all that is needed is there")
 
 
 @main.command(cls=ManifestCommand)
@@ -84,12 +123,20 @@ def _plan(
     targets = targets_of(cache, Settings(kinds=kinds, **recipe), found)
     with progress(len(chosen), " files", "reading audio") as bar:
         sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
+    if not sources.found:
+        first = next(iter(sources.failed.values()))
+        raise MfhcaError(
+            f"{root}: none of the {len(chosen)} utterances has audio here that can be read; --root must be the "
+            f"folder that the paths of {manifest_path} begin in. The first: {first}"
+        )
     return table, found, plan(targets, sources)
 
 
 @main.command()
 @recipe_options
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where the encoder runs."
+)
 @click.option(
     "--threads", type=click.IntRange(min=1), help="The encoder's threads.  [default: torch's own choice]"
 )
@@ -112,7 +159,11 @@ def features(
 ) -> None:
     """Compute the features of a manifest's utterances that the cache does not have yet.
 
-    Run it again after an interruption: it goes on where it was.
+    Run it again after an interruption: it goes on where it was. For example:
+
+    \b
+      mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
+          --backbone facebook/hubert-base-ls960
     """
     from mfhca_cache.inventory import other_recipes, record_manifest
 
@@ -179,48 +230,15 @@ def _fail(failed: dict[str, str], total: int) -> None:
 @main.command()
 @recipe_options
 def status(**options: Any) -> None:
-    """Say what is present, missing or stale, and which field or file differs."""
+    """Say what is present, missing or stale, and which field or file differs.
+
+    Takes the options of `features`; nothing is computed.
+    """
     from mfhca_cache import inventory
 
     _, _, plan = _plan(**options)
     for line in inventory.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
-
-
-@main.command()
-@click.argument("manifest_path", metavar="[MANIFEST]", type=FOLDER, required=False)
-@click.option("--root", type=FOLDER, help="The corpus folder.")
-@click.option(
-    "--cache", type=FOLDER, help="The cache folder, there or to be.  [default: the current folder's disk]"
-)
-@click.option("--backbone", help="Encoder: a folder, or a name on the Hugging Face hub.")
-@click.option(
-    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Features to look for; repeat."
-)
-@click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
-@click.pass_context
-def doctor(ctx: click.Context, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
-    """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
-
-    Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
-    needed). Exit code 1 if anything is missing.
-    """
-    from mfhca_cache.doctor import MISSING, OK, machine
-    from mfhca_cache.readiness import Corpus, corpus
-
-    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
-    quiet, missing = log.level() >= log.QUIET, 0
-    asked = Corpus(manifest_path, kinds=kinds, **told)
-    for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
-        missing += finding.state == MISSING
-        if not (quiet and finding.state == OK):
-            click.echo(str(finding))
-    if missing:
-        click.echo(
-            f"{missing} missing; mend {'it' if missing == 1 else 'them'} as the lines say, then ask again"
-        )
-        ctx.exit(1)
-    click.echo("all that is needed is there")
 
 
 @main.command()

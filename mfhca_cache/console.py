@@ -31,6 +31,9 @@ class Command(click.Command):
         self.params += _talk()
         self._arguments: list[str] = []
 
+    def get_short_help_str(self, limit: int = 300) -> str:
+        return super().get_short_help_str(max(limit, 300))  # the whole first sentence; the list wraps it
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self._arguments = list(args)
         return super().parse_args(ctx, args)
@@ -66,6 +69,9 @@ class Commands(click.Group):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.params += _talk()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)  # in the order of use, as they are defined
 
 
 def _talk() -> list[click.Option]:

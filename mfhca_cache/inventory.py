@@ -80,9 +80,13 @@ def status(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str]:
         told = ", ".join(f"{count} {group}" for group, count in counts.items() if count or group == "present")
         yield f"{target.folder.name}: {told} of {len(plan.sources.speaker_of)} utterances"
         yield from other_recipes(cache, target)
+        if not target.folder.exists():
+            continue
         reasons = [line for speaker, state in states.items() for line in _reasons(plan, speaker, state)]
         yield from _first(reasons, limit)
     yield from _first([f"unreachable: {reason}" for reason in plan.sources.failed.values()], limit)
+    if plan.speakers:
+        yield "`mfhca-cache features` with the same options computes what is missing or stale"
 
 
 def other_recipes(cache: Path, target: Target) -> Iterator[str]:

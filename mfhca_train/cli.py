@@ -32,7 +32,13 @@ def main() -> None:
 def cv(
     manifest: Path, out: Path, settings: tuple[str, ...], config_file: Path | None, **options: Any
 ) -> None:
-    """Cross-validate over speakers: train, select and test every fold; write results.json and report.html."""
+    """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
+
+    What happened when is in the run folder's log.txt. For example:
+
+    \b
+      mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
+    """
     _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.crossval import cross_validate
     from mfhca_train.plan import Request

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +99,7 @@ class Config:
         return plain
 
 
+KINDS_OF_VALUE: Final = {bool: "true or false", int: "a whole number", float: "a finite number"}
 FIELDS: Final[Mapping[str, dataclasses.Field[Any]]] = {
     f"{group}.{entry.name}": entry
     for group, owner in (("model", ModelConfig), ("train", TrainConfig))
@@ -201,12 +201,8 @@ def _typed(name: str, value: Any, owner: type, key: str) -> Any:
     except (KeyError, ValueError) as error:
         if isinstance(error, MfhcaError):
             raise
-        kind = (
-            annotation.__name__
-            if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
-            else "list of whole numbers"
-        )
-        raise MfhcaError(f"{name} = {text!r} is not a {kind}") from error
+        kind = KINDS_OF_VALUE.get(annotation, "a list of whole numbers")
+        raise MfhcaError(f"{name} = {text!r} is not {kind}") from error
 
 
 def _check(config: Config, given: set[str]) -> None:

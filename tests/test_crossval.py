@@ -417,7 +417,7 @@ def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Pa
         command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
         "too much for a map of",
     )
-    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a float")
+    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a finite number")
 
 
 def test_the_log_tells_phases_epochs_and_the_machine_and_goes_on_in_the_same_file(tmp_path: Path) -> None:

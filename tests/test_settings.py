@@ -108,7 +108,7 @@ def test_a_setting_that_is_not_read_is_left_out_of_the_file(manifest: Path, tmp_
         ("lrr = 1", r"f\.toml: no setting is called 'lrr'; did you mean train\.lr\?"),
         ("[trian]\nlr = 1", r"f\.toml: no setting is called 'trian\.lr'; did you mean train\.lr\?"),
         ("[model]\ncolour = 1", r"f\.toml: no setting .*'model\.colour'; `mfhca-train config` shows all"),
-        ("[train]\nlr = 'fast'", r"f\.toml: train\.lr = 'fast' is not a float"),
+        ("[train]\nlr = 'fast'", r"f\.toml: train\.lr = 'fast' is not a finite number"),
         ("[train]\nlr = -1", r"f\.toml: setting out of range: train\.lr = -1\.0 \(above 0, at most 10\)"),
         ("lr 1", r"f\.toml: not valid TOML"),
     ],
