@@ -115,13 +115,15 @@ def _plan(
     from mfhca_cache.plan import plan, targets_of
     from mfhca_cache.sources import read_sources
 
-    table = read_manifest(manifest_path)
-    chosen = table.select(label_set)
+    with log.phase(f"reading {manifest_path}"):
+        table = read_manifest(manifest_path)
+        chosen = table.select(label_set)
     if not chosen:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
+    with log.phase("looking at the encoder"):
+        found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
     targets = targets_of(cache, Settings(kinds=kinds, **recipe), found)
-    with progress(len(chosen), " files", "reading audio") as bar:
+    with log.phase("reading the audio"), progress(len(chosen), " files", "reading audio") as bar:
         sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
     if not sources.found:
         first = next(iter(sources.failed.values()))
@@ -129,7 +131,8 @@ def _plan(
             f"{root}: none of the {len(chosen)} utterances has audio here that can be read; --root must be the "
             f"folder that the paths of {manifest_path} begin in. The first: {first}"
         )
-    return table, found, plan(targets, sources)
+    with log.phase("comparing the cache with it"):
+        return table, found, plan(targets, sources)
 
 
 @main.command()

@@ -147,7 +147,7 @@ def test_missing_utterances_are_counted_and_named(cache: Path) -> None:
 
 def test_a_missing_shard_is_named_with_the_remedy(cache: Path) -> None:
     (folder_for(cache, SSL) / "s2.h5").unlink()
-    with pytest.raises(MfhcaError, match="no features of speaker s2; run `mfhca-cache features`"):
+    with pytest.raises(MfhcaError, match="no features of speaker s2; run `mfhca-cache features MANIFEST "):
         open_corpus(cache)
 
 

@@ -124,7 +124,9 @@ def test_shard_replaced_while_open_still_reads_the_old_rows(folder: Path) -> Non
 
 
 def test_missing_shards_are_named(folder: Path) -> None:
-    with pytest.raises(MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features` for them$"):
+    with pytest.raises(
+        MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features .*` with this manifest$"
+    ):
         Features.open(folder, ["03", "09"])
     with pytest.raises(MfhcaError, match=r"no features of 2 speakers.*\n  09\n  10$"):
         Features.open(folder, ["03", "09", "10"])
