@@ -7,13 +7,13 @@ inside the commands, so that `--help` and wrong usage answer at once.
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mfhca_cache import log
+from mfhca_cache.amounts import duration_text, size_text
 from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
@@ -179,8 +179,10 @@ def features(
         for line in other_recipes(options["cache"], target):
             click.echo(line)
     if dry_run:
-        left = "unknown: no rate on record" if todo.seconds is None else f"about {_duration(todo.seconds)}"
-        click.echo(f"to compute: {todo.segments()} segments, {_size(todo.stored_bytes)}, time {left}")
+        left = (
+            "unknown: no rate on record" if todo.seconds is None else f"about {duration_text(todo.seconds)}"
+        )
+        click.echo(f"to compute: {todo.segments()} segments, {size_text(todo.stored_bytes)}, time {left}")
         _fail(dict(todo.sources.failed), len(todo.sources.speaker_of))
         return
     failed = dict(todo.sources.failed)
@@ -206,7 +208,7 @@ def features(
         rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
         click.echo(
             f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
-            f"{_size(outcome.stored_bytes)} in {_duration(outcome.seconds)} "
+            f"{size_text(outcome.stored_bytes)} in {duration_text(outcome.seconds)} "
             f"({rate:.1f} segments/s); {outcome.shards} shards written"
         )
         failed |= outcome.failed
@@ -274,8 +276,8 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
         click.echo("nothing to remove")
         return
     for leftover in found:
-        click.echo(f"{leftover.path} ({_size(leftover.size)}): {leftover.reason}")
-    total = _size(sum(leftover.size for leftover in found))
+        click.echo(f"{leftover.path} ({size_text(leftover.size)}): {leftover.reason}")
+    total = size_text(sum(leftover.size for leftover in found))
     if dry_run:
         click.echo(f"would remove {len(found)} ({total})")
         return
@@ -285,31 +287,6 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
     for leftover in found:
         inventory.remove(leftover)
     click.echo(f"removed {len(found)} ({total})")
-
-
-def _size(count: float) -> str:
-    """Bytes for people.
-
-    >>> _size(999), _size(1_530_000)
-    ('999 B', '1.5 MB')
-    """
-    if count < 1000:
-        return f"{count:.0f} B"
-    power = min(4, int(math.log10(count)) // 3)
-    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> _duration(3.14159), _duration(7384)
-    ('3.1 s', '2 h 3 min 4 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
 
 
 if __name__ == "__main__":

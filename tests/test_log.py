@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mfhca_cache import log
-from mfhca_cache.console import Commands, progress
+from mfhca_cache.cli import main as cache_command
+from mfhca_cache.console import Command, Commands, progress
 from mfhca_cache.errors import MfhcaError
+from mfhca_train.cli import main as train_command
 
 EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} \S")
 
@@ -63,6 +65,12 @@ def test_the_terminal_is_told_notes_and_warnings_details_with_v_and_nothing_with
         both = call(*arguments)
         assert both.exit_code == 2
         assert "-q and -v exclude each other" in both.stderr
+
+
+def test_every_command_of_both_stages_speaks_like_this() -> None:
+    for main in (cache_command, train_command):
+        for command in main.commands.values():
+            assert isinstance(command, Command), command.name
 
 
 def test_errors_are_told_even_with_q() -> None:
