@@ -114,7 +114,7 @@ def test_q_tells_only_what_is_not_sound(corpus: Path) -> None:
 def test_a_manifest_or_label_set_that_is_not_there_is_missing(corpus: Path, tmp_path: Path) -> None:
     result = ask(tmp_path / "none.csv")
     assert result.exit_code == 1
-    assert "none.csv: no such manifest; `mfhca-cache manifest` makes one" in result.stdout
+    assert "none.csv: no such manifest; `mfhca-cache manifest CORPUS" in result.stdout
     assert "no label set 'nine'" in ask(corpus / "rows.csv", "--label-set", "nine").stdout
 
 

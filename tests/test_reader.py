@@ -204,7 +204,8 @@ def test_find_recipe(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match=r"2 recipes of ssl features named hub\.\.\."):
         find_recipe(tmp_path, "ssl", "hub")
     with pytest.raises(
-        MfhcaError, match=r"no ssl features named bert\.\.\. \(there are ssl-hubert-.*, .*\); run"
+        MfhcaError,
+        match=r"no ssl features named bert\.\.\. \(there are ssl-hubert-.*, .*\); name one of them, or run",
     ):
         find_recipe(tmp_path, "ssl", "bert")
 
