@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,12 @@ def packages() -> Iterator[Finding]:
         remedy = f"make a new environment: make install PYTHON=python{least}"
         yield Finding(MISSING, f"Python {platform.python_version()}, at least {least} is needed", remedy)
     try:
-        wanted = importlib.metadata.requires("mfhca") or []
+        wanted = _wanted()
     except importlib.metadata.PackageNotFoundError:
         yield Finding(MISSING, "mfhca itself is not installed", "make install, or pip install -e .")
         return
     sound = []
     for text in wanted:
-        if "extra ==" in text:
-            continue
         name, _, least = text.partition(">=")
         problem = _problem(name := name.strip(), least.strip())
         if problem:
@@ -79,6 +78,14 @@ def packages() -> Iterator[Finding]:
             sound.append(f"{name} {importlib.metadata.version(name)}")
     if sound:
         yield Finding(OK, ", ".join(sound))
+
+
+def _wanted() -> list[str]:
+    """What the project needs: by the repository it lies in, which may be newer than its installation, or by that."""
+    project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    if project.is_file():
+        return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
+    return [text for text in importlib.metadata.requires("mfhca") or [] if "extra ==" not in text]
 
 
 def _problem(name: str, least: str) -> str | None:
