@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install manifest features status verify cv ablations report test lint docs acceptance bench clean
+.PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -55,6 +55,9 @@ $(ROOT)/hubert-demo/config.json: | $(INSTALLED)
 
 features: $(ROOT)/hubert-demo/config.json
 endif
+
+doctor: $(INSTALLED) ## is all ready: packages, disk, device, hub, and what this corpus lacks
+	$(VENV)/bin/mfhca-cache doctor "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS)
 
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 

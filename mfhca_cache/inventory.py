@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.errors import MfhcaError
+from mfhca_cache.errors import SHOWN, MfhcaError
 from mfhca_cache.files import lock, read_json, write_json
 from mfhca_cache.manifest import Manifest, read_manifest
 from mfhca_cache.plan import Plan, State, Target, foreign
@@ -59,12 +59,13 @@ def recorded_manifests(folder: Path) -> tuple[Path, ...]:
     return tuple(Path(path) for path in value)
 
 
-def status(cache: Path, plan: Plan) -> Iterator[str]:
+def status(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str]:
     """Tells what is present, missing or stale, and which field or file differs.
 
     Args:
         cache: the cache folder.
         plan: the cache compared with a manifest's audio.
+        limit: how many reasons a kind to tell; None for all.
 
     Yields:
         Lines for the terminal.
@@ -78,15 +79,34 @@ def status(cache: Path, plan: Plan) -> Iterator[str]:
         counts = {group: sum(len(getattr(s, group)) for s in states.values()) for group in groups}
         told = ", ".join(f"{count} {group}" for group, count in counts.items() if count or group == "present")
         yield f"{target.folder.name}: {told} of {len(plan.sources.speaker_of)} utterances"
-        for speaker, state in states.items():
-            yield from _reasons(plan, speaker, state)
+        yield from other_recipes(cache, target)
         if not target.folder.exists():
-            for other in list_recipes(cache):
-                if other.kind == target.kind:
-                    differing = "; ".join(explain(target.recipe.to_dict(), other.recipe))
-                    yield f"  another recipe, {other.path.name}: {differing}"
-    for reason in plan.sources.failed.values():
-        yield f"unreachable: {reason}"
+            continue
+        reasons = [line for speaker, state in states.items() for line in _reasons(plan, speaker, state)]
+        yield from _first(reasons, limit)
+    yield from _first([f"unreachable: {reason}" for reason in plan.sources.failed.values()], limit)
+    if plan.speakers:
+        yield "`mfhca-cache features` with the same options computes what is missing or stale"
+
+
+def other_recipes(cache: Path, target: Target) -> Iterator[str]:
+    """Where a cache lacks a recipe, in what those of the same kind differ that it has.
+
+    Raises:
+        MfhcaError: the cache cannot be read.
+    """
+    if target.folder.exists():
+        return
+    for other in list_recipes(cache):
+        if other.kind == target.kind:
+            differing = explain(target.recipe.to_dict(), other.recipe, ("wanted", "in the cache"))
+            yield f"  the cache has another recipe, {other.path.name}: {'; '.join(differing)}"
+
+
+def _first(lines: Sequence[str], limit: int | None) -> Iterator[str]:
+    yield from lines[:limit]
+    if limit is not None and len(lines) > limit:
+        yield f"  ... and {len(lines) - limit} more lines; -v shows all"
 
 
 def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:

@@ -34,7 +34,13 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help=f"Features to compute; repeat for more.  [default: {', '.join(DEFAULT_KINDS)}]",
         ),
         click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]"),
-        click.option("--dtype", type=click.Choice(DTYPES), default=DEFAULTS.dtype, show_default=True),
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default=DEFAULTS.dtype,
+            show_default=True,
+            help="What features are stored in.",
+        ),
         click.option(
             "--compute-dtype",
             type=click.Choice(CHOICES["compute_dtype"]),

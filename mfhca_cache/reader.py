@@ -83,8 +83,8 @@ def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> Recip
     there = ", ".join(recipe.path.name for recipe in of_kind)
     raise MfhcaError(
         f"{cache}: no {asked}"
-        + (f" (there are {there})" if there else "")
-        + "; run `mfhca-cache features` first"
+        + (f" (there are {there}); name one of them, or" if there else ";")
+        + " run `mfhca-cache features` first"
     )
 
 
@@ -131,7 +131,8 @@ class Features:
             who = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
             names = "\n" + listing(missing) if len(missing) > 1 else ""
             raise MfhcaError(
-                f"{recipe.path}: no features of {who}; run `mfhca-cache features` for them{names}"
+                f"{recipe.path}: no features of {who}; run `mfhca-cache features MANIFEST --root DIR "
+                f"--cache {recipe.path.parent}` with this manifest{names}"
             )
         shards: list[Shard] = []
         descriptors: list[int] = []

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
-from mfhca_train import classic, pool, runfolder, share
+from mfhca_train import classic, datafile, pool, runfolder, share
 from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.folds import ORACLES
 from mfhca_train.grid import CITED, Grid
@@ -52,7 +53,8 @@ def ablate(
     Raises:
         MfhcaError: a row cannot be trained here, the run folder holds other rows of these names, a unit failed.
     """
-    ground = read_ground(request)
+    with log.phase(f"reading {request.manifest}"):
+        ground = read_ground(request)
     wanted = select(grid, names)
     protocols = sorted({row.protocol or request.protocol for row in grid.trained})
     check(request, ground, protocols)
@@ -66,24 +68,28 @@ def ablate(
         runfolder.note(f"left out:\n{complain(lacking)}")
     if not rows:
         raise MfhcaError(f"no row of {grid.name} is left to train")
-    with lock(request.out / ".lock", f"{request.out}: this run"):
+    with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
         with Corpora(ground) as corpora:
-            plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
-            known = _known(request, plans)
+            with log.phase("opening the features"):
+                plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
+            known = _known(request, plans, corpora)
             unfinished = [unit for entry in plans.values() for unit in entry.unfinished]
             here = _claim(request, grid, plans, known, bool(unfinished))
+            datafile.write(request.out, corpora.of(rows[0].recipes))
             if unfinished:
                 _train(request, plans, corpora, here)
             plans |= _finished_before(request, grid, ground, corpora, plans)
         pool_units = [unit for name in plans for unit in plans[name].unfinished if _is_network(plans[name])]
         first, copies = share.distinct(pool_units)
-        pool.train(first, request.jobs, request.cluster, here)
+        with log.phase("training"):
+            pool.train(first, request.jobs, request.cluster, here)
         for unit, trained in copies:
             share.take_over(trained.folder, unit, ground.label_set.classes)
-        results = _results(request, grid, ground, plans)
-        if lacking:
-            results["left_out"] = {row.name: row.reason for row in lacking}
-        write_json(request.out / "results.json", results)
+        with log.phase("results.json"):
+            results = _results(request, grid, ground, plans)
+            if lacking:
+                results["left_out"] = {row.name: row.reason for row in lacking}
+            write_json(request.out / "results.json", results)
     return results
 
 
@@ -98,14 +104,17 @@ def _is_network(entry: Plan) -> bool:
     return entry.row.kind == NETWORK
 
 
-def _known(request: Request, plans: Mapping[str, Plan]) -> dict[str, Any]:
+def _known(request: Request, plans: Mapping[str, Plan], corpora: Corpora) -> dict[str, Any]:
     """The rows that run.json lists, but for those that may be replaced."""
     there = runfolder.read_about(request.out)
     if there and "rows" not in there:
         raise MfhcaError(f"{request.out} holds a run of cv; choose another --out (or RUN=)")
     rows: dict[str, Any] = there.get("rows", {})
     for name, entry in plans.items():
-        if name in rows and not runfolder.refuse_another(request.out, name, rows[name], entry.identity):
+        if name not in rows:
+            continue
+        corpus = corpora.of(entry.row.recipes)
+        if not runfolder.refuse_another(request.out, name, rows[name], entry.identity, corpus):
             del rows[name]
     return rows
 
@@ -131,10 +140,12 @@ def _train(request: Request, plans: Mapping[str, Plan], corpora: Corpora, here: 
     for run, count in taken.items():
         runfolder.note(f"{count} of {len(unfinished)} units are there already, from {run}")
     left = [entry for entry in plans.values() if entry.unfinished]
-    corpora.verify([entry.row for entry in left])
+    with log.phase("verifying the shards"):
+        corpora.verify([entry.row for entry in left])
     for entry in left:
         if not _is_network(entry):
-            classic.train(entry, corpora.of(entry.row.recipes))
+            with log.phase(f"training {entry.row.name}"):
+                classic.train(entry, corpora.of(entry.row.recipes))
 
 
 def _finished_before(

@@ -12,7 +12,17 @@ import pytest
 from conftest import REPOSITORY
 
 # What stage two may know of stage one: its files' readers and the shared ground under both.
-SHARED_WITH_TRAINER = {"cluster", "console", "errors", "files", "manifest", "reader", "recipe"}
+SHARED_WITH_TRAINER = {
+    "cluster",
+    "console",
+    "errors",
+    "files",
+    "hardware",
+    "log",
+    "manifest",
+    "reader",
+    "recipe",
+}
 HEAVY = {
     "torch",
     "numpy",
