@@ -42,6 +42,7 @@ ROW_FIELDS = COMMON | {
     "published": (str, list),
     "features": str,
 }
+PUBLISHED = ("figure", "claim")  # lists of published.toml
 FIELDS = {"title": str, "note": str, "base": dict, "row": list}
 
 
@@ -76,6 +77,7 @@ class Grid:
     rows: tuple[GridRow, ...]
     reference: str | None
     figures: Mapping[str, Mapping[str, Any]]  # published ones by their key
+    claims: tuple[Mapping[str, Any], ...] = ()  # published ones that are no scores
 
     @property
     def trained(self) -> tuple[GridRow, ...]:
@@ -117,7 +119,8 @@ def read_grid(path: Path) -> Grid:
     _known(path, "the file", data, FIELDS)
     base = data.get("base", {})
     _known(path, "[base]", base, BASE_FIELDS)
-    figures = read_published(path)
+    published = read_published(path)
+    figures = {figure["key"]: figure for figure in published["figure"] if "key" in figure}
     rows = tuple(_row(path, index, entry, figures) for index, entry in enumerate(data.get("row", []), 1))
     names = [row.name for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -136,6 +139,7 @@ def read_grid(path: Path) -> Grid:
         rows,
         references[0] if references else None,
         figures,
+        tuple(published["claim"]),
     )
     if not grid.trained:
         raise MfhcaError(f"{path}: no [[row]] to train")
@@ -159,8 +163,14 @@ def row_config(base: Config, row: GridRow) -> Config:
     return config
 
 
-def read_published(grid: Path) -> dict[str, dict[str, Any]]:
-    """The figures of the published.toml that belongs to a grid: beside it, above it, or the project's.
+def read_published(grid: Path) -> dict[str, list[dict[str, Any]]]:
+    """The published.toml that belongs to a grid: the one beside it, above it, or the project's.
+
+    Args:
+        grid: path of the grid.
+
+    Returns:
+        Its lists `figure` and `claim`; empty where there is no such file.
 
     Raises:
         MfhcaError: the file is damaged.
@@ -169,11 +179,11 @@ def read_published(grid: Path) -> dict[str, dict[str, Any]]:
         path = folder / "published.toml"
         if path.is_file():
             try:
-                figures = tomllib.loads(path.read_text(encoding="utf-8"))["figure"]
-                return {figure["key"]: figure for figure in figures if "key" in figure}
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                found = tomllib.loads(path.read_text(encoding="utf-8"))
+                return {name: [dict(entry) for entry in found.get(name, [])] for name in PUBLISHED}
+            except (OSError, ValueError, TypeError) as error:
                 raise MfhcaError(f"{path}: cannot be read ({error})") from error
-    return {}
+    return {name: [] for name in PUBLISHED}
 
 
 def _manifest_folders() -> tuple[Path, ...]:

@@ -60,19 +60,22 @@ STYLE: dict[Any, Any] = {
 STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool) -> str:
+def confusion_picture(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool, name: str = "confusion"
+) -> str:
     """The confusion matrix: each row's shares as shades and per cent, and the counts.
 
     Args:
         confusion: (K, K) counts, rows = reference.
         classes: K names.
         oracle: the epoch was selected on the test speaker; the picture then says so.
+        name: of the picture, unique in the page.
 
     Returns:
         An `<svg>` element.
     """
     count = len(classes)
-    with _figure(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
+    with canvas(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
         from matplotlib.patches import Rectangle
 
         axes = figure.add_subplot(aspect="equal", xlim=(0, count), ylim=(count, 0))
@@ -90,8 +93,8 @@ def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]
                     axes.text(j + 0.5, i + 0.5, f"{100 * share:.0f}%", va="bottom", fontsize=8, **style)
                     axes.text(j + 0.5, i + 0.57, f"{cell}", va="top", fontsize=6.5, **style)
         middles = [k + 0.5 for k in range(count)]
-        axes.set_xticks(middles, [_short(name) for name in classes], rotation=40, ha="left")
-        axes.set_yticks(middles, [_short(name) for name in classes])
+        axes.set_xticks(middles, [short(name) for name in classes], rotation=40, ha="left")
+        axes.set_yticks(middles, [short(name) for name in classes])
         axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
         axes.set_xticks(range(count + 1), minor=True)
         axes.set_yticks(range(count + 1), minor=True)
@@ -103,11 +106,11 @@ def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]
         for spine in axes.spines.values():
             spine.set_visible(False)
         described = "; ".join(
-            f"{name}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
-            for k, (name, row) in enumerate(zip(classes, confusion, strict=True))
+            f"{label}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
+            for k, (label, row) in enumerate(zip(classes, confusion, strict=True))
             if sum(row)
         )
-        return _svg(figure, "confusion", "Confusion matrix", described)
+        return svg(figure, name, "Confusion matrix", described)
 
 
 def fold_picture(
@@ -124,7 +127,7 @@ def fold_picture(
     Returns:
         An `<svg>` element.
     """
-    with _figure(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
+    with canvas(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
         axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
         handles: list[Any] = []
         for which, (name, colour, dash) in enumerate((("WA", FIRST, "-"), ("UA", SECOND, "--"))):
@@ -135,13 +138,13 @@ def fold_picture(
             line.set_label(f"mean {name}")
             handles += [bars, line]
         handles += [axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")]
-        axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
+        axes.set_yticks(range(len(scores)), [short(name) for name in scores])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         axes.set_xlabel("per cent")
         figure.legend(handles=handles, loc="outside lower left", ncols=3)
         described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
-        return _svg(figure, "folds", "WA and UA of every fold", described)
+        return svg(figure, "folds", "WA and UA of every fold", described)
 
 
 def curve_picture(
@@ -165,33 +168,41 @@ def curve_picture(
     Returns:
         An `<svg>` element.
     """
-    with _figure(3.3, 2.5, oracle) as figure:
+    with canvas(3.3, 2.5, oracle) as figure:
         axes = figure.add_subplot()
-        for (label, curves), colour, dash in zip(groups.items(), (FIRST, SECOND), ("-", "--"), strict=False):
-            if len(curves) > MOST_LINES:
-                _band(axes, curves, colour)
-            elif len(curves) > 1:
-                for curve in curves:
-                    axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
-            middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
-            axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
-        curves, colour = list(groups.values())[-1], (FIRST, SECOND)[len(groups) - 1]
-        heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
-        axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
-        axes.set_xlim(0, max(map(len, curves)) + 1)
-        axes.locator_params(axis="x", integer=True)
+        draw_curves(axes, groups, best, (FIRST, SECOND))
         if limits:
             axes.set_ylim(limits)
-        axes.grid(axis="y")
         axes.set_title(title)
-        axes.set_xlabel("epoch")
         figure.legend(loc="outside lower left", ncols=3)
         described = "; ".join(
             f"{label}: median {median(first):.3g} after the first epoch"
             for label, curves in groups.items()
             for first in _by_epoch(curves, at_least=1)[:1]
         )
-        return _svg(figure, name, f"{title} over the epochs", described)
+        return svg(figure, name, f"{title} over the epochs", described)
+
+
+def draw_curves(
+    axes: Axes, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], colours: Sequence[str]
+) -> None:
+    """The curves of `curve_picture` in axes that are there: solid in the first colour, dashed in SECOND."""
+    for (label, curves), colour in zip(groups.items(), colours, strict=False):
+        if len(curves) > MOST_LINES:
+            _band(axes, curves, colour)
+        elif len(curves) > 1:
+            for curve in curves:
+                axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
+        middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
+        dash = "--" if colour == SECOND else "-"
+        axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
+    curves, colour = list(groups.values())[-1], colours[len(groups) - 1]
+    heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
+    axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
+    axes.set_xlim(0, max(map(len, curves)) + 1)
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(axis="y")
+    axes.set_xlabel("epoch")
 
 
 def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[float]]:
@@ -215,7 +226,7 @@ def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
 
 
 @contextmanager
-def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
+def canvas(width: float, height: float, oracle: bool = False) -> Iterator[Figure]:
     """An empty figure (inches) in our style, whatever the user's matplotlibrc says; an oracle's is marked."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -231,7 +242,7 @@ def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
         yield figure
 
 
-def _svg(figure: Figure, name: str, title: str, described: str) -> str:
+def svg(figure: Figure, name: str, title: str, described: str) -> str:
     """The figure as an element whose ids are its own and whose colours are the page's."""
     import matplotlib
 
@@ -260,6 +271,11 @@ def _page_colours(style: re.Match[str]) -> str:
     return re.sub("#[0-9a-f]{6}", lambda c: f"var(--{COLOURS.get(c[0], 'ink')})", style[0])
 
 
-def _short(name: str) -> str:
+def short(name: str, longest: int = LONGEST_LABEL) -> str:
+    """A name as it fits beside an axis.
+
+    >>> short("a very long name")
+    'a very long n…'
+    """
     name = clean(name)
-    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -190,9 +190,9 @@ def settings(record: Record) -> str:
     """Settings that are not the defaults, and all of them folded away."""
     changed, rows = _changed(record), []
     columns = ["Setting", "Here", "Default"]
-    default = _flat(Config().to_dict())
-    for name, value in _flat(record.results["config"]).items():
-        rows.append([name, _value(value), _value(default[name]) if name in default else "–"])
+    default = flat(Config().to_dict())
+    for name, value in flat(record.results["config"]).items():
+        rows.append([name, shown_value(value), shown_value(default[name]) if name in default else "–"])
     shown = "<p>All settings have the program's default values.</p>"
     if changed:
         differing = table(columns, [row for row in rows if row[0] in changed], label="settings that differ")
@@ -241,17 +241,17 @@ def _two_lines(ends: Sequence[float] | None) -> Markup:
     return Markup(interval(ends).replace(" to ", "<br>to "))
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """{"train": {"lr": 1}} to {"train.lr": 1}."""
     return {f"{group}.{name}": value for group, values in config.items() for name, value in values.items()}
 
 
 def _changed(record: Record) -> list[str]:
-    default, here = _flat(Config().to_dict()), _flat(record.results["config"])
+    default, here = flat(Config().to_dict()), flat(record.results["config"])
     return [name for name, value in here.items() if name not in default or default[name] != value]
 
 
-def _value(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """As --set takes it."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -261,11 +261,11 @@ def _value(value: Any) -> str:
 def _command(record: Record) -> str:
     """`cv` with names that hold anywhere: a new run folder, no path of this machine."""
     results = record.results
-    here = _flat(results["config"])
+    here = flat(results["config"])
     parts = [f"manifests/{results['corpus']}.csv", "--cache", "cache", "--out", "runs/again"]
     parts += ["--label-set", results["label_set"], "--protocol", results["protocol"]]
     for name in _changed(record):
-        parts += ["--set", f"{name}={_value(here[name])}"]
+        parts += ["--set", f"{name}={shown_value(here[name])}"]
     for fold in [] if results["complete"] else dict.fromkeys(unit["id"] for unit in results["folds"]):
         parts += ["--fold", fold]
     parts += ["--seeds", str(len(results["seeds"])), "--threads", str(results["threads"])]
