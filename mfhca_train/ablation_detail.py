@@ -29,9 +29,7 @@ def speakers(record: AblationRecord) -> str:
     repeated = {name: row for name, row in record.networks.items() if len(row["seeds"]) > 1}
     by_seed = {name: _means(row, "seed") for name, row in repeated.items()}
     if repeated:
-        drawn = strip_picture(
-            "strip-seeds", "UA of every seed", _titled(record, by_seed), "seed", record.chance
-        )
+        drawn = strip_picture("strip-seeds", "UA of every seed", _titled(record, by_seed), "seed")
         pictures.append(("Seeds", drawn))
     everyone = list(dict.fromkeys(fold for found in by_fold.values() for fold in found))
     rows = [
@@ -46,9 +44,9 @@ def speakers(record: AblationRecord) -> str:
     drawn = "".join(
         f"<figure><figcaption><b>{title}</b></figcaption>{picture}</figure>" for title, picture in pictures
     )
-    return f"""<p>How much depends on who speaks, and on the random numbers. UA in per cent. A dot on the left is
-a fold (seeds averaged), and a grey line joins the same fold from row to row; a dot on the right is a seed (folds
-averaged). The bar is their mean.</p>
+    also = " In the other picture a dot is a seed (folds averaged)." if repeated else ""
+    return f"""<p>How much depends on who speaks, and on the random numbers: UA in per cent. A dot is a fold (seeds
+averaged), the bar their mean; a grey line joins the same fold from row to row.{also}</p>
 <div class="panels two">
 {drawn}
 </div>

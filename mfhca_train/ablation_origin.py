@@ -74,8 +74,8 @@ def origin(record: AblationRecord) -> str:
     identity = table(["What", "Which"], [[name, _code(value)] for name, value in rows], label="versions")
     return f"""<pre>{escaped(command(record))}</pre>
 <p class="small">The grid, the manifest and the cache are those that belong to this run; rows whose features the
-cache lacks are left out with <code>--skip-missing</code>. With the same features, settings, threads, versions and kind of
-processor, every figure comes out the same to the last digit.</p>
+cache lacks are left out with <code>--skip-missing</code>. With the same features, settings, threads, versions and
+kind of processor, every figure comes out the same to the last digit.</p>
 <h3>Features</h3>
 {_recipes(record)}
 <details><summary>Versions and identity of the data</summary>

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mfhca_train.markup import points, points_interval
-from mfhca_train.pictures import FIRST, INK, LINE, MUTED, SECOND, canvas, draw_curves, short, svg
+from mfhca_train.pictures import FIRST, INK, LINE, MUTED, PAPER, SECOND, canvas, draw_curves, short, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 3.5  # inches; 5.25 at most on the screen
 LONGEST_TITLE = 44  # characters above a line
 MOST_JOINED = 20  # folds; more lines from row to row cannot be followed
-HIGH = 0.36  # inches for a row
+HIGH = 0.42  # inches for a row
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,11 @@ def forest_picture(name: str, title: str, rows: Sequence[Difference], zero: str)
 
 
 def strip_picture(
-    name: str, title: str, rows: Sequence[tuple[str, Mapping[str, float]]], what: str, chance: float
+    name: str,
+    title: str,
+    rows: Sequence[tuple[str, Mapping[str, float]]],
+    what: str,
+    chance: float | None = None,
 ) -> str:
     """The scores of every fold (or seed) of every row as dots, their mean as a bar; equal names are joined.
 
@@ -87,7 +91,7 @@ def strip_picture(
         title: for those who cannot see it.
         rows: title -> score of each fold by its name, fractions.
         what: a dot is, in one word.
-        chance: UA of blind guessing.
+        chance: UA of blind guessing, a dotted line; None leaves it out.
 
     Returns:
         An `<svg>` element.
@@ -97,20 +101,24 @@ def strip_picture(
         axes = figure.add_subplot(ylim=(len(rows) - 0.35, -0.75))
         if len(everyone) <= MOST_JOINED:
             for one in everyone:
-                at = [k for k, (_, found) in enumerate(rows) if one in found]
-                axes.plot([100 * rows[k][1][one] for k in at], at, color=LINE, linewidth=0.7, zorder=1)
+                places = [k for k, (_, found) in enumerate(rows) if one in found]
+                axes.plot(
+                    [100 * rows[k][1][one] for k in places], places, color=LINE, linewidth=0.7, zorder=1
+                )
         for at, (label, found) in enumerate(rows):
             _title(axes, at, label)
             values = [100 * value for value in found.values()]
             axes.plot(values, [at] * len(values), "o", color=FIRST, alpha=0.65, markersize=3.5, zorder=2)
             mean = sum(values) / len(values)
             axes.plot([mean] * 2, [at - 0.2, at + 0.2], color=SECOND, linewidth=2, zorder=3)
-        axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, zorder=0)
+        if chance is not None:
+            axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, zorder=0)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
-        axes.set_xlabel("per cent; dotted: guessing")
-        _room(axes, [100 * value for _, found in rows for value in found.values()] + [100 * chance])
+        axes.set_xlabel("per cent" if chance is None else "per cent; dotted: guessing")
+        at_chance = [] if chance is None else [100 * chance]
+        _room(axes, [*(100 * value for _, found in rows for value in found.values()), *at_chance])
         described = "; ".join(
             f"{label}: {what}s from {min(found.values()):.1%} to {max(found.values()):.1%}"
             for label, found in rows
@@ -145,14 +153,16 @@ def curves_picture(
         left, right = figure.subplots(1, 2)
         draw_curves(left, losses, best, (FIRST, SECOND))
         draw_curves(right, scores, best, (SECOND,))
-        for axes, words, ends in ((left, "Loss (nats)", limits[0]), (right, "UA (per cent)", limits[1])):
+        for axes, words, bounds in ((left, "Loss (nats)", limits[0]), (right, "UA (per cent)", limits[1])):
             axes.set_title(words, fontsize=8)
-            axes.set_ylim(ends)
-        ends = [[curve[-1] for curve in curves if isfinite(curve[-1])] for curves in losses.values()]
+            axes.set_ylim(bounds)
+        last = {
+            label: [curve[-1] for curve in curves if isfinite(curve[-1])] for label, curves in losses.items()
+        }
         described = "; ".join(
-            f"{label} loss {sum(last) / len(last):.3g} on average at the end"
-            for label, last in zip(losses, ends, strict=True)
-            if last
+            f"{label} loss {sum(values) / len(values):.3g} on average at the end"
+            for label, values in last.items()
+            if values
         )
         return svg(figure, name, f"Learning curves: {title}", described)
 
@@ -160,7 +170,9 @@ def curves_picture(
 def _title(axes: Axes, at: int, title: str) -> None:
     """A row's label, above its line and from the left edge."""
     where: Any = axes.get_yaxis_transform()
-    axes.text(0, at - 0.34, short(title, LONGEST_TITLE), transform=where, color=INK, fontsize=8, va="center")
+    back = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
+    style: Any = {"color": INK, "fontsize": 8, "va": "center", "bbox": back, "zorder": 4}
+    axes.text(0.005, at - 0.38, short(title, LONGEST_TITLE), transform=where, **style)
 
 
 def _room(axes: Axes, values: Sequence[float]) -> None:

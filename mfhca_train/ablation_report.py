@@ -46,8 +46,9 @@ def build(record: AblationRecord, portraits: Sequence[tuple[str, str]] = ()) -> 
     sections = [(name, title, body) for name, title, body in shown if body]
     came_out = "\n".join(f"<li>{sentence}</li>" for sentence in findings(record, parts, baseline))
     return page(
-        f"{record.results['title']}: MFHCA on {record.results['corpus']}",
-        " (ORACLE)" if all(row["oracle"] for row in record.rows.values()) else "",
+        record.results["title"],
+        f", {record.results['corpus']}"
+        + (" (ORACLE)" if all(row["oracle"] for row in record.rows.values()) else ""),
         [
             subject(record),
             *warnings(record),
@@ -73,8 +74,9 @@ def _tiles(record: AblationRecord) -> str:
         why = "In WA or UA, sign-flip test over speakers, 5 % after Holm."
         why += " With so few speakers none could be." if out_of_reach(record) else ""
         tiles.append(
-            f'<section class="tile"><h2>Told from the reference</h2><p class="figure">{sure} of {len(tested)}</p>'
-            f'<p>rows</p><p class="small">{why}</p></section>'
+            '<section class="tile"><h2>Differ from the reference</h2>'
+            f'<p class="figure">{sure} of {len(tested)} rows</p>'
+            f'<p class="small">{why}</p></section>'
         )
     return f'<div class="tiles">\n{"".join(tiles)}\n</div>'
 

@@ -8,7 +8,7 @@ from typing import Any
 from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.comparison import differences
-from mfhca_train.findings import LEVEL, compared, headline, told
+from mfhca_train.findings import LEVEL, compared, headline, quoted, told
 from mfhca_train.markup import (
     Markup,
     escaped,
@@ -24,6 +24,7 @@ from mfhca_train.markup import (
 from mfhca_train.parts import Added
 from mfhca_train.results import SCORES
 
+FORMS = {"mean": "mean over folds", "pooled": "pooled"}
 TESTS = ("ua", "wa")  # the score that does not favour frequent emotions first
 WORTH = {
     "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
@@ -46,13 +47,12 @@ def marked(record: AblationRecord) -> list[int]:
 
 def scores(record: AblationRecord) -> str:
     """Every row's scores: mean and deviation over folds, and pooled with their intervals."""
-    head = ["Row", "Protocol", "Folds", "Seeds", "WA", "UA", "F1", "WA pooled", "UA pooled"]
+    head = ["Row", "Protocol", "Folds × seeds", "WA", "UA", "F1", "WA pooled", "UA pooled"]
     rows = [
         [
             label(record, name),
             row["protocol"],
-            row["n_folds"],
-            len(row["seeds"]),
+            f"{row['n_folds']} × {len(row['seeds'])}",
             *(_spread(row[score]) for score in SCORES),
             *(_pooled(row[score]) for score in ("wa", "ua")),
         ]
@@ -61,9 +61,9 @@ def scores(record: AblationRecord) -> str:
     which = "the means"
     if headline(record) == "pooled":
         which = "the pooled scores, for some folds lack an emotion in the test"
-    return f"""<p>WA, UA and F1: mean ± standard deviation over the folds, seeds averaged first. Pooled: all folds together,
-with the 95 % interval that comes from drawing the tested speakers anew (rough with few of them). What speaks for a row are
-{which}. All scores are per cent.</p>
+    return f"""<p>WA, UA and F1: mean ± standard deviation over the folds, seeds averaged first. Pooled: all folds
+together, with the 95 % interval that comes from drawing the tested speakers anew (rough with few of them). What
+speaks for a row are {which}. All scores are per cent.</p>
 {table(head, rows, (), range(2, len(head)), "scores of every row", marked=marked(record))}
 {_left_out(record)}"""
 
@@ -125,19 +125,26 @@ def against_reference(record: AblationRecord) -> str:
         [label(record, name), *(cell for s in TESTS for cell in _again(change["utterances"][s]))]
         for name, change in tested.items()
     ]
-    return f"""<p>Each row minus {label(record, record.reference)}, speaker by speaker; seeds are averaged first. The test
-tosses the signs of the speakers' differences ({some["method"]}, two-sided); Holm's adjustment is over all
-{plural(len(tested), "row")} tested, for each score apart. The interval is Student's, of the mean difference.</p>
+    drawn = "".join(
+        f"<figure><figcaption><b>{score.upper()}</b></figcaption>{picture}</figure>"
+        for score, picture in zip(TESTS, pictures, strict=True)
+    )
+    optimistic = ["Row", "UA", "p (optimistic)", "WA", "p (optimistic)"]
+    return f"""<p>Each row minus the reference {quoted(record, record.reference)}, speaker by speaker, seeds averaged
+first. The test tosses the signs of the speakers' differences ({some["method"]}, two-sided); Holm's adjustment is
+over the {plural(len(tested), "row")} tested, for each score apart. The interval is Student's, of the mean
+difference, and not adjusted.</p>
 <div class="panels two">
-{"".join(f"<figure><figcaption><b>{s.upper()}</b></figcaption>{p}</figure>" for s, p in zip(TESTS, pictures, strict=True))}
+{drawn}
 </div>
-<p class="small">A circle is the mean difference, a filled square one that passes the test ({LEVEL:.0%} after Holm), the line
-its 95 % interval; the strokes below are the speakers.</p>
+<p class="small">A circle is the mean difference, a filled square one that passes the test ({100 * LEVEL:g} % after
+Holm), the line its 95 % interval; the strokes below are the speakers.</p>
 {table(["Row", *_test_head(), "Speakers"], rows, (), range(1, 8), "differences from the reference")}
 <details><summary>The same over utterances: too optimistic</summary>
-<p>Here predictions are swapped within utterances, as if those of one speaker were independent, which they are not. Such
-tests are common and give smaller p values; <strong>do not rely on them</strong>. Of the pooled scores; not adjusted.</p>
-{table(["Row", "UA", "p (optimistic)", "WA", "p (optimistic)"], again, (), range(1, 5), "optimistic tests")}</details>"""
+<p>Here predictions are swapped within utterances, as if those of one speaker were independent, which they are not.
+Such tests are common and give smaller p values; <strong>do not rely on them</strong>. Of the pooled scores; not
+adjusted.</p>
+{table(optimistic, again, (), range(1, 5), "optimistic tests")}</details>"""
 
 
 def _test_head() -> list[str]:
@@ -163,9 +170,7 @@ def what_parts_add(record: AblationRecord, parts: Sequence[Added]) -> str:
         [
             added.part,
             *(cell for score in TESTS for cell in _tests(added.change[score])),
-            Markup(
-                f"{escaped(record.rows[added.row]['title'])} − {escaped(record.rows[added.without]['title'])}"
-            ),
+            Markup("<br>− ".join(escaped(record.rows[name]["title"]) for name in (added.row, added.without))),
         ]
         for added in parts
     ]
@@ -193,55 +198,50 @@ def selection(record: AblationRecord) -> str:
     if not rows:
         return ""
     head = ["What is worth it", "UA (95 %)", "p", "WA (95 %)", "p", "Rows"]
-    return f"""<p>One model under several protocols. “oracle-matched” trains on the speakers that “strict” trains on, but keeps
-the epoch that does best on the test speaker: the difference is the error of selecting so. “oracle”, the released code's
-protocol, trains on the validation speakers as well.</p>
+    return f"""<p>One model under several protocols. “oracle-matched” trains on the speakers that “strict” trains on,
+but keeps the epoch that does best on the test speaker: the difference is the error of selecting so. “oracle”, the
+released code's protocol, trains on the validation speakers as well.</p>
 {table(head, rows, (), range(1, 5), "what selecting on the test speaker is worth")}"""
 
 
 def published(record: AblationRecord) -> str:
     """Ours beside what others published, each with its protocol."""
     results = record.results
-    here = f"{results['corpus']}, {results['label_set']}"
-    rows: list[list[Any]] = []
-    for name, row in record.rows.items():
-        rows += [_beside(label(record, name), row, figure, here) for figure in row["published"]]
-    for entry in results["cited"]:
-        rows += [_beside(escaped(entry["title"]), None, figure, here) for figure in entry["published"]]
-    rows += [_beside("", None, figure, here) for figure in results.get("yardsticks") or []]
+    here = _data(results)
+    figures = [(name, figure) for name, row in record.rows.items() for figure in row["published"]]
+    rows = [_beside(record, name, figure) for name, figure in figures]
+    cited = [(entry["title"], figure) for entry in results["cited"] for figure in entry["published"]]
+    cited += [(figure["system"], figure) for figure in results.get("yardsticks") or []]
+    rows += [[title, "–", "–", "–", *_theirs(figure)] for title, figure in cited]
     if not rows:
         return ""
-    others = {row[7] for row in rows} - {here}
+    others = sorted({_data(figure) for _, figure in figures + cited} - {here})
     warning = ""
     if others:
-        warning = (
-            f"<strong>Figures of other corpora or label sets ({names(sorted(others))}) cannot be compared with ours "
-            f"({escaped(here)}).</strong> "
-        )
-    head = [
-        "Row",
-        "Our protocol",
-        "WA",
-        "UA",
-        "Published system",
-        "WA",
-        "UA",
-        "Corpus, labels",
-        "Protocol",
-        "Source",
-    ]
-    return f"""<p>{warning}Ours are given in the form of the published figure, mean over folds or pooled. A comparison means little
-where the protocols differ.</p>
-{table(head, rows, (), (2, 3, 5, 6), "ours beside published figures")}"""
+        warning = f"<strong>Figures of {names(others)} cannot be compared with ours, which are of {escaped(here)}.</strong> "
+    for k in range(len(rows) - 1, 0, -1):  # long words need not be read again
+        if rows[k][-1] == rows[k - 1][-1]:
+            rows[k][-1] = "as above"
+    head = ["System", "Our WA", "Our UA", "Our protocol", "Their WA", "Their UA", "Their protocol and source"]
+    shown = table(head, rows, (), (1, 2, 4, 5), "ours beside published figures")
+    return f"""<p>{warning}Ours are given in the form of the published figure, mean over folds or pooled. A
+comparison means little where the protocols differ.</p>
+<div class="wordy">{shown}</div>"""
 
 
-def _beside(title: str, row: Mapping[str, Any] | None, figure: Mapping[str, Any], here: str) -> list[Any]:
-    ours: list[Any] = ["–", "–", "–"]
-    if row:
-        folds = f"{row['protocol']}, {plural(row['n_folds'], 'fold')}, {plural(len(row['seeds']), 'seed')} ({here})"
-        key = "pooled" if figure["score"] == "pooled" else "mean"
-        ours = [folds, per_cent(row["wa"][key]), per_cent(row["ua"][key])]
-    theirs = [f"{figure[score]:.2f}" if score in figure else "–" for score in ("wa", "ua")]
-    corpus = f"{figure['corpus']}, {figure['label_set']}"
-    form = f"{figure['protocol']} ({figure['score']})"
-    return [Markup(title or "–"), *ours, figure["system"], *theirs, corpus, form, figure["source"]]
+def _data(about: Mapping[str, Any]) -> str:
+    return f"{about['corpus']} ({about['label_set']})"
+
+
+def _beside(record: AblationRecord, name: str, figure: Mapping[str, Any]) -> list[Any]:
+    row = record.rows[name]
+    key = "pooled" if figure["score"] == "pooled" else "mean"
+    folds, seeds = plural(row["n_folds"], "fold"), plural(len(row["seeds"]), "seed")
+    ours = [per_cent(row["wa"][key]), per_cent(row["ua"][key]), f"{row['protocol']}, {folds}, {seeds}"]
+    return [label(record, name), *ours, *_theirs(figure)]
+
+
+def _theirs(figure: Mapping[str, Any]) -> list[Any]:
+    values = [f"{figure[score]:.2f}" if score in figure else "–" for score in ("wa", "ua")]
+    about = f"{_data(figure)}, {FORMS.get(figure['score'], figure['score'])}: {figure['protocol']}"
+    return [*values, Markup(f"{escaped(about)}<br><small>{escaped(figure['source'])}</small>")]

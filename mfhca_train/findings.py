@@ -69,9 +69,13 @@ def findings(record: AblationRecord, parts: Sequence[Added], baseline: Baseline 
         parts: of parts.py.
         baseline: of savings.py.
     """
-    found = [*_best(record), *_differences(record)]
-    found += [_part(record, added) for added in parts]
-    return [*found, *_selection(record), *_saving(record, baseline)]
+    return [
+        *_best(record),
+        *_differences(record),
+        *_parts(record, parts),
+        *_selection(record),
+        *_saving(record, baseline),
+    ]
 
 
 def _best(record: AblationRecord) -> Iterator[str]:
@@ -113,10 +117,12 @@ def _differences(record: AblationRecord) -> Iterator[str]:
             text += f": the 95 % intervals of UA reach from {points(low)} to {points(high)} points"
         yield f"{text}."
     for score, rows in sure.items():
-        if rows:
-            rows.sort(key=lambda name: -abs(tested[name][score]["difference"]))
+        if score == "wa" and rows and rows == sure["ua"]:
+            yield "The same rows differ in WA."
+        elif rows:
+            largest = sorted(rows, key=lambda name: -abs(tested[name][score]["difference"]))
             listed = "; ".join(
-                f"{quoted(record, name)} {_change(tested[name][score])}" for name in rows[:MOST_NAMED]
+                f"{quoted(record, name)} {_change(tested[name][score])}" for name in largest[:MOST_NAMED]
             )
             more = f"; and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
             yield (
@@ -136,18 +142,20 @@ def _differences(record: AblationRecord) -> Iterator[str]:
 
 def _change(change: Mapping[str, Any]) -> str:
     return (
-        f"{points(change['difference'])} points (95 % {points_interval(change['ci95'])}, "
+        f"{points(change['difference'])} (95 % {points_interval(change['ci95'])}, "
         f"p {p_value(change['p_holm'])})"
     )
 
 
-def _part(record: AblationRecord, added: Added) -> str:
-    change = added.change["ua"]
-    verdict = "" if told(change) else ", which cannot be told from nothing"
-    return (
-        f"<b>What {escaped(added.part)}, adds:</b> {_change(change)} of UA{verdict} "
-        f"({quoted(record, added.row)} minus {quoted(record, added.without)})."
-    ).replace("BiLSTM, adds", "BiLSTM adds")
+def _parts(record: AblationRecord, parts: Sequence[Added]) -> Iterator[str]:
+    for part in dict.fromkeys(added.part for added in parts):
+        pairs = [added for added in parts if added.part == part]
+        listed = "; ".join(
+            f"{_change(added.change['ua'])} in {quoted(record, added.row)}"
+            + ("" if told(added.change["ua"]) else ", which may be chance")
+            for added in pairs
+        )
+        yield f"<b>{escaped(part)}:</b> UA {listed}."
 
 
 def _selection(record: AblationRecord) -> Iterator[str]:
@@ -203,22 +211,25 @@ def warnings(record: AblationRecord) -> list[str]:
     stopped = sum(unit["stopped_by"] == "epoch limit" for unit in units)
     if stopped:
         parts.append(
-            f'<p class="note"><strong>{stopped:,} of {plural(len(units), "training")} stopped at the limit of '
-            "epochs</strong>, not because the validation score had ceased to rise; rows that learn more slowly are at a "
-            "disadvantage then (<code>--set train.epochs=…</code>).</p>"
+            f'<p class="note"><strong>{stopped:,} of {len(units):,} trainings stopped at the limit of '
+            "epochs</strong>, not because the validation score had ceased to rise; rows that learn more slowly are at "
+            "a disadvantage then (<code>--set train.epochs=…</code>).</p>"
         )
     return parts
 
 
 def _incomplete(record: AblationRecord) -> str:
     partly = [name for name, row in record.rows.items() if not row["complete"]]
-    head = f"Not complete: {plural(len(record.rows), 'row')} of the grid."
-    rest = "The others were not asked for, or lack their features."
     if partly:
         folds = _range([record.rows[name]["n_folds"] for name in partly])
-        head = f"Not complete: only {folds} fold{'' if folds == '1' else 's'} of the protocol."
-        rest = "Some speakers were never tested, so do not compare these figures with those of whole runs."
-    return banner(head, rest)
+        return banner(
+            f"Not complete: only {folds} fold{'' if folds == '1' else 's'} of the protocol.",
+            "Some speakers were never tested, so do not compare these figures with those of whole runs.",
+        )
+    return banner(
+        f"Not complete: {plural(len(record.rows), 'row')}, and not all that the grid has.",
+        "The others were not asked for, or lack their features; Holm's adjustment is over the rows that are here.",
+    )
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -41,12 +41,13 @@ class _Reader(HTMLParser):
         self.numbers: list[bool] = []
         self.picture: list[str] = []
         self.prefix = ""
+        self.tile: list[str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         kind = given.get("class") or ""
         if tag == "br":
-            self.line.append(" ")
+            self.line.append(" " if self._in_cell() else "; ")
         elif tag == "img":
             self._end_picture(given.get("alt") or "")
         if tag in VOID:
@@ -54,7 +55,11 @@ class _Reader(HTMLParser):
         self.open.append(tag)
         if self._hidden():
             return
-        if tag == "table":
+        if tag == "section" and kind == "tile":
+            self.tile = []
+        elif tag == "small" and self._in_cell():
+            self.line.append("(")
+        elif tag == "table":
             self.end_block()
             self.rows, self.numbers = [], []
         elif tag == "tr":
@@ -75,6 +80,8 @@ class _Reader(HTMLParser):
             self.line.append("**")
         elif tag == "code":
             self.line.append("`")
+        elif tag == "span":
+            self.line.append("(")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in VOID:
@@ -83,7 +90,13 @@ class _Reader(HTMLParser):
         self.open.pop()
         if hidden:
             return
-        if tag == "table":
+        if tag == "section" and self.tile is not None:
+            head, *rest = self.tile
+            self.tile = None
+            self.blocks.append(f"**{head}:** {'. '.join(rest)}")
+        elif tag == "small" and self._in_cell():
+            self.line.append(")")
+        elif tag == "table":
             self._end_table()
         elif tag in ("td", "th"):
             self.rows[-1].append(self._text())
@@ -100,6 +113,8 @@ class _Reader(HTMLParser):
             self.line.append("**")
         elif tag == "code":
             self.line.append("`")
+        elif tag == "span":
+            self.line.append(")")
 
     def handle_data(self, data: str) -> None:
         if "svg" in self.open:
@@ -118,6 +133,9 @@ class _Reader(HTMLParser):
     def end_block(self, around: str = "") -> None:
         """Makes a block of the text gathered so far."""
         text = self._text()
+        if text and self.tile is not None:
+            self.tile.append(text.removesuffix("."))
+            text = ""
         if text and not self.prefix:
             text = BLOCK_START.sub(r"\\\1", text)
         if text:
@@ -140,6 +158,11 @@ class _Reader(HTMLParser):
 
     def _end_table(self) -> None:
         if self.rows:
+            kept = [
+                k for k, cells in enumerate(zip(*self.rows, strict=True)) if any(cells)
+            ]  # not those of bars
+            self.rows = [[row[k] for k in kept] for row in self.rows]
+            self.numbers = [self.numbers[k] for k in kept]
             marks = ["---:" if number else "---" for number in self.numbers]
             lines = [self.rows[0], marks, *self.rows[1:]]
             self.blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))

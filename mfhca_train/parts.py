@@ -12,15 +12,15 @@ from mfhca_train.statistics import holm, paired
 
 # What is added -> the settings of the network that change, from and to.
 PARTS: Mapping[str, Mapping[str, tuple[Any, Any]]] = {
-    "MF, in place of the baseline's AlexNet": {"spec_encoder": ("alexnet", "mf")},
-    "HCA with its BiLSTM, in place of the baseline's co-attention": {
+    "MF instead of AlexNet": {"spec_encoder": ("alexnet", "mf")},
+    "HCA with its BiLSTM instead of co-attention": {
         "fusion": ("coattention", "hca"),
         "bilstm": (False, True),
     },
-    "HCA alone, in place of the baseline's co-attention": {"fusion": ("coattention", "hca")},
-    "the BiLSTM": {"bilstm": (False, True)},
-    "the spectrogram, beside the hidden states": {"inputs": ("ssl", "both")},
-    "the hidden states, beside the spectrogram": {"inputs": ("spec", "both")},
+    "HCA alone instead of co-attention": {"fusion": ("coattention", "hca")},
+    "BiLSTM": {"bilstm": (False, True)},
+    "Spectrogram beside hidden states": {"inputs": ("ssl", "both")},
+    "Hidden states beside spectrogram": {"inputs": ("spec", "both")},
 }
 
 

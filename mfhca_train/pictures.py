@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0072b2", "#d55e00", "#fefefe"
+PAPER = "#fdfdfd"
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second", ON_FIRST: "on-first"}
+COLOURS[PAPER] = "paper"
 LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
 MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thin

@@ -95,7 +95,7 @@ def emotions(record: Record) -> str:
     for k, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         recall = results["recalls"][name]
         wrong, other = max((0 if j == k else count, -j) for j, count in enumerate(row))
-        bar = "" if recall is None else f'<span class="bar"><i style="width:{100 * recall:.1f}%"></i></span>'
+        bar = "" if recall is None else f'<i class="bar"><i style="width:{100 * recall:.1f}%"></i></i>'
         taken = f"{classes[-other]} ({wrong / sum(row):.0%})" if wrong else "–"
         rows.append([name, sum(row), per_cent(recall), Markup(bar), taken])
     numbers = range(1, len(classes) + 1)
