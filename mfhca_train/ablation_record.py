@@ -17,13 +17,11 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
 from mfhca_train.comparison import Outcome, outcome
 from mfhca_train.plan import NETWORK
+from mfhca_train.published import CLAIM, FIGURE
 from mfhca_train.record import INTERVAL, RESULTS, disagreement, read_history
 from mfhca_train.results import SCORES, UnitFiles, check_predictions, read_predictions, unit_folder
 from mfhca_train.shape import problem
 
-FIGURE = {"system": str, "corpus": str, "label_set": str, "wa": float, "ua?": float, "score": str}
-FIGURE |= {"protocol": str, "source": str}
-CLAIM = {"what": str, "value": float, "source": str}
 CHANGE = {"difference": float, "ci95": INTERVAL, "pairs": int, "p": float, "smallest_p": float, "method": str}
 SECOND = {"difference": float, "p": float}
 TESTED = CHANGE | {"p_holm": float}

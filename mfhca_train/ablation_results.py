@@ -9,6 +9,7 @@ from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.folds import ORACLES
 from mfhca_train.grid import CITED, Grid
 from mfhca_train.plan import Ground, Plan, Request, finished_folders
+from mfhca_train.published import yardsticks
 from mfhca_train.results import head, read_units, summarise
 
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
@@ -48,6 +49,7 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
         summary["comparison"] = compared.get(name)
     first = next(iter(rows.values()))
     shared = {key: first[key] for key in SHARED}
+    named = {key for row in grid.rows for key in row.published}
     return {
         "grid": grid.name,
         "title": grid.title,
@@ -72,16 +74,6 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             for row in grid.rows
             if row.kind == CITED
         ],
-        "yardsticks": _yardsticks(grid, shared),
+        "yardsticks": yardsticks(grid.figures.values(), shared["corpus"], shared["label_set"], named),
         "claims": [dict(claim) for claim in grid.claims],
     }
-
-
-def _yardsticks(grid: Grid, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Published figures of this corpus and label set that no row names."""
-    named = {key for row in grid.rows for key in row.published}
-    return [
-        dict(figure)
-        for key, figure in grid.figures.items()
-        if key not in named and all(figure[name] == shared[name] for name in ("corpus", "label_set"))
-    ]

@@ -7,13 +7,13 @@ from typing import Any
 
 from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
+from mfhca_train.beside import beside
 from mfhca_train.comparison import differences
 from mfhca_train.findings import LEVEL, compared, headline, quoted, told
 from mfhca_train.markup import (
     Markup,
     escaped,
     interval,
-    names,
     p_value,
     per_cent,
     plural,
@@ -24,7 +24,6 @@ from mfhca_train.markup import (
 from mfhca_train.parts import Added
 from mfhca_train.results import SCORES
 
-FORMS = {"mean": "mean over folds", "pooled": "pooled"}
 TESTS = ("ua", "wa")  # the score that does not favour frequent emotions first
 WORTH = {
     "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
@@ -207,41 +206,11 @@ released code's protocol, trains on the validation speakers as well.</p>
 def published(record: AblationRecord) -> str:
     """Ours beside what others published, each with its protocol."""
     results = record.results
-    here = _data(results)
-    figures = [(name, figure) for name, row in record.rows.items() for figure in row["published"]]
-    rows = [_beside(record, name, figure) for name, figure in figures]
-    cited = [(entry["title"], figure) for entry in results["cited"] for figure in entry["published"]]
-    cited += [(figure["system"], figure) for figure in results.get("yardsticks") or []]
-    rows += [[title, "–", "–", "–", *_theirs(figure)] for title, figure in cited]
-    if not rows:
-        return ""
-    others = sorted({_data(figure) for _, figure in figures + cited} - {here})
-    warning = ""
-    if others:
-        warning = f"<strong>Figures of {names(others)} cannot be compared with ours, which are of {escaped(here)}.</strong> "
-    for k in range(len(rows) - 1, 0, -1):  # long words need not be read again
-        if rows[k][-1] == rows[k - 1][-1]:
-            rows[k][-1] = "as above"
-    head = ["System", "Our WA", "Our UA", "Our protocol", "Their WA", "Their UA", "Their protocol and source"]
-    shown = table(head, rows, (), (1, 2, 4, 5), "ours beside published figures")
-    return f"""<p>{warning}Ours are given in the form of the published figure, mean over folds or pooled. A
-comparison means little where the protocols differ.</p>
-<div class="wordy">{shown}</div>"""
-
-
-def _data(about: Mapping[str, Any]) -> str:
-    return f"{about['corpus']} ({about['label_set']})"
-
-
-def _beside(record: AblationRecord, name: str, figure: Mapping[str, Any]) -> list[Any]:
-    row = record.rows[name]
-    key = "pooled" if figure["score"] == "pooled" else "mean"
-    folds, seeds = plural(row["n_folds"], "fold"), plural(len(row["seeds"]), "seed")
-    ours = [per_cent(row["wa"][key]), per_cent(row["ua"][key]), f"{row['protocol']}, {folds}, {seeds}"]
-    return [label(record, name), *ours, *_theirs(figure)]
-
-
-def _theirs(figure: Mapping[str, Any]) -> list[Any]:
-    values = [f"{figure[score]:.2f}" if score in figure else "–" for score in ("wa", "ua")]
-    about = f"{_data(figure)}, {FORMS.get(figure['score'], figure['score'])}: {figure['protocol']}"
-    return [*values, Markup(f"{escaped(about)}<br><small>{escaped(figure['source'])}</small>")]
+    ours = [
+        (label(record, name), row, figure["score"], figure)
+        for name, row in record.rows.items()
+        for figure in row["published"]
+    ]
+    theirs = [(entry["title"], figure) for entry in results["cited"] for figure in entry["published"]]
+    theirs += [(figure["system"], figure) for figure in results.get("yardsticks") or []]
+    return beside(results, ours, theirs)

@@ -2,7 +2,7 @@
 
     runs/<name>/run.json                              what decides the results
     runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit (see fit.py)
-    runs/<name>/results.json, report.html
+    runs/<name>/results.json, report.html, report.md
 
 Every unit is trained at most once; a run that was stopped goes on where it was.
 """
@@ -29,6 +29,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
 
@@ -36,7 +37,7 @@ __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 
 
 def cross_validate(request: Request) -> dict[str, Any]:
-    """Runs what is left of a cross-validation, and writes results.json and report.html.
+    """Runs what is left of a cross-validation, and writes results.json, report.html and report.md.
 
     Returns:
         The content of results.json.
@@ -66,6 +67,8 @@ def cross_validate(request: Request) -> dict[str, Any]:
         results = aggregate(
             request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
         )
+        figures = read_published(request.manifest)["figure"]
+        results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
         write_json(request.out / "results.json", results)
         from mfhca_train.report import write_report
 

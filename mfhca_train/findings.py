@@ -127,7 +127,7 @@ def _differences(record: AblationRecord) -> Iterator[str]:
             more = f"; and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
             yield (
                 f"<b>{len(rows)} of {plural(len(tested), 'row')} differ{'s' * (len(rows) == 1)} from {against} in "
-                f"{score.upper()}</b> (Holm, 5 %): {listed}{more}."
+                f"{score.upper()}</b> (Holm, 5 %; in points): {listed}{more}."
             )
     some = next(iter(tested.values()))["ua"]
     smallest = max(change["ua"]["smallest_p"] for change in tested.values())

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mfhca_cache
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.classic import KINDS as CLASSIC
 from mfhca_train.config import Config, with_settings
 from mfhca_train.folds import PROTOCOLS
 from mfhca_train.plan import NETWORK
+from mfhca_train.published import manifest_folders, read_published
 
 CITED = "cited"
 ROW_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
@@ -42,7 +42,6 @@ ROW_FIELDS = COMMON | {
     "published": (str, list),
     "features": str,
 }
-PUBLISHED = ("figure", "claim")  # lists of published.toml
 FIELDS = {"title": str, "note": str, "base": dict, "row": list}
 
 
@@ -93,7 +92,7 @@ def find_grid(name: Path) -> Path:
     """
     if name.exists():
         return name
-    shipped = [folder / "ablations" for folder in _manifest_folders()]
+    shipped = [folder / "ablations" for folder in manifest_folders()]
     for folder in shipped:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
@@ -161,35 +160,6 @@ def row_config(base: Config, row: GridRow) -> Config:
     if row.kind == "svm" and config.model.inputs != "ssl":
         raise MfhcaError(f'row {row.name}: kind svm reads hidden states alone; set "model.inputs" = "ssl"')
     return config
-
-
-def read_published(grid: Path) -> dict[str, list[dict[str, Any]]]:
-    """The published.toml that belongs to a grid: the one beside it, above it, or the project's.
-
-    Args:
-        grid: path of the grid.
-
-    Returns:
-        Its lists `figure` and `claim`; empty where there is no such file.
-
-    Raises:
-        MfhcaError: the file is damaged.
-    """
-    for folder in (grid.parent, grid.parent.parent, *_manifest_folders()):
-        path = folder / "published.toml"
-        if path.is_file():
-            try:
-                found = tomllib.loads(path.read_text(encoding="utf-8"))
-                return {name: [dict(entry) for entry in found.get(name, [])] for name in PUBLISHED}
-            except (OSError, ValueError, TypeError) as error:
-                raise MfhcaError(f"{path}: cannot be read ({error})") from error
-    return {name: [] for name in PUBLISHED}
-
-
-def _manifest_folders() -> tuple[Path, ...]:
-    """Where the project's own files may be: in an installed package, or at the top of the repository."""
-    package = Path(mfhca_cache.__file__).parent
-    return package / "manifests", package.parent / "manifests"
 
 
 def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, Any]) -> GridRow:

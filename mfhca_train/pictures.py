@@ -200,7 +200,8 @@ def draw_curves(
         axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
     curves, colour = list(groups.values())[-1], colours[len(groups) - 1]
     heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
-    axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
+    size = 3 if len(best) <= MOST_LINES else 1.5
+    axes.plot(best, heights, "o", color=colour, markersize=size, label="selected epoch")
     axes.set_xlim(0, max(map(len, curves)) + 1)
     axes.locator_params(axis="x", integer=True)
     axes.grid(axis="y")

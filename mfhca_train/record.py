@@ -14,6 +14,7 @@ from typing import Any
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
+from mfhca_train.published import FIGURE
 from mfhca_train.results import ROW, SCORES, unit_folder
 from mfhca_train.shape import problem
 
@@ -68,6 +69,7 @@ RESULTS: dict[str, Any] = {
     "recalls": {"": (float,)},
     "breakdown": {"": GROUPS},
     "folds": [FOLD],
+    "yardsticks?": [FIGURE],
 }
 RUN = {"device": str, "data_digest": str, "label_digest": str, "versions": {"": str}, "cpu": str}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mfhca_train.beside import beside
 from mfhca_train.config import Config
 from mfhca_train.markup import Markup, escaped, interval, names, per_cent, plural, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture, curve_picture, fold_picture
@@ -85,6 +86,15 @@ WA + UA was selected, judged on {selection}. “Pooled” counts the utterances 
 <figure>{picture}
 <figcaption>Each fold{", mean of its seeds" if many else ""}. Lines: the means of the folds, and what blind
 guessing would give (UA).</figcaption></figure>"""
+
+
+def published(record: Record) -> str:
+    """This run beside what others published on the same corpus."""
+    figures = record.results.get("yardsticks") or []
+    label = Markup(f"<b>this run</b>{_mark(record)}")
+    ours = [(label, record.results, form, None) for form in dict.fromkeys(f["score"] for f in figures)]
+    shown = beside(record.results, ours, [(figure["system"], figure) for figure in figures])
+    return f"<h2>Beside published figures{_mark(record)}</h2>\n{shown}" if shown else ""
 
 
 def emotions(record: Record) -> str:
@@ -222,7 +232,7 @@ digit.</p>
 {table(["What", "Which"], coded, label="identity and versions")}</details>"""
 
 
-ALL = (folds, emotions, training, groups, network, settings, origin)
+ALL = (folds, published, emotions, training, groups, network, settings, origin)
 
 
 def _mark(record: Record) -> str:
