@@ -7,9 +7,10 @@ from math import isfinite
 from statistics import fmean, quantiles
 from typing import Any
 
-from mfhca_train.ablation_pictures import curves_picture, strip_picture
+from mfhca_train.ablation_pictures import strip_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label, marked
+from mfhca_train.curves import curves_picture
 from mfhca_train.markup import Markup, escaped, per_cent, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture
 from mfhca_train.results import DURATIONS

@@ -10,7 +10,7 @@ from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label
 from mfhca_train.config import Config
 from mfhca_train.markup import Markup, escaped, table
-from mfhca_train.sections import SIDES, flat, shown_value
+from mfhca_train.origin import SIDES, flat, shown_value
 
 
 def settings(record: AblationRecord) -> str:

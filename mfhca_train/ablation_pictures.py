@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mfhca_train.markup import points, points_interval
-from mfhca_train.pictures import FIRST, INK, LINE, MUTED, PAPER, SECOND, canvas, draw_curves, short, svg
+from mfhca_train.pictures import FIRST, INK, LINE, MUTED, PAPER, SECOND, canvas, short, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,47 +123,6 @@ def strip_picture(
             for label, found in rows
         )
         return svg(figure, name, title, described)
-
-
-def curves_picture(
-    name: str,
-    title: str,
-    losses: Mapping[str, Sequence[Sequence[float]]],
-    scores: Mapping[str, Sequence[Sequence[float]]],
-    best: Sequence[int],
-    oracle: bool,
-    limits: tuple[tuple[float, float], tuple[float, float]],
-) -> str:
-    """Losses and UA of one row over the epochs, in two panels.
-
-    Args:
-        name: of the picture, unique in the page.
-        title: of the row.
-        losses: "training" and what the epoch was selected on -> the curve of every unit, nats.
-        scores: one label -> the curve of every unit, per cent.
-        best: the selected epoch of every unit, from 1.
-        oracle: the epoch was selected on the test speaker; the picture then says so.
-        limits: of losses and scores, the same for all rows.
-
-    Returns:
-        An `<svg>` element.
-    """
-    with canvas(WIDTH, 1.75, oracle) as figure:
-        left, right = figure.subplots(1, 2)
-        draw_curves(left, losses, best, (FIRST, SECOND))
-        draw_curves(right, scores, best, (SECOND,))
-        for axes, words, bounds in ((left, "Loss (nats)", limits[0]), (right, "UA (per cent)", limits[1])):
-            axes.set_title(words, fontsize=8)
-            axes.set_ylim(bounds)
-        last = {
-            label: [curve[-1] for curve in curves if isfinite(curve[-1])] for label, curves in losses.items()
-        }
-        described = "; ".join(
-            f"{label} loss {sum(values) / len(values):.3g} on average at the end"
-            for label, values in last.items()
-            if values
-        )
-        return svg(figure, name, f"Learning curves: {title}", described)
 
 
 def _title(axes: Axes, at: int, title: str) -> None:

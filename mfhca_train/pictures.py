@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes.
+"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes. Curves are in curves.py.
 
 Text stays text, in the page's font. Colours are drawn as the keys of COLOURS and
 then become the page's variables, so that one picture serves light, dark and print.
@@ -13,15 +13,11 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
-from math import ceil, isfinite
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mfhca_train.markup import clean, escaped
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0072b2", "#d55e00", "#fefefe"
@@ -147,85 +143,6 @@ def fold_picture(
         figure.legend(handles=handles, loc="outside lower left", ncols=3)
         described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
         return svg(figure, "folds", "WA and UA of every fold", described)
-
-
-def curve_picture(
-    name: str,
-    title: str,
-    groups: Mapping[str, Sequence[Sequence[float]]],
-    best: Sequence[int],
-    oracle: bool,
-    limits: tuple[float, float] | None = None,
-) -> str:
-    """One value over the epochs: a thin line for each unit, a thick one for their median.
-
-    Args:
-        name: of the picture, unique in the page, letters only.
-        title: shown, with the unit.
-        groups: one or two labels -> the curve of every unit, by epoch.
-        best: the selected epoch of every unit, from 1; marked on the last group's lines.
-        oracle: as in confusion_picture.
-        limits: of the values shown; default: theirs.
-
-    Returns:
-        An `<svg>` element.
-    """
-    with canvas(3.3, 2.5, oracle) as figure:
-        axes = figure.add_subplot()
-        draw_curves(axes, groups, best, (FIRST, SECOND))
-        if limits:
-            axes.set_ylim(limits)
-        axes.set_title(title)
-        figure.legend(loc="outside lower left", ncols=3)
-        described = "; ".join(
-            f"{label}: median {median(first):.3g} after the first epoch"
-            for label, curves in groups.items()
-            for first in _by_epoch(curves, at_least=1)[:1]
-        )
-        return svg(figure, name, f"{title} over the epochs", described)
-
-
-def draw_curves(
-    axes: Axes, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], colours: Sequence[str]
-) -> None:
-    """The curves of `curve_picture` in axes that are there: solid in the first colour, dashed in SECOND."""
-    for (label, curves), colour in zip(groups.items(), colours, strict=False):
-        if len(curves) > MOST_LINES:
-            _band(axes, curves, colour)
-        elif len(curves) > 1:
-            for curve in curves:
-                axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
-        middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
-        dash = "--" if colour == SECOND else "-"
-        axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
-    curves, colour = list(groups.values())[-1], colours[len(groups) - 1]
-    heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
-    size = 3 if len(best) <= MOST_LINES else 1.5
-    axes.plot(best, heights, "o", color=colour, markersize=size, label="selected epoch")
-    axes.set_xlim(0, max(map(len, curves)) + 1)
-    axes.locator_params(axis="x", integer=True)
-    axes.grid(axis="y")
-    axes.set_xlabel("epoch")
-
-
-def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[float]]:
-    """The finite values of each epoch, as long as enough units are still training."""
-    columns = ([v for v in values if v is not None and isfinite(v)] for values in zip_longest(*curves))
-    epochs: list[list[float]] = []
-    for column in columns:
-        if len(column) < at_least:
-            break
-        epochs.append(column)
-    return epochs
-
-
-def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
-    """Where all but the outermost tenths of the units are."""
-    import numpy as np
-
-    columns = _by_epoch(curves, at_least=ceil(len(curves) / 2))
-    low, high = np.array([np.quantile(column, [0.1, 0.9]) for column in columns]).reshape(-1, 2).T
-    axes.fill_between(range(1, len(columns) + 1), low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 @contextmanager
