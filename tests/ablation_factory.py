@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from run_factory import FOUR, make_utterances, write_unit
 
 from mfhca_cache.card import LabelSet
@@ -21,6 +22,7 @@ from mfhca_train.folds import make_folds
 from mfhca_train.grid import Grid, row_config
 from mfhca_train.model import MFHCA, parameter_counts
 from mfhca_train.plan import NETWORK, RUN_FORMAT, Ground, Plan, Request, Row
+from mfhca_train.results import unit_folder
 
 TEN = tuple(f"{n:02d}" for n in range(1, 11))
 KEYS = {"spec": "d8df7b2649005f00", "ssl": "79e523475b60a6af", "mfcc": "1111222233334444"}
@@ -79,12 +81,13 @@ def make_ablation(
         plans[row.name] = Plan(entry, identity, "digest", ())
         parameters = {"total": 40}
         if row.kind == NETWORK:
-            model = MFHCA(own.model, len(classes), *SHAPES["ssl"], mfcc_shape=SHAPES["mfcc"])
+            with torch.device("meta"):
+                model = MFHCA(own.model, len(classes), *SHAPES["ssl"], mfcc_shape=SHAPES["mfcc"])
             parameters = parameter_counts(model)
         random = np.random.default_rng(number)
         for seed in own_seeds:
             for fold in folds[chosen]:
-                folder = run / row.name / f"seed-{seed}" / f"fold-{fold.id}"
+                folder = unit_folder(run, row.name, seed, fold.id)
                 write_unit(
                     folder,
                     fold,
