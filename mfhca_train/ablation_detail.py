@@ -11,6 +11,7 @@ from mfhca_train.ablation_pictures import strip_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label, marked
 from mfhca_train.curves import curves_picture
+from mfhca_train.findings import plain_title
 from mfhca_train.markup import Markup, escaped, per_cent, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture
 from mfhca_train.results import DURATIONS
@@ -67,7 +68,7 @@ def _means(row: Mapping[str, Any], key: str) -> dict[str, float]:
 def _titled(
     record: AblationRecord, found: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, Mapping[str, float]]]:
-    return [(record.rows[name]["title"], values) for name, values in found.items()]
+    return [(plain_title(record, name), values) for name, values in found.items()]
 
 
 def emotions(record: AblationRecord) -> str:
@@ -143,7 +144,7 @@ def training(record: AblationRecord) -> str:
         where = "test speaker" if row["oracle"] else "validation"
         drawn = curves_picture(
             f"curves-{k}",
-            row["title"],
+            plain_title(record, name),
             {"training": [h["train_loss"] for h in of], where: [h["validation_loss"] for h in of]},
             {where: [[100 * value for value in history["validation_ua"]] for history in of]},
             [unit["best_epoch"] for unit in row["folds"]],

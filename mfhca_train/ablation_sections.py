@@ -9,7 +9,7 @@ from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.beside import beside
 from mfhca_train.comparison import differences
-from mfhca_train.findings import LEVEL, compared, headline, quoted, told
+from mfhca_train.findings import LEVEL, compared, headline, plain_title, quoted, told
 from mfhca_train.markup import (
     Markup,
     escaped,
@@ -99,7 +99,7 @@ def against_reference(record: AblationRecord) -> str:
             f"{score.upper()} minus the reference's, per test speaker",
             [
                 Difference(
-                    record.rows[name]["title"],
+                    plain_title(record, name),
                     change[score]["difference"],
                     change[score]["ci95"],
                     list(differences(record.outcomes[name], reference, score)),

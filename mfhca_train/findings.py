@@ -23,6 +23,12 @@ def quoted(record: AblationRecord, name: str) -> str:
     return f"“{escaped(record.rows[name]['title'])}”"
 
 
+def plain_title(record: AblationRecord, name: str) -> str:
+    """A row's title with its mark, where no markup can stand."""
+    row = record.rows[name]
+    return f"{row['title']} (ORACLE)" if row["oracle"] else str(row["title"])
+
+
 def headline(record: AblationRecord) -> str:
     """Which score speaks for the rows: "pooled" if it must for one of them, else "mean"."""
     return "pooled" if any(row["headline"] == "pooled" for row in record.rows.values()) else "mean"
@@ -53,12 +59,12 @@ def subject(record: AblationRecord) -> str:
     kinds += [f"{plural(others, 'yardstick')} without a network"] if others else []
     seeds = _range([len(row["seeds"]) for row in record.networks.values()])
     repeated = f", each network with {seeds} seed{'' if seeds == '1' else 's'}" if seeds else ""
-    protocols = sorted({row["protocol"] for row in rows.values()})
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows.values()))
     return f"""<p>{" and ".join(kinds)} learned to name the emotion of a spoken utterance, on the corpus
 <b>{escaped(results["corpus"])}</b>, label set <b>{escaped(results["label_set"])}</b> with
 {plural(len(results["classes"]), "emotion")} ({names(results["classes"])}):
 {plural(first["n_utterances"], "test utterance")}, {plural(first["n_folds"], "fold")}{repeated};
-protocol {names(protocols)}. They are the rows of the ablation “{escaped(results["grid"])}”.</p>"""
+protocol{"s" * (len(protocols) > 1)} {names(protocols)}. They are the rows of the ablation “{escaped(results["grid"])}”.</p>"""
 
 
 def findings(record: AblationRecord, parts: Sequence[Added], baseline: Baseline | None) -> list[str]:
@@ -164,7 +170,8 @@ def _selection(record: AblationRecord) -> Iterator[str]:
             change = entry["selection"]["ua"]
             yield (
                 f"<b>Selecting the epoch on the test speaker is worth {points(change['difference'])} points of UA</b> "
-                f"(95 % {points_interval(change['ci95'])}, p {p_value(change['p'])}), with the same training speakers."
+                f"(95 % {points_interval(change['ci95'])}, p {p_value(change['p'])}), with the same training speakers"
+                + ("." if change["p"] < LEVEL else "; that may be chance.")
             )
 
 
