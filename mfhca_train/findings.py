@@ -208,12 +208,7 @@ def warnings(record: AblationRecord) -> list[str]:
     if not record.results["complete"]:
         parts.append(_incomplete(record))
     fewest = min((len(row["seeds"]) for row in record.networks.values()), default=SEEDS_ADVISED)
-    if fewest < SEEDS_ADVISED:
-        parts.append(
-            f'<p class="note"><strong>Only {plural(fewest, "seed")}.</strong> Other random numbers give other figures; '
-            f"with fewer than {SEEDS_ADVISED} seeds a difference may be one of luck "
-            f"(<code>--seeds {SEEDS_ADVISED}</code>).</p>"
-        )
+    parts.append(few_seeds(fewest))
     units = [unit for row in record.networks.values() for unit in row["folds"]]
     stopped = sum(unit["stopped_by"] == "epoch limit" for unit in units)
     if stopped:
@@ -223,6 +218,17 @@ def warnings(record: AblationRecord) -> list[str]:
             "a disadvantage then (<code>--set train.epochs=…</code>).</p>"
         )
     return parts
+
+
+def few_seeds(count: int) -> str:
+    """A note where there are fewer seeds than a comparison needs; nothing where there are enough."""
+    if count >= SEEDS_ADVISED:
+        return ""
+    return (
+        f'<p class="note"><strong>Only {plural(count, "seed")}.</strong> Other random numbers give other figures; '
+        f"with fewer than {SEEDS_ADVISED} seeds a difference may be one of luck "
+        f"(<code>--seeds {SEEDS_ADVISED}</code>).</p>"
+    )
 
 
 def _incomplete(record: AblationRecord) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mfhca_train import ablation_report, sections
 from mfhca_train.ablation_record import is_ablation, read_ablation
+from mfhca_train.findings import few_seeds
 from mfhca_train.folds import PROTOCOLS
 from mfhca_train.markup import escaped, interval, names, per_cent, plural
 from mfhca_train.page import banner, page, write_page
@@ -115,6 +116,7 @@ def _banners(record: Record) -> list[str]:
                 "Run mfhca-train cv without <code>--fold</code> to add what is missing.",
             )
         )
+    parts.append(few_seeds(len(results["seeds"])))
     stopped = sum(fold["stopped_by"] == "epoch limit" for fold in folds)
     if stopped:
         limit, patience = plural(train["epochs"], "epoch"), plural(train["patience"], "epoch")

@@ -295,6 +295,33 @@ def test_notes_say_what_to_beware_of(plain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("seeds", "said"), [(1, "Only 1 seed."), (4, "Only 4 seeds."), (5, None)])
+def test_fewer_than_five_seeds_are_said(tmp_path: Path, seeds: int, said: str | None) -> None:
+    make_run(tmp_path, seeds=seeds, each=1)
+    text = report(tmp_path).text
+    assert (said in text) if said else ("Only" not in text)
+
+
+def test_published_figures_and_markdown_stand_beside_the_run(damaged: Path) -> None:
+    path = damaged / "results.json"
+    figure = {"system": "Theirs", "corpus": "toy", "label_set": "four", "wa": 61.25, "score": "pooled"}
+    figure |= {"protocol": "one speaker out", "source": "a paper"}
+    results = json.loads(path.read_text()) | {"yardsticks": [figure]}
+    write_json(path, results)
+    page, text = report(damaged), (damaged / "report.md").read_text()
+    pooled = [per_cent(results[name]["pooled"]) for name in ("wa", "ua")]
+    assert page.table("System")[1:] == [
+        ["this run", *pooled, "strict, 4 × 1, pooled", "–", "–", "–"],
+        ["Theirs", "–", "–", "–", "61.25", "–", "toy (four), pooled: one speaker outa paper"],
+    ]
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == len(page.tables)
+    assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in block}) == 1 for block in blocks)
+    assert "| **this run** | " + " | ".join(pooled) in text
+    assert text.count("*Picture (see report.html)") == 5
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_settings_and_command_repeat_the_run(tmp_path: Path) -> None:
     settings = {"train.lr": "3e-4", "model.grf_channels": "16,32", "model.bilstm": "false"}
     make_run(tmp_path, seeds=2, protocol="group-k", settings={**settings, "train.groups": "4"})
