@@ -64,7 +64,8 @@ def subject(record: AblationRecord) -> str:
 <b>{escaped(results["corpus"])}</b>, label set <b>{escaped(results["label_set"])}</b> with
 {plural(len(results["classes"]), "emotion")} ({names(results["classes"])}):
 {plural(first["n_utterances"], "test utterance")}, {plural(first["n_folds"], "fold")}{repeated};
-protocol{"s" * (len(protocols) > 1)} {names(protocols)}. They are the rows of the ablation “{escaped(results["grid"])}”.</p>"""
+protocol{"s" * (len(protocols) > 1)} {names(protocols)}. They are the rows of the ablation
+“{escaped(results["grid"])}”.</p>"""
 
 
 def findings(record: AblationRecord, parts: Sequence[Added], baseline: Baseline | None) -> list[str]:
