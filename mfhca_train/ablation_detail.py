@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from statistics import fmean, quantiles
 from typing import Any
@@ -53,8 +53,15 @@ averaged), the bar their mean; a grey line joins the same fold from row to row.{
 {drawn}
 </div>
 {seeds if repeated else ""}
-<details><summary>UA of every fold as a table</summary>
-{table(["Row", *everyone], rows, (), range(1, len(everyone) + 1), "UA of every fold")}</details>"""
+{_table_of_folds(everyone, rows)}"""
+
+
+def _table_of_folds(everyone: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """What the picture shows, where it is not too wide to be read."""
+    if len(everyone) > MOST_LINES:
+        return ""
+    shown = table(["Row", *everyone], rows, (), range(1, len(everyone) + 1), "UA of every fold")
+    return f"<details><summary>UA of every fold as a table</summary>\n{shown}</details>"
 
 
 def _means(row: Mapping[str, Any], key: str) -> dict[str, float]:

@@ -46,6 +46,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
         MfhcaError: the cache does not fit the manifest, the run folder holds another run, a unit failed.
     """
     ground = read_ground(request)
+    figures = read_published(request.manifest)["figure"]
     folds = folds_of(ground, request.protocol, request.config)
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
@@ -67,7 +68,6 @@ def cross_validate(request: Request) -> dict[str, Any]:
         results = aggregate(
             request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
         )
-        figures = read_published(request.manifest)["figure"]
         results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
         write_json(request.out / "results.json", results)
         from mfhca_train.report import write_report

@@ -108,6 +108,7 @@ def _differences(record: AblationRecord) -> Iterator[str]:
     tested = compared(record)
     if not tested:
         why = "there is no other row" if record.reference else "the reference row is not among those trained"
+        why = why if record.results["reference"] else "the grid names no reference"
         yield f"Nothing was tested: {why}."
         return
     assert record.reference
