@@ -240,7 +240,7 @@ def test_recalls_folds_and_groups_follow_from_the_predictions(plain: Path) -> No
     recalls = table(page, "Row", *FOUR)
     folds = table(page, "Row", "01", "02")
     styles = next(t for t in page.tables if t[0][1].startswith("improvised"))
-    assert styles[0][1:] == ["improvisedn = 80", "scriptedn = 80"]
+    assert styles[0][1:] == ["improvisedn = 70", "scriptedn = 80"]
     for title, row in ROWS.items():
         lines = [line for of in predictions(plain, row).values() for line in of]
         counts = confusion_matrix([line[2] for line in lines], [line[3] for line in lines], labels=FOUR)
