@@ -134,7 +134,7 @@ def _differences(record: AblationRecord) -> Iterator[str]:
             )
             more = f"; and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else ""
             yield (
-                f"<b>{len(rows)} of {len(tested)} {'row differs' if len(rows) == 1 else 'rows differ'} from {against} in "
+                f"<b>{len(rows)} of {plural(len(tested), 'row')} differ{'s' * (len(rows) == 1)} from {against} in "
                 f"{score.upper()}</b> (Holm, 5 %; in points): {listed}{more}."
             )
     some = next(iter(tested.values()))["ua"]
