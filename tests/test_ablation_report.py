@@ -452,9 +452,10 @@ def test_the_first_words_name_the_best_row_and_what_differs(plain: Path) -> None
     assert f"Highest UA: “{best}” with {shown[best][3].split(' ')[0]}" in text
     passed = [title for title, row in table(page, "Row", "UA (95 %)").items() if float(row[2]) < 0.05]
     assert "Without attention" in passed
-    some = "row differs" if len(passed) == 1 else "rows differ"
+    verb = "differs" if len(passed) == 1 else "differ"
     assert (
-        f"{len(passed)} of 3 {some} from the reference “Full” in UA (Holm, 5 %; in points): “Without" in text
+        f"{len(passed)} of 3 rows {verb} from the reference “Full” in UA (Holm, 5 %; in points): “Without"
+        in text
     )
     assert "do not rely on them" in text
     calm = "Not complete", "ORACLE", "Demonstration", "stopped at the limit"
