@@ -45,7 +45,7 @@ def main() -> None:
 )
 @click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
 @click.pass_context
-def doctor(ctx: click.Context, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
+def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
     """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
 
     Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is

@@ -2,7 +2,8 @@
 
 runs/<name>/run.json                    rows: what decides the results of each
 runs/<name>/<row>/seed-<n>/fold-<id>/   units as in a `cv` run, linked where another row or run has the same
-runs/<name>/results.json                rows: for each what `cv` writes, and its comparison
+runs/<name>/results.json                rows: for each what `cv` writes, and its comparison (ablation_results.py)
+runs/<name>/report.html, report.md      all of it in words, tables and pictures
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
 from mfhca_train import classic, datafile, pool, runfolder, share
-from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
-from mfhca_train.folds import ORACLES
-from mfhca_train.grid import CITED, Grid
+from mfhca_train.ablation_results import aggregate
+from mfhca_train.grid import Grid
 from mfhca_train.gridrows import complain, resolve, select
 from mfhca_train.plan import (
     NETWORK,
@@ -27,19 +27,15 @@ from mfhca_train.plan import (
     Request,
     Row,
     check,
-    finished_folders,
     plan,
     read_ground,
 )
-from mfhca_train.results import head, read_units, summarise
-
-SHARED = ("corpus", "label_set", "threads")  # of every row's results
 
 
 def ablate(
     request: Request, grid: Grid, names: Sequence[str] = (), skip_missing: bool = False
 ) -> dict[str, Any]:
-    """Runs what is left of an ablation, and writes results.json.
+    """Runs what is left of an ablation, and writes results.json, report.html and report.md.
 
     Args:
         request: what all rows begin with; its settings come before those of a row.
@@ -86,11 +82,25 @@ def ablate(
         for unit, trained in copies:
             share.take_over(trained.folder, unit, ground.label_set.classes)
         with log.phase("results.json"):
-            results = _results(request, grid, ground, plans)
+            results = aggregate(request, grid, ground, plans)
             if lacking:
-                results["left_out"] = {row.name: row.reason for row in lacking}
+                results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
             write_json(request.out / "results.json", results)
+        with log.phase("report.html"):
+            from mfhca_train.report import write_report
+
+            write_report(request.out)
     return results
+
+
+def _anywhere(request: Request, results: Mapping[str, Any], reason: str) -> str:
+    """Why a row is left out, without the names of this machine's folders."""
+    for here, anywhere in (
+        (request.manifest, f"manifests/{results['corpus']}.csv"),
+        (request.cache, "cache"),
+    ):
+        reason = reason.replace(f" {here} ", f" {anywhere} ")
+    return reason
 
 
 def _plan(request: Request, ground: Ground, row: Row, corpora: Corpora) -> Plan:
@@ -160,52 +170,3 @@ def _finished_before(
         if entry.identity == listed[row.name] and not entry.unfinished:
             found[row.name] = entry
     return found
-
-
-def _results(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, Plan]) -> dict[str, Any]:
-    """results.json from the finished units."""
-    classes = ground.label_set.classes
-    rows: dict[str, dict[str, Any]] = {}
-    outcomes = {}
-    for row in grid.trained:
-        if row.name not in plans:
-            continue
-        entry = plans[row.name]
-        files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
-        summary = summarise(files, ground.utterances, classes, entry.row.protocol, len(entry.row.folds))
-        rows[row.name] = {
-            "title": row.title,
-            "kind": row.kind,
-            "published": [dict(grid.figures[key]) for key in row.published],
-            **head(entry.identity),
-            **summary,
-        }
-        outcomes[row.name] = outcome(files, classes)
-    compared = against(outcomes, grid.reference)
-    for name, summary in rows.items():
-        summary["comparison"] = compared.get(name)
-    first = next(iter(rows.values()))
-    return {
-        "grid": grid.name,
-        "title": grid.title,
-        "note": grid.note,
-        **{key: first[key] for key in SHARED},
-        "classes": list(classes),
-        "protocol": request.protocol,
-        "oracle": any(row["protocol"] in ORACLES for row in rows.values()),
-        "reference": grid.reference,
-        "seeds": list(request.seeds),
-        "complete": all(row["complete"] for row in rows.values()) and len(rows) == len(grid.trained),
-        "tests": EXPLAINED,
-        "rows": rows,
-        "optimism": optimism(outcomes, rows),
-        "cited": [
-            {
-                "name": row.name,
-                "title": row.title,
-                "published": [dict(grid.figures[k]) for k in row.published],
-            }
-            for row in grid.rows
-            if row.kind == CITED
-        ],
-    }

@@ -86,7 +86,7 @@ def ablate(
     protocol = protocol or found.protocol or "strict"
     request = Request(manifest, out=out, config=config, protocol=protocol, **options)
     click.echo(table(run(request, found, rows, skip_missing)))
-    click.echo(out / "results.json")
+    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
 
 
 @main.command()
@@ -104,17 +104,17 @@ def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path |
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 def report(runs: tuple[Path, ...]) -> None:
-    """Write report.html of finished runs anew; of an ablation, print its table."""
+    """Write report.html and report.md of finished runs anew; of an ablation, print its table too."""
     from mfhca_cache.files import read_json
+    from mfhca_train.ablation_record import is_ablation
     from mfhca_train.ablation_table import table
     from mfhca_train.report import write_report
 
     for run in runs:
-        results = read_json(run / "results.json") if (run / "results.json").is_file() else None
-        if isinstance(results, dict) and "rows" in results:
-            click.echo(table(results))
-        else:
-            click.echo(write_report(run))
+        page = write_report(run)
+        if is_ablation(run):
+            click.echo(table(read_json(run / "results.json")))
+        click.echo(page)
 
 
 @main.command()

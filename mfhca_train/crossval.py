@@ -2,7 +2,7 @@
 
     runs/<name>/run.json                              what decides the results
     runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit (see fit.py)
-    runs/<name>/results.json, report.html
+    runs/<name>/results.json, report.html, report.md
     runs/<name>/data.csv                              which audio, speaker and class each utterance had
     runs/<name>/log.txt                               what happened when; alone holds times, no result depends on it
 
@@ -33,6 +33,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
 
@@ -40,7 +41,7 @@ __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 
 
 def cross_validate(request: Request) -> dict[str, Any]:
-    """Runs what is left of a cross-validation, and writes results.json and report.html.
+    """Runs what is left of a cross-validation, and writes results.json, report.html and report.md.
 
     Returns:
         The content of results.json.
@@ -50,6 +51,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
     """
     with log.phase(f"reading {request.manifest} and making folds"):
         ground = read_ground(request)
+        figures = read_published(request.manifest)["figure"]
         folds = folds_of(ground, request.protocol, request.config)
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
@@ -77,6 +79,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
             results = aggregate(
                 request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
             )
+            results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
             write_json(request.out / "results.json", results)
         with log.phase("report.html"):
             from mfhca_train.report import write_report
