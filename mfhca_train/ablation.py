@@ -29,6 +29,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.portrait import portray
 
 
 def ablate(
@@ -80,6 +81,8 @@ def ablate(
         if lacking:
             results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
         write_json(request.out / "results.json", results)
+        if request.portraits:
+            portray(request.out, list(plans.values()), ground, request.device, grid.reference)
         from mfhca_train.report import write_report
 
         write_report(request.out)

@@ -29,6 +29,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.portrait import portray
 from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
@@ -70,6 +71,8 @@ def cross_validate(request: Request) -> dict[str, Any]:
         )
         results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
         write_json(request.out / "results.json", results)
+        if request.portraits:
+            portray(request.out, [planned], ground, request.device)
         from mfhca_train.report import write_report
 
         write_report(request.out)

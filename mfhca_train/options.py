@@ -66,6 +66,14 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         click.option(
             "--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several."
         ),
+        click.option(
+            "--no-portraits",
+            "portraits",
+            flag_value=False,
+            type=bool,
+            default=True,
+            help="Do without features and attention for the report.",
+        ),
         cluster_options("loky"),
     )
 

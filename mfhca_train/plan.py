@@ -44,6 +44,7 @@ class Request:
     jobs: int | None = None  # None: as many as the cores allow
     device: str = "auto"
     cluster: Cluster | None = None  # None: this machine
+    portraits: bool = True  # at the end, see portrait.py
 
 
 @dataclass(frozen=True)
