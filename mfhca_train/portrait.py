@@ -6,8 +6,8 @@ Features of different networks live in different spaces, so the pictures come fr
 one fold: the one with the median UA of the reference row, the lower of two in the
 middle, the same for all rows. From that fold come the examples too: of each class
 the recognised utterance with the median probability. Nothing is chosen by looking
-at a picture. Only the first seed is portrayed. What a portrait was made from is
-its key; another key, or a damaged file, and it is made again.
+at a picture. Only the first seed is portrayed. What a portrait was made from stands
+in it; where that has changed, or the file is damaged, it is made again.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def portray(
         if plan.row.name in units:
             folders = units[plan.row.name]
             choice = common if common and _fits(common, folders) else choose(folders, classes, plan.row.name)
-            key = _key(plan, folders, choice)
-            if _stored_key(out / plan.row.name / FILE) != key:
-                todo.append((plan, folders, choice, key))
+            origin = _origin(plan, folders, choice)
+            if _stored_origin(out / plan.row.name / FILE) != origin:
+                todo.append((plan, folders, choice, origin))
     if not todo:
         return []
     from mfhca_train.sitting import sit
@@ -96,10 +96,9 @@ def portray(
         Corpora(ground) as corpora,
         progress(sum(len(folders) for _, folders, _, _ in todo), "fold", "portraits") as bar,
     ):
-        for plan, folders, choice, key in todo:
+        for plan, folders, choice, origin in todo:
             about, arrays = sit(corpora.of(plan.row.recipes), plan, folders, choice, device, bar.update)
-            about = {"key": key, "format": FORMAT, "chosen_by": choice.row, **about}
-            write(out / plan.row.name / FILE, Portrait(about, arrays))
+            write(out / plan.row.name / FILE, Portrait({"format": FORMAT, "origin": origin, **about}, arrays))
     return [plan.row.name for plan, *_ in todo]
 
 
@@ -147,13 +146,33 @@ def _fits(choice: Choice, folders: Sequence[Path]) -> bool:
     return False
 
 
-def _key(plan: Plan, folders: Sequence[Path], choice: Choice) -> str:
-    """Everything a portrait is made from. The weights show in the predictions, which are quicker to read."""
-    units = [
-        [folder.parent.name, folder.name, sha256_file(folder / RESULT), sha256_file(folder / PREDICTIONS)]
-        for folder in folders
-    ]
-    return sha256_text(canonical_json([FORMAT, plan.digest, units, choice.fold, choice.utterances]))
+def _origin(plan: Plan, folders: Sequence[Path], choice: Choice) -> dict[str, Any]:
+    """Everything a portrait is made from."""
+    return {
+        "identity": plan.digest,
+        "units": [_unit(folder) for folder in folders],
+        "fold": choice.fold,
+        "examples": list(choice.utterances),
+        "chosen_by": choice.row,
+    }
+
+
+def _unit(folder: Path) -> dict[str, str]:
+    """A unit's identity. Its weights show in its predictions, which are quicker to read."""
+    digests = {name: sha256_file(folder / name) for name in (RESULT, PREDICTIONS) if (folder / name).exists()}
+    return {"seed": folder.parent.name, "fold": folder.name, **digests}
+
+
+def is_current(portrait: Portrait, row: Path, folds: int) -> bool:
+    """Whether a portrait was made from the units that now lie in a row's folder.
+
+    Args:
+        portrait: of that row.
+        row: the row's folder.
+        folds: how many folds the row has.
+    """
+    units = portrait.about["origin"]["units"]
+    return len(units) == folds and all(unit == _unit(row / unit["seed"] / unit["fold"]) for unit in units)
 
 
 def write(path: Path, portrait: Portrait) -> None:
@@ -172,10 +191,10 @@ def _digest(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     return sha256_text(canonical_json([{k: v for k, v in about.items() if k != "digest"}, content]))
 
 
-def _stored_key(path: Path) -> str | None:
+def _stored_origin(path: Path) -> Any:
     """Of a portrait that can be read whole; None for any other."""
     try:
-        return str(read(path).about["key"])
+        return read(path).about["origin"]
     except MfhcaError:
         return None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mfhca_train.attention import gate_map, shares
 from mfhca_train.data import Array
-from mfhca_train.pictures import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, _figure, _short, _svg
+from mfhca_train.pictures import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, canvas, short, svg
 from mfhca_train.portrait import Portrait
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
     at, label = portrait.arrays["points.coordinates"], portrait.arrays["points.label"]
     right = portrait.arrays["points.prediction"] == label
     tested = portrait.arrays["points.role"] == TEST
-    with _figure(WIDTH, WIDTH + 0.55, oracle) as figure:
+    with canvas(WIDTH, WIDTH + 0.55, oracle) as figure:
         from matplotlib.lines import Line2D
 
         axes = figure.add_subplot(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
@@ -57,7 +57,7 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
             for hit, fill in ((True, colour), (False, "none")):
                 found = at[of_class & tested & (right == hit)]
                 axes.plot(*found.T, marker, color=colour, markerfacecolor=fill, markersize=5, zorder=3)
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=_short(emotion)))
+            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=short(emotion)))
         look: dict[str, Any] = {"color": MUTED, "marker": "o", "linestyle": ""}
         handles += [
             Line2D([], [], label="test, recognised", **look),
@@ -67,7 +67,7 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
         figure.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=1.0)
         described = f"{int(tested.sum())} test utterances, {int((tested & right).sum())} of them recognised; "
         described += f"{int((~tested).sum())} of other speakers"
-        return _svg(figure, name, f"t-SNE of the final features, {title}", described)
+        return svg(figure, name, f"t-SNE of the final features, {title}", described)
 
 
 def class_look(k: int) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> 
     """
     about, example = portrait.about, portrait.about["examples"][index]
     parts = example_parts(portrait.arrays, index)
-    classes = [_short(c) for c in about["classes"]]
+    classes = [short(c) for c in about["classes"]]
     taken = (
         "" if example["label"] == example["prediction"] else f", taken for {classes[example['prediction']]}"
     )
@@ -96,7 +96,7 @@ def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> 
     over_time = about["attended"] == "time"
     blocks = sum(part.endswith("-h") for part in parts)
     heights = [0.5, *([0.75] if over_time else []), 0.8, *[0.55] * blocks, 0.55]
-    with _figure(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, oracle) as figure:
+    with canvas(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, oracle) as figure:
         panels = iter(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
         figure.suptitle(
             f"{classes[example['label']]}{taken}",
@@ -129,7 +129,7 @@ def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> 
         for axes in figure.axes:
             _mark_padding(axes, [n / parts["level"].shape[1] for n in real], seconds)
         described = f"{example['utterance']}, labelled {about['classes'][example['label']]}"
-        return _svg(figure, name, f"Attention on an utterance: {classes[example['label']]}{taken}", described)
+        return svg(figure, name, f"Attention on an utterance: {classes[example['label']]}{taken}", described)
 
 
 def example_parts(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
@@ -158,7 +158,7 @@ def _draw_weights(axes: Axes, weights: Array, seconds: float) -> None:
 
 
 def _draw_map(
-    axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, ...], linear: bool
+    axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, float, float, float], linear: bool
 ) -> None:
     """(S, time, frequency): segments one after the other."""
     joined = np.concatenate(list(maps.astype(np.float32))).T
