@@ -82,7 +82,14 @@ def ablate(
             results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
         write_json(request.out / "results.json", results)
         if request.portraits:
-            portray(request.out, list(plans.values()), ground, request.device, grid.reference)
+            portray(
+                request.out,
+                list(plans.values()),
+                ground,
+                request.device,
+                grid.reference,
+                request.root,
+            )
         from mfhca_train.report import write_report
 
         write_report(request.out)

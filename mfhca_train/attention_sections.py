@@ -139,14 +139,18 @@ def _examples(portrait: Portrait, titles: Mapping[str, str], name: str, index: i
     panels = f'<div class="panels">\n{pictures}\n</div>'
     if index:
         return f"<details><summary>The same with “{escaped(titles[name])}”</summary>\n{panels}</details>"
+    level = (
+        " “Level” is the power of each frame of the spectrogram; with <code>--root</code> it is the waveform."
+    )
+    level = "" if portrait.about["waveforms"] else level
     chosen_by = portrait.about["origin"]["chosen_by"]
     by = f" of “{escaped(titles[chosen_by])}”" if len(titles) > 1 and chosen_by in titles else ""
     return f"""<h3>Examples: {escaped(titles[name])}</h3>
-<p>Of each emotion the recognised test utterance with the median probability, as the network of fold
-{escaped(portrait.about["fold"])}{by} judges them. Hatched is padding; a dotted line divides segments. “Level” is the
-power of each frame of the spectrogram. The colours of the gates are stretched from their lowest to their highest value, which
-stand above. “Sensitivity” says how much a small change at a place of the spectrogram moves the log-probability of the
-answer (absolute gradient): a check that does not depend on the gates.</p>
+<p>Of each emotion the recognised test utterance with the median probability (of all, where none was recognised), as
+the network of fold {escaped(portrait.about["fold"])}{by} judges them. Hatched is padding; a dotted line divides
+segments.{level} The colours of the gates are stretched from their lowest to their highest value, which stand above.
+“Sensitivity” says how much a small change at a place of the spectrogram moves the log-probability of the answer
+(absolute gradient): a check that does not depend on the gates.</p>
 {panels}"""
 
 

@@ -72,7 +72,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
         results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
         write_json(request.out / "results.json", results)
         if request.portraits:
-            portray(request.out, [planned], ground, request.device)
+            portray(request.out, [planned], ground, request.device, root=request.root)
         from mfhca_train.report import write_report
 
         write_report(request.out)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfhca_train import attention, gaze
+from mfhca_cache.errors import MfhcaError
+from mfhca_train import attention, gaze, runfolder
 from mfhca_train.config import Config
 from mfhca_train.data import Array, Corpus, Segments
 from mfhca_train.model import MFHCA
 from mfhca_train.network import Inputs
+from mfhca_train.waveform import envelope
 
 MOST_SEGMENTS = 2  # of an example: 6 s
 
@@ -36,6 +39,23 @@ def stored_spec(corpus: Corpus, segments: Segments, at: slice) -> Array:
     """(B, T, F) as stored, in dB."""
     rows = segments.rows["spec"][at]
     return corpus.features["spec"].gather(rows[:, 0], rows[:, 1])
+
+
+def waveforms(corpus: Corpus, names: Sequence[str], root: Path) -> dict[str, Array]:
+    """The waveforms of the examples; of none, and a word on standard error, where one cannot be had."""
+    features = corpus.features["spec"]
+    utterances = {u.utterance: u for u in corpus.utterances}
+    arrays = {}
+    try:
+        for k, name in enumerate(names):
+            shard = features.shards[features.rows(name)[0]]
+            digest = shard.audio_sha256[list(shard.utterance_ids).index(name)]
+            ends = envelope(root, utterances[name], corpus.recipes["spec"].recipe, digest)
+            arrays[f"example-{k}.wave"] = ends[:MOST_SEGMENTS]
+    except MfhcaError as error:
+        runfolder.note(f"warning: pictures without waveforms: {error}")
+        return {}
+    return arrays
 
 
 def _example(

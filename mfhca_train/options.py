@@ -72,7 +72,12 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             flag_value=False,
             type=bool,
             default=True,
-            help="Do without features and attention for the report.",
+            help="Do without pictures of features and attention.",
+        ),
+        click.option(
+            "--root",
+            type=FOLDER,
+            help="Folder of the audio: these pictures then show waveforms.  [default: only levels]",
         ),
         cluster_options("loky"),
     )

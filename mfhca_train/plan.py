@@ -45,6 +45,7 @@ class Request:
     device: str = "auto"
     cluster: Cluster | None = None  # None: this machine
     portraits: bool = True  # at the end, see portrait.py
+    root: Path | None = None  # of the audio, for the portraits' waveforms; None: without
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,12 @@ class Portrait:
 
 
 def portray(
-    out: Path, plans: Sequence[Plan], ground: Ground, device: str, reference: str | None = None
+    out: Path,
+    plans: Sequence[Plan],
+    ground: Ground,
+    device: str,
+    reference: str | None = None,
+    root: Path | None = None,
 ) -> list[str]:
     """Makes the portraits that are missing, stale or damaged.
 
@@ -64,6 +69,7 @@ def portray(
         ground: manifest and label set.
         device: where the networks run, as asked for.
         reference: the row whose figures choose fold and examples; without it the first.
+        root: of the audio, for waveforms; None keeps those that are stored, and makes no new ones.
 
     Returns:
         The names of the rows that were portrayed now.
@@ -86,7 +92,8 @@ def portray(
             folders = units[plan.row.name]
             choice = common if common and _fits(common, folders) else choose(folders, classes, plan.row.name)
             origin = _origin(plan, folders, choice)
-            if _stored_origin(out / plan.row.name / FILE) != origin:
+            stored = _stored(out / plan.row.name / FILE)
+            if stored.get("origin") != origin or (root and stored.get("waveforms") is False):
                 todo.append((plan, folders, choice, origin))
     if not todo:
         return []
@@ -97,7 +104,7 @@ def portray(
         progress(sum(len(folders) for _, folders, _, _ in todo), "fold", "portraits") as bar,
     ):
         for plan, folders, choice, origin in todo:
-            about, arrays = sit(corpora.of(plan.row.recipes), plan, folders, choice, device, bar.update)
+            about, arrays = sit(corpora.of(plan.row.recipes), plan, folders, choice, device, root, bar.update)
             write(out / plan.row.name / FILE, Portrait({"format": FORMAT, "origin": origin, **about}, arrays))
     return [plan.row.name for plan, *_ in todo]
 
@@ -191,12 +198,12 @@ def _digest(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
     return sha256_text(canonical_json([{k: v for k, v in about.items() if k != "digest"}, content]))
 
 
-def _stored_origin(path: Path) -> Any:
-    """Of a portrait that can be read whole; None for any other."""
+def _stored(path: Path) -> Mapping[str, Any]:
+    """What a portrait says that can be read whole; nothing for any other."""
     try:
-        return read(path).about["origin"]
+        return read(path).about
     except MfhcaError:
-        return None
+        return {}
 
 
 def read(path: Path) -> Portrait:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 TEST = 0  # sitting.TEST; tested
 WIDTH = 3.3  # inches
+SHADES = 40  # of a map: more are not seen, and make the page larger
 
 
 def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> str:
@@ -42,7 +43,7 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
     with canvas(WIDTH, WIDTH + 0.55, oracle) as figure:
         from matplotlib.lines import Line2D
 
-        axes = figure.add_subplot(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        axes = figure.add_subplot(xticks=[], yticks=[])
         axes.set_title(title)
         for spine in axes.spines.values():
             spine.set_visible(True)
@@ -105,7 +106,10 @@ def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> 
             fontsize=9,
             color=SECOND if taken else INK,
         ) if not oracle else None
-        _draw_level(next(panels), parts["level"], seconds)
+        if "wave" in parts:
+            _draw_wave(next(panels), parts["wave"], seconds)
+        else:
+            _draw_level(next(panels), parts["level"], seconds)
         if over_time:
             _draw_weights(next(panels), parts["weights"], seconds)
         image = {
@@ -138,6 +142,14 @@ def example_parts(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+def _draw_wave(axes: Axes, wave: Array, seconds: float) -> None:
+    low, high = wave.astype(np.float32).reshape(-1, 2).T
+    at = (np.arange(len(low)) + 0.5) * len(wave) * seconds / len(low)
+    axes.fill_between(at, low, high, color=MUTED, linewidth=0.4)
+    axes.set_title("waveform", fontsize=7)
+    axes.locator_params(axis="y", nbins=3)
+
+
 def _draw_level(axes: Axes, level: Array, seconds: float) -> None:
     values = level.ravel()
     at = (np.arange(len(values)) + 0.5) * len(level) * seconds / len(values)
@@ -161,8 +173,11 @@ def _draw_map(
     axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, float, float, float], linear: bool
 ) -> None:
     """(S, time, frequency): segments one after the other."""
+    import matplotlib
+
     joined = np.concatenate(list(maps.astype(np.float32))).T
-    axes.imshow(joined, cmap=colours, origin="lower", aspect="auto", extent=extent, interpolation="none")
+    few = matplotlib.colormaps[colours].resampled(SHADES)
+    axes.imshow(joined, cmap=few, origin="lower", aspect="auto", extent=extent, interpolation="none")
     axes.set_title(title, fontsize=7)
     if linear:
         axes.locator_params(axis="y", nbins=2)

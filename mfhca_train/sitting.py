@@ -33,6 +33,7 @@ def sit(
     folders: Sequence[Path],
     choice: Choice,
     device: str,
+    root: Path | None = None,
     on_fold: Callable[[], Any] = lambda: None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Computes a row's portrait.
@@ -43,6 +44,7 @@ def sit(
         folders: its finished units of one seed.
         choice: which fold and utterances the pictures show.
         device: as asked for.
+        root: of the audio, for waveforms.
         on_fold: called after each fold.
 
     Returns:
@@ -63,8 +65,10 @@ def sit(
             points, found = _points(model, inputs, corpus, fold, config, device)
             model, inputs = load_network(folder, config.model, len(classes))  # on the CPU
             examples, shown = exemplar.examples(model, inputs, corpus, choice.utterances, config)
-            arrays = found | shown
+            waves = exemplar.waveforms(corpus, choice.utterances, root) if root and examples else {}
+            arrays = found | shown | waves
             about = {"fold": fold.id, "points": points, "examples": examples, "spec": _scale(inputs)}
+            about["waveforms"] = bool(waves) if examples else None
         on_fold()
     attended = gaze.attended(config.model)
     return {
