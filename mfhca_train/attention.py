@@ -88,7 +88,8 @@ def level_correlation(weights: Array, valid: Array, levels: Array) -> Array:
 
 def gate_map(g_h: Array, g_w: Array) -> Array:
     """g_h (N, C, H) and g_w (N, C, W) to (N, H, W): the mean over channels of g_h g_w, by which eq. 6 scales X."""
-    return np.einsum("nch,ncw->nhw", g_h, g_w, dtype=np.float32) / g_h.shape[1]
+    g_h, g_w = g_h.astype(np.float32), g_w.astype(np.float32)
+    return g_h.transpose(0, 2, 1) @ g_w / g_h.shape[1]
 
 
 def resized(maps: Array, height: int, width: int) -> Array:

@@ -136,7 +136,7 @@ def _examples(portrait: Portrait, titles: Mapping[str, str], name: str, index: i
         f'<figcaption class="small">{_said(portrait, example)}</figcaption></figure>'
         for k, example in enumerate(portrait.about["examples"])
     )
-    panels = f'<div class="panels">\n{pictures}\n</div>'
+    panels = f'<div class="panels two">\n{pictures}\n</div>'
     if index:
         return f"<details><summary>The same with “{escaped(titles[name])}”</summary>\n{panels}</details>"
     level = (

@@ -44,7 +44,7 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
         from matplotlib.lines import Line2D
 
         axes = figure.add_subplot(xticks=[], yticks=[])
-        axes.set_title(title)
+        axes.set_title(short(title, 44))
         for spine in axes.spines.values():
             spine.set_visible(True)
         handles: list[Any] = []
@@ -146,8 +146,10 @@ def _draw_wave(axes: Axes, wave: Array, seconds: float) -> None:
     low, high = wave.astype(np.float32).reshape(-1, 2).T
     at = (np.arange(len(low)) + 0.5) * len(wave) * seconds / len(low)
     axes.fill_between(at, low, high, color=MUTED, linewidth=0.4)
+    most = float(np.abs(wave.astype(np.float32)).max()) or 1.0
+    axes.set_ylim(-1.05 * most, 1.05 * most)
+    axes.set_yticks([0])
     axes.set_title("waveform", fontsize=7)
-    axes.locator_params(axis="y", nbins=3)
 
 
 def _draw_level(axes: Axes, level: Array, seconds: float) -> None:

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 # What stage two may know of stage one: its files' readers and the shared ground under both.
 SHARED_WITH_TRAINER = {"cluster", "console", "errors", "files", "manifest", "reader", "recipe"}
-READING_AUDIO = {"waveform.py": {"audio"}}  # the few that read audio too, when they are asked to
+BEYOND = {"waveform.py": {"audio"}}  # what shows the audio itself, when it is asked to
 HEAVY = {
     "torch",
     "numpy",
@@ -51,7 +51,7 @@ def loaded_after(code: str) -> set[str]:
 def test_the_trainer_knows_only_the_readers_of_the_cache() -> None:
     for file in (REPOSITORY / "mfhca_train").glob("*.py"):
         used = {name.split(".")[1] for name in imported(file) if name.startswith("mfhca_cache.")}
-        assert used <= SHARED_WITH_TRAINER | READING_AUDIO.get(file.name, set()), file.name
+        assert used <= SHARED_WITH_TRAINER | BEYOND.get(file.name, set()), file.name
 
 
 def test_the_cache_knows_nothing_of_the_trainer() -> None:
