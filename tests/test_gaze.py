@@ -36,15 +36,21 @@ def test_recorded_gates_are_those_of_equations_3_to_5(grf: str) -> None:
         model(spec, ssl)
     assert len(found) == 2
     with torch.no_grad():
-        x = model.mf.stem(spec, False)
+        branches = (
+            (model.mf.time_conv, model.mf.time_norm),
+            (model.mf.frequency_conv, model.mf.frequency_norm),
+        )
+        x = torch.cat([torch.relu(norm(conv(spec))) for conv, norm in branches], dim=1)
+        x = torch.nn.functional.max_pool2d(x, 3, stride=2)
         first, second = model.mf.grfs
-        for block, (g_h, g_w) in zip((first, second), found, strict=True):
-            by_hand = block.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))
+        between = torch.relu(model.mf.norms[0](model.mf.convs[0](first(x))))
+        for block, given, (g_h, g_w) in zip((first, second), (x, between), found, strict=True):
+            by_hand = block.gates(given.mean(dim=3, keepdim=True), given.mean(dim=2, keepdim=True))
             torch.testing.assert_close(g_h, by_hand[0][..., 0])
             torch.testing.assert_close(g_w, by_hand[1][:, :, 0])
-            x = torch.relu(model.mf.norms[0](model.mf.convs[0](first(x))))
-    with torch.no_grad(), record_gates(network(inputs="ssl")) as none:
-        network(inputs="ssl")(None, ssl)
+    without = network(inputs="ssl")
+    with torch.no_grad(), record_gates(without) as none:
+        without(None, ssl)
     assert none == []
     with torch.no_grad():
         model(spec, ssl)
