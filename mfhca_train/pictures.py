@@ -33,6 +33,8 @@ CLASS_COLOURS = (
     "#4f4f4f",
     "#3f9fdf",
 )  # by class, markers differ too
+# Of classes, whose markers differ too.
+CLASS_COLOURS = (FIRST, SECOND, "#009e73", "#a4478a", "#a87000", "#4f4f4f", "#3f9fdf")
 COLOURS |= {colour: f"class-{k}" for k, colour in enumerate(CLASS_COLOURS) if colour not in COLOURS}
 LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
