@@ -115,11 +115,11 @@ def _features(found: Mapping[str, Portrait], titles: Mapping[str, str], pair: Se
     chosen_by = first.about["origin"]["chosen_by"]
     whose = f" of “{escaped(titles[chosen_by])}”" if len(found) > 1 and chosen_by in titles else ""
     return f"""<p>An utterance's final features are the numbers that the classifier reads
-({first.arrays["points.features"].shape[1]} here; f″<sub>att</sub> of eq. 11, mean over segments). t-SNE
-lays them out in the plane so that neighbours stay neighbours; distances between groups, and their sizes, mean nothing. Each fold has a network of its own, and
-features of two networks cannot be laid beside each other. So each picture shows <b>one network, of fold
-{escaped(first.about["fold"])}</b>, whose UA is the median of the folds{whose}. From most of the pale points the network
-has learned: how well these are separated says little.</p>
+({first.arrays["points.features"].shape[1]} here; f″<sub>att</sub> of eq. 11, mean over segments). t-SNE lays
+them out in the plane so that neighbours stay neighbours; distances between groups, and their sizes, mean nothing. Each
+fold has a network of its own, and features of two networks cannot be laid beside each other. So each picture shows
+<b>one network, of fold {escaped(first.about["fold"])}</b>, whose UA is the median of the folds{whose}. From most of
+the pale points the network has learned: how well these are separated says little.</p>
 <div class="panels">
 {main}
 </div>
