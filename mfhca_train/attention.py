@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mfhca_train.data import Array
 
@@ -78,6 +77,8 @@ def level_correlation(weights: Array, valid: Array, levels: Array) -> Array:
     Returns:
         (M,), of the segments with enough real frames in which both vary.
     """
+    from scipy.stats import rankdata  # here, so that drawing what is stored does not wait for it
+
     found = []
     for w, count, loudness in zip(weights, np.maximum(valid, 1), levels, strict=True):
         x, y = w[:count], at_encoder_frames(loudness, len(w))[:count]
