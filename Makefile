@@ -71,12 +71,12 @@ verify: $(INSTALLED) ## recompute the digest of every shard
 	$(VENV)/bin/mfhca-cache verify --cache "$(CACHE)"
 
 cv: features ## stage two: train and test every fold, write RUN/report.html
-	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
 
 # Grids lie side by side, so that a row that several of them have is trained once.
 ablations: features ## stage two: train and compare the rows of GRIDS, each in RUN-grid; rows without features are left out
 	set -e; for grid in $(GRIDS); do \
-	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --cache "$(CACHE)" \
+	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" \
 	    --out "$(RUN)-$$grid" --skip-missing $(if $(filter-out strict,$(PROTOCOL)),--protocol $(PROTOCOL)) $(LABELS) $(ARGS); \
 	done
 

@@ -30,6 +30,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.portrait import portray
 
 
 def ablate(
@@ -86,6 +87,9 @@ def ablate(
             if lacking:
                 results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
             write_json(request.out / "results.json", results)
+        if request.portraits:
+            with log.phase("portraits"):
+                portray(request.out, list(plans.values()), ground, request.device, grid.reference, request.root)
         with log.phase("report.html"):
             from mfhca_train.report import write_report
 

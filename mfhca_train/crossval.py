@@ -33,6 +33,7 @@ from mfhca_train.plan import (
     plan,
     read_ground,
 )
+from mfhca_train.portrait import portray
 from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
@@ -81,6 +82,9 @@ def cross_validate(request: Request) -> dict[str, Any]:
             )
             results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
             write_json(request.out / "results.json", results)
+        if request.portraits:
+            with log.phase("portraits"):
+                portray(request.out, [planned], ground, request.device, root=request.root)
         with log.phase("report.html"):
             from mfhca_train.report import write_report
 

@@ -84,6 +84,19 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         click.option(
             "--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several."
         ),
+        click.option(
+            "--no-portraits",
+            "portraits",
+            flag_value=False,
+            type=bool,
+            default=True,
+            help="Do without pictures of features and attention.",
+        ),
+        click.option(
+            "--root",
+            type=FOLDER,
+            help="Folder of the audio: these pictures then show waveforms.  [default: only levels]",
+        ),
         cluster_options("loky"),
     )
 

@@ -24,6 +24,9 @@ INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0
 PAPER = "#fdfdfd"
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second", ON_FIRST: "on-first"}
 COLOURS[PAPER] = "paper"
+# Of classes, whose markers differ too.
+CLASS_COLOURS = (FIRST, SECOND, "#009e73", "#a4478a", "#a87000", "#4f4f4f", "#3f9fdf")
+COLOURS |= {colour: f"class-{k}" for k, colour in enumerate(CLASS_COLOURS) if colour not in COLOURS}
 LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
 MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thin

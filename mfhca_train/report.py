@@ -8,16 +8,17 @@ The page of an ablation is in ablation_report.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mfhca_train import ablation_report, sections
+from mfhca_train import ablation_report, portrait_sections, sections
 from mfhca_train.ablation_record import is_ablation, read_ablation
 from mfhca_train.findings import few_seeds
 from mfhca_train.folds import PROTOCOLS
 from mfhca_train.markup import escaped, interval, names, per_cent, plural
 from mfhca_train.page import banner, page, write_page
 from mfhca_train.record import Record, read_record
-from mfhca_train.results import SCORES
+from mfhca_train.results import ROW, SCORES
 
 MEANING = {
     "wa": "Weighted accuracy: the share of all utterances that were recognised.",
@@ -45,14 +46,19 @@ def write_report(run: Path) -> Path:
         MfhcaError: the run is not finished, a file of it is damaged, or the folder cannot be written.
     """
     if is_ablation(run):
-        return write_page(run, ablation_report.build(read_ablation(run)))
-    return write_page(run, _page(read_record(run)))
+        record = read_ablation(run)
+        rows = sorted(record.rows, key=lambda name: name != record.reference)  # the reference first
+        return write_page(run, ablation_report.build(record, portrait_sections.sections(run, rows)))
+    return write_page(run, _page(read_record(run), portrait_sections.sections(run, [ROW])))
 
 
-def _page(record: Record) -> str:
+def _page(record: Record, portraits: Sequence[tuple[str, str]]) -> str:
     results = record.results
     parts = [_summary(record), *_banners(record), _headline(record)]
-    parts += [section(record) for section in sections.ALL]
+    for section in sections.ALL:
+        if section is sections.network:
+            parts += [f"<h2>{escaped(title)}</h2>\n{body}" for title, body in portraits]
+        parts.append(section(record))
     remark = f", protocol {results['protocol']}{' (ORACLE)' if record.oracle else ''}"
     return page(f"MFHCA on {results['corpus']}", remark, parts)
 

@@ -79,6 +79,7 @@ def command(folder: Path, grid: Path, *more: str) -> Result:
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     places = ["--cache", str(folder / "cache"), "--out", str(folder / "runs/x")]
     usual = ["--set", "train.epochs=1", "--jobs", "1", "--fold", "s0", "--seeds", "1", "--device", "cpu"]
+    usual += ["--no-portraits"]
     return CliRunner().invoke(
         main, ["ablate", str(grid), str(folder / "corpus.csv"), *places, *settings, *usual, *more]
     )

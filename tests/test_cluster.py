@@ -84,6 +84,7 @@ def cv_arguments(folder: Path, out: Path, *more: str) -> list[str]:
     places = [str(folder / "corpus.csv"), "--cache", str(folder / "cache"), "--out", str(out)]
     return [
         "cv",
+        "--no-portraits",
         *places,
         *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         *more,

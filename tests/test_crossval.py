@@ -60,7 +60,7 @@ def command(folder: Path, *more: str) -> Result:
         "--out",
         str(folder / "run"),
     ]
-    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", *more])
+    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-portraits", *more])
 
 
 @pytest.fixture(scope="module")
