@@ -18,7 +18,8 @@ FEWEST = 8  # frames of which a correlation is worth something
 def shares(weights: Array) -> Array:
     """(N, L) weights to shares of their sum; a segment without any weight stays zero."""
     sums = weights.sum(axis=1, keepdims=True, dtype=np.float64)
-    return np.divide(weights, sums, out=np.zeros(weights.shape), where=sums > 0)
+    found: Array = np.divide(weights, sums, out=np.zeros(weights.shape), where=sums > 0)
+    return found
 
 
 def padding_mass(weights: Array, valid: Array) -> tuple[Array, Array]:
@@ -53,12 +54,14 @@ def effective_frames(weights: Array, valid: Array) -> Array:
     real = np.arange(weights.shape[1])[None] < valid[:, None]
     p = shares(weights * real)
     logs = np.log(p, out=np.zeros(p.shape), where=p > 0)
-    return (np.exp(-(p * logs).sum(axis=1)) / valid)[p.any(axis=1)]
+    effective: Array = np.exp(-(p * logs).sum(axis=1)) / valid
+    return effective[p.any(axis=1)]
 
 
 def level(spec: Array) -> Array:
     """(..., T, F) dB to (..., T) dB: the mean power over the bins of each frame."""
-    return 10 * np.log10(np.mean(10 ** (spec.astype(np.float64) / 10), axis=-1))
+    power: Array = np.mean(10 ** (spec.astype(np.float64) / 10), axis=-1)
+    return 10 * np.log10(power)
 
 
 def at_encoder_frames(values: Array, frames: int) -> Array:
@@ -90,19 +93,22 @@ def level_correlation(weights: Array, valid: Array, levels: Array) -> Array:
 def gate_map(g_h: Array, g_w: Array) -> Array:
     """g_h (N, C, H) and g_w (N, C, W) to (N, H, W): the mean over channels of g_h g_w, by which eq. 6 scales X."""
     g_h, g_w = g_h.astype(np.float32), g_w.astype(np.float32)
-    return g_h.transpose(0, 2, 1) @ g_w / g_h.shape[1]
+    summed: Array = g_h.transpose(0, 2, 1) @ g_w
+    return summed / g_h.shape[1]
 
 
 def resized(maps: Array, height: int, width: int) -> Array:
     """(N, T, F) to (N, height, width) by averaging: cell i covers floor(i T / height) to ceil((i + 1) T / height)."""
-    return _averages(maps.shape[1], height) @ maps @ _averages(maps.shape[2], width).T
+    found: Array = _averages(maps.shape[1], height) @ maps @ _averages(maps.shape[2], width).T
+    return found
 
 
 def _averages(size: int, cells: int) -> Array:
     at = np.arange(cells)
     low, high = at * size // cells, -(-(at + 1) * size // cells)
     covered = (np.arange(size) >= low[:, None]) & (np.arange(size) < high[:, None])
-    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: Array = covered / covered.sum(axis=1, keepdims=True)
+    return shares.astype(np.float32)
 
 
 def gate_measures(maps: Array, spec: Array, valid: Array) -> tuple[Array, Array]:
