@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.card import Card, LabelSet, check_expected, find_card, read_card
@@ -137,7 +138,7 @@ def read_manifest(path: Path) -> Manifest:
         raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
     if not rows.utterances:
         raise MfhcaError(f"{path}: no utterances, only a header; make the manifest again")
-    content = canonical_json([asdict(utterance) for utterance in rows.utterances])
+    content = canonical_json([vars(utterance) for utterance in rows.utterances])
     return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
 
 
@@ -151,7 +152,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     Raises:
         MfhcaError: the folder is read-only or full.
     """
-    rows = [asdict(utterance) for utterance in utterances]
+    rows = [vars(utterance) for utterance in utterances]
     spans = any(row[name] is not None for row in rows for name in SPAN)
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(
@@ -162,13 +163,16 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def resolve_audio(root: Path, utterance: Utterance, allow_outside: bool = False) -> Path:
+def resolve_audio(
+    root: Path, utterance: Utterance, allow_outside: bool = False, known: dict[Path, Path] | None = None
+) -> Path:
     """Finds an utterance's audio file.
 
     Args:
         root: the corpus root.
         utterance: a row of its manifest.
         allow_outside: whether symbolic links may lead out of the root.
+        known: folders whose links were followed before, and where they lead; it grows.
 
     Returns:
         The file, with all links followed.
@@ -177,9 +181,18 @@ def resolve_audio(root: Path, utterance: Utterance, allow_outside: bool = False)
         MfhcaError: there is no such file, or a link leads out of the root.
     """
     try:
-        base, file = root.resolve(), (root / utterance.path).resolve()
-        inside, there = file.is_relative_to(base), file.is_file()
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a name too long, a NUL in it
+        folders = {} if known is None else known
+        base, folder = (
+            folders.get(path) or folders.setdefault(path, path.resolve())
+            for path in (root, (root / utterance.path).parent)
+        )
+        file = folder / utterance.path.rpartition("/")[2]
+        mode = file.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            file = file.resolve()
+            mode = file.stat().st_mode
+        inside, there = file.is_relative_to(base), stat.S_ISREG(mode)
+    except (OSError, RuntimeError, ValueError):  # no such file, links in a circle, a name too long, a NUL in it
         inside, there = True, False
     if not inside and not allow_outside:
         raise MfhcaError(

@@ -6,7 +6,6 @@ What the cache holds of it is in `plan`; decoding is in `audio`.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,8 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe import Recipe
 
+AT_ONCE = 16  # files a thread takes at a time: one at a time, handing over costs as much as hashing
+
 
 @dataclass(frozen=True)
 class Source:
@@ -29,12 +30,20 @@ class Source:
     utterance: Utterance
     path: Path
     digest: str  # see audio.digest_of
-    seconds: float | None  # by the file's header; None where that cannot be read
 
     def segments(self, recipe: Recipe) -> int:
-        """How many segments it will make, by its header; 1 where that cannot be read."""
-        samples = round((self.seconds or 0.0) * recipe.sample_rate)
+        """How many segments it will make, by the manifest's length or else the file's header; 1 if neither tells."""
+        samples = round((self.seconds() or 0.0) * recipe.sample_rate)
         return segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
+
+
+    def seconds(self) -> float | None:
+        """Its length; None where neither the manifest nor the file's header tells."""
+        u = self.utterance
+        whole = u.samples / u.sample_rate if u.samples and u.sample_rate else _seconds(self.path)
+        if whole is None:
+            return None
+        return max(0.0, min(whole, u.end_s or whole) - (u.start_s or 0.0))
 
 
 @dataclass(frozen=True)
@@ -80,23 +89,24 @@ def read_sources(
     for utterance in utterances:
         by_file[utterance.path].append(utterance)
 
+    known: dict[Path, Path] = {}
+
     def read(together: list[Utterance]) -> list[Source | tuple[str, str]]:
         # Utterances cut from one long recording share one reading of it.
         try:
-            path = resolve_audio(root, together[0], allow_outside)
-            data = read_bytes(path)
+            path = resolve_audio(root, together[0], allow_outside, known)
+            digest = hashlib.sha256(read_bytes(path)).hexdigest()
         except MfhcaError as error:
             return [(utterance.utterance, str(error)) for utterance in together]
-        digest = hashlib.sha256(data).hexdigest()
-        whole = _seconds(data)
-        return [
-            Source(u, path, span_digest(digest, u.start_s, u.end_s), _span_seconds(whole, u))
-            for u in together
-        ]
+        return [Source(u, path, span_digest(digest, u.start_s, u.end_s)) for u in together]
+
+    def read_some(files: list[list[Utterance]]) -> list[Source | tuple[str, str]]:
+        return [result for together in files for result in read(together)]
 
     found, failed = {}, {}
+    files = list(by_file.values())
     with ThreadPoolExecutor(jobs, "hash") as pool:
-        for results in pool.map(read, by_file.values()):
+        for results in pool.map(read_some, (files[at : at + AT_ONCE] for at in range(0, len(files), AT_ONCE))):
             advance(len(results))
             for result in results:
                 if isinstance(result, Source):
@@ -115,15 +125,9 @@ def read_sources(
     )
 
 
-def _seconds(data: bytes) -> float | None:
+def _seconds(path: Path) -> float | None:
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return float(file.frames / file.samplerate)
+        info = soundfile.info(path)
+        return float(info.frames / info.samplerate)
     except (soundfile.SoundFileError, RuntimeError, OSError, ZeroDivisionError):
         return None  # decoding will say what is wrong with it
-
-
-def _span_seconds(whole: float | None, utterance: Utterance) -> float | None:
-    if whole is None:
-        return None
-    return max(0.0, min(whole, utterance.end_s or whole) - (utterance.start_s or 0.0))

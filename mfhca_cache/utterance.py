@@ -15,11 +15,12 @@ REQUIRED = ("utterance", "path", "speaker", "emotion")
 WRITTEN = ("utterance", "path", "speaker", "session", "gender", "emotion", "samples", "sample_rate")
 SPAN = ("start_s", "end_s")
 # A whole number; pandas writes "31129.0" for a column in which some rows are empty.
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 WHOLE_NUMBER = re.compile(r"([0-9]{1,15})(\.0+)?")
 DECIMAL_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Utterance:
     """One row of a manifest."""
 
@@ -101,7 +102,7 @@ def _parse(row: dict[str, str], bad: list[str]) -> Utterance:
         return value
 
     for name in WRITTEN:
-        if any(ord(character) < 32 or ord(character) == 127 for character in row.get(name, "")):
+        if CONTROL.search(row.get(name, "")):
             bad.append(f"{name} {row[name]!r} has a line break or another control character")
     path = row["path"]
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:

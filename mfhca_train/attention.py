@@ -93,8 +93,8 @@ def level_correlation(weights: Array, valid: Array, levels: Array) -> Array:
 def gate_map(g_h: Array, g_w: Array) -> Array:
     """g_h (N, C, H) and g_w (N, C, W) to (N, H, W): the mean over channels of g_h g_w, by which eq. 6 scales X."""
     g_h, g_w = g_h.astype(np.float32), g_w.astype(np.float32)
-    summed: Array = g_h.transpose(0, 2, 1) @ g_w
-    return summed / g_h.shape[1]
+    mean: Array = g_h.transpose(0, 2, 1) @ g_w / g_h.shape[1]
+    return mean
 
 
 def resized(maps: Array, height: int, width: int) -> Array:
