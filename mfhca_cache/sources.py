@@ -16,7 +16,7 @@ from typing import Any
 
 import soundfile
 
-from mfhca_cache.audio import read_bytes, segment_count, span_digest
+from mfhca_cache.audio import Audio, read_audio, read_bytes, segment_count, span_digest
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe import Recipe
@@ -30,6 +30,11 @@ class Source:
     path: Path
     digest: str  # see audio.digest_of
     seconds: float | None  # by the file's header; None where that cannot be read
+
+    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
+        """Reads and decodes it; see `audio.decode`."""
+        at = self.utterance
+        return read_audio(self.path, sample_rate, at.start_s, at.end_s, pre_emphasis)
 
     def segments(self, recipe: Recipe) -> int:
         """How many segments it will make, by its header; 1 where that cannot be read."""
