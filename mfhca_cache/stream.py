@@ -7,6 +7,7 @@ on this way and through a cache. How they are computed is in `extract`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,13 @@ class Stream:
         wanted = self._recipes.get(Ssl.kind)
         if isinstance(wanted, Ssl):
             self.backbone = _expect(backbone, wanted, (names or {}).get(Ssl.kind, ""))
+
+    @property
+    def frame_samples(self) -> tuple[int, int]:
+        """The encoder's step from one frame to the next, and how much audio a frame sees (320 and 400 for HuBERT)."""
+        if self.backbone is None:
+            raise ValueError("no recipe is of hidden states")
+        return math.prod(self.backbone.strides), self.backbone.receptive_samples
 
     def run(self, recordings: Iterable[Readable]) -> Iterator[tuple[int, Recording | MfhcaError]]:
         """Computes what the recipes ask for; reads only a little ahead of the results.

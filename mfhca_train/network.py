@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +175,29 @@ def load_network(
     Raises:
         MfhcaError: a file is missing or damaged, or does not fit the settings.
     """
-    inputs = load_inputs(folder)
-    model = build_network(config, inputs.shapes, classes)
-    path = folder / BEST
+    inputs, path = load_inputs(folder), folder / BEST
     try:
-        model.load_state_dict(load_file(path))
+        return network_of(inputs, load_file(path), config, classes, device), inputs
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise MfhcaError(f"{path}: cannot be loaded ({reason}); delete {folder} and run cv again") from error
-    return model.to(device).eval(), inputs
+
+
+def network_of(
+    inputs: Inputs, state: Mapping[str, Tensor], config: ModelConfig, classes: int, device: str = "cpu"
+) -> MFHCA:
+    """A trained network in evaluation mode.
+
+    Args:
+        inputs: what it reads.
+        state: its weights and running statistics.
+        config, classes, device: see `load_network`.
+
+    Raises:
+        MfhcaError: a setting does not fit the shapes.
+        RuntimeError: the weights do not fit the settings.
+    """
+    # All weights come from `state`; nothing is to be downloaded that they would replace.
+    model = build_network(replace(config, alexnet_weights="none"), inputs.shapes, classes)
+    model.load_state_dict(state)
+    return model.to(device).eval()
