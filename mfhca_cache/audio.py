@@ -179,7 +179,7 @@ def _native(data: bytes, path: Path, start_s: float | None, end_s: float | None)
                 file.seek(first)
             samples = file.read(min(last, total) - first, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        reason = str(error).split("': ")[-1].rstrip(". ")
+        reason = str(error).rpartition(": ")[2].rstrip(". ")
         raise MfhcaError(
             f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or leave it out"
         ) from error

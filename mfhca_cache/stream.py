@@ -120,6 +120,10 @@ class Stream:
         wanted = self._recipes.get(Ssl.kind)
         if isinstance(wanted, Ssl):
             self.backbone = _expect(backbone, wanted, (names or {}).get(Ssl.kind, ""))
+        elif backbone is not None:
+            raise MfhcaError(
+                f"backbone {backbone}: would be ignored, the networks read no hidden states; leave it out"
+            )
 
     @property
     def frame_samples(self) -> tuple[int, int]:

@@ -262,7 +262,7 @@ class Predictor:
             starts,
             np.minimum(starts + view / self._sample_rate, waiting.recording.seconds),
             real,
-            weights.sum(axis=1) - np.bincount(segment, real, len(valid)),
+            np.maximum(weights.sum(axis=1) - np.bincount(segment, real, len(valid)), 0),
         )
 
 

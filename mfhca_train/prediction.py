@@ -10,6 +10,19 @@ import numpy as np
 from mfhca_train.metrics import Array
 
 
+def normalised(log_probabilities: Array) -> Array:
+    """The exponentials over the last axis, scaled to sum to one.
+
+    A mean of segments' log-probabilities is that of no distribution; this makes it one and keeps its order.
+
+    >>> normalised(np.log([[0.2, 0.2]])).tolist()
+    [[0.5, 0.5]]
+    """
+    raised = np.exp(log_probabilities - log_probabilities.max(axis=-1, keepdims=True))
+    scaled: Array = raised / raised.sum(axis=-1, keepdims=True)
+    return scaled
+
+
 @dataclass(frozen=True)
 class Attention:
     """Where in time an ensemble looked. F frames of the encoder that hold audio, S segments.
@@ -53,9 +66,7 @@ class Prediction:
     @property
     def of_networks(self) -> Array:
         """(M, K), each network's probabilities: the exponentials of its log-probabilities, scaled to sum to one."""
-        shifted = np.exp(self.log_probabilities - self.log_probabilities.max(axis=1, keepdims=True))
-        scaled: Array = shifted / shifted.sum(axis=1, keepdims=True)
-        return scaled
+        return normalised(self.log_probabilities)
 
     @property
     def probabilities(self) -> Array:
