@@ -19,7 +19,8 @@ from mfhca_cache.audio import Audio, read_audio, segment_starts, to_mono
 from mfhca_cache.backbone import Backbone, resolve
 from mfhca_cache.encoder import Encoder
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.extract import Extracted, Extractor, Readable
+from mfhca_cache.extract import Extracted, Extractor
+from mfhca_cache.extract import Readable as Readable
 from mfhca_cache.recipe import Recipe, Ssl, from_dict
 from mfhca_cache.schema import DTYPES, as_stored
 from mfhca_cache.settings import BATCH_SIZE

@@ -30,8 +30,7 @@ from mfhca_train.focus import shares, weighs_time
 from mfhca_train.prediction import Attention, Failure, Prediction
 
 if TYPE_CHECKING:
-    from mfhca_cache.extract import Readable
-    from mfhca_cache.stream import Recording
+    from mfhca_cache.stream import Readable, Recording
 
 BATCH_SIZE = 8  # segments the encoder sees at once; as in settings.BATCH_SIZE, tested
 PathLike = str | os.PathLike[str]

@@ -76,7 +76,7 @@ def transfer(
     theirs = manifest.label_set(label_set)
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     chosen, excluded = _select(manifest, theirs, mapped)
-    recipes = find_recipes(ensemble, manifest_path, cache)
+    recipes = find_recipes(ensemble, manifest_path, cache, label_set)
     raw = {label: mapped.mapping[name] for label, name in theirs.mapping.items() if name in mapped.mapping}
     with Corpus(recipes, chosen, LabelSet(theirs.name, raw)) as corpus:
         _refuse_heard(ensemble, corpus, manifest_path)
@@ -112,7 +112,9 @@ def transfer(
     return Transfer(results, table(header, rows))
 
 
-def find_recipes(ensemble: Ensemble, manifest: Path, cache: Path) -> dict[str, RecipeFolder]:
+def find_recipes(
+    ensemble: Ensemble, manifest: Path, cache: Path, label_set: str | None = None
+) -> dict[str, RecipeFolder]:
     """The folders of a cache with the features that the networks read.
 
     Raises:
@@ -132,17 +134,19 @@ def find_recipes(ensemble: Ensemble, manifest: Path, cache: Path) -> dict[str, R
         if folder.kind == recipe["kind"]
     ]
     kinds = " and ".join(recipe["kind"] for recipe in lacking.values())
-    command = features_command(ensemble, manifest, cache)
+    command = features_command(ensemble, manifest, cache, label_set)
+    encoder = ensemble.inputs.names.get("ssl", "").removeprefix("ssl-")
+    called = f" (ENCODER: {encoder})" if encoder else ""
     raise MfhcaError(
-        f"{cache}: no {kinds} features like those the networks were trained on; run\n  {command}"
+        f"{cache}: no {kinds} features like those the networks were trained on; run{called}\n  {command}"
         + (f"\n{listing(near)}" if near else "")
     )
 
 
-def features_command(ensemble: Ensemble, manifest: Path, cache: Path) -> str:
+def features_command(ensemble: Ensemble, manifest: Path, cache: Path, label_set: str | None = None) -> str:
     """The command that computes what the networks read for another corpus."""
     parts = [f"mfhca-cache features {manifest} --root DIR --cache {cache}"]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {} if label_set is None else {"--label-set": label_set}
     for recipe in ensemble.inputs.recipes.values():
         parts.append(f"--kind {recipe['kind']}")
         defaults = {field.name: field.default for field in fields(KINDS[recipe["kind"]])}
@@ -152,7 +156,7 @@ def features_command(ensemble: Ensemble, manifest: Path, cache: Path) -> str:
             if name in recipe and recipe[name] != defaults[name]
         }
     if "ssl" in ensemble.inputs.recipes:
-        parts.append(f"--backbone {ensemble.inputs.names.get('ssl', '').removeprefix('ssl-') or 'ENCODER'}")
+        parts.append("--backbone ENCODER")
     return " ".join([*parts, *(f"{option} {value}" for option, value in options.items())])
 
 

@@ -29,7 +29,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"taken: {', '.join(renamed)}"
     if results["excluded"]:
         left = ", ".join(f"{name} {count}" for name, count in results["excluded"].items())
-        yield f"left out, since the networks have no such class: {left}"
+        yield f"left out, for they become no class of the networks: {left}"
     if results["classes_absent"]:
         yield f"without an utterance, so that predicting it is an error: {', '.join(results['classes_absent'])}"
     yield ""
