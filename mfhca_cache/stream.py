@@ -57,13 +57,14 @@ class Samples:
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
         """The same as `audio.decode` gives for a file that holds these samples."""
         values = np.asarray(self.values)
-        if values.dtype.kind != "f" or values.ndim not in (1, 2) or self.rate <= 0:
+        if values.dtype.kind != "f" or values.ndim not in (1, 2) or 0 in values.shape[1:] or self.rate <= 0:
             raise MfhcaError(
                 f"{self.name}: {values.dtype} of shape {values.shape} at {self.rate} Hz, expected floating "
                 "point (n,) or (n, channels) with full scale 1 at a rate above 0"
             )
         values = values.astype(np.float32)
-        mono = to_mono(values.reshape(len(values), -1), self.rate, sample_rate, pre_emphasis, self.name)
+        columns = values[:, None] if values.ndim == 1 else values
+        mono = to_mono(columns, self.rate, sample_rate, pre_emphasis, self.name)
         return Audio(mono, hashlib.sha256(values.tobytes()).hexdigest(), len(values), self.rate)
 
 

@@ -135,8 +135,8 @@ def find_recipes(
     ]
     kinds = " and ".join(recipe["kind"] for recipe in lacking.values())
     command = features_command(ensemble, manifest, cache, label_set)
-    encoder = ensemble.inputs.names.get("ssl", "").removeprefix("ssl-")
-    called = f" (ENCODER: {encoder})" if encoder else ""
+    encoder = ensemble.inputs.names.get("ssl", "")
+    called = f" (ENCODER: {encoder.removeprefix('ssl-')})" if encoder.startswith("ssl-") else ""
     raise MfhcaError(
         f"{cache}: no {kinds} features like those the networks were trained on; run{called}\n  {command}"
         + (f"\n{listing(near)}" if near else "")
