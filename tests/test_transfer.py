@@ -35,7 +35,9 @@ OTHER = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folds with two seeds each on the small corpus; the last speaker is in none of their data."""
     folder = tmp_path_factory.mktemp("run")
-    wanted = request(folder, utterances(4), {"train.epochs": "12", "train.lr": "1e-2"}, folds=("s0", "s1"), seeds=(0, 1))
+    wanted = request(
+        folder, utterances(4), {"train.epochs": "12", "train.lr": "1e-2"}, folds=("s0", "s1"), seeds=(0, 1)
+    )
     cross_validate(wanted)
     return wanted.out
 
