@@ -133,8 +133,8 @@ def _tell(
     heard = [prediction for prediction in predictions if prediction.heard_by]
     if heard:
         click.echo(
-            f"warning: {len(heard)} of {len(predictions)} files, {text.shown(heard[0].name)} for one, are recordings "
-            "that networks were trained or selected on, so this is no test; pass --speaker",
+            f"warning: networks were trained or selected on {len(heard)} of these {len(predictions)} files (the first: "
+            f"{text.shown(heard[0].name)}), so this is no test; pass --speaker",
             err=True,
         )
     if failures:

@@ -53,7 +53,7 @@ def test_a_folder_with_junk_is_judged_and_the_command_fails(folder: Path) -> Non
     assert "error: 2 of 4 could not be used" in result.stderr
     assert "empty.wav: the file is empty" in result.stderr
     assert "text.wav: not readable as audio" in result.stderr
-    assert "warning: 2 of 2 files" in result.stderr
+    assert "selected on 2 of these 2 files" in result.stderr
     assert "pass --speaker" in result.stderr
 
 
