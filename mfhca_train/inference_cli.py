@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mfhca_cache.console import progress
+from mfhca_cache.console import Command, progress
 from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.log import LOG
 from mfhca_train.options import FOLDER
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ THREADS = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
 @click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=FOLDER)
 @click.option("--backbone", help="The encoder of the training features: a folder or a name on the hub.")
@@ -81,7 +82,7 @@ def predict(
 
     found = find_audio(audio)
     if found.left_out:
-        click.echo(f"left out: {found.left_out}", err=True)
+        LOG.info("left out: %s", found.left_out)
     if not found.paths and not found.unreadable:
         raise MfhcaError(
             f"{', '.join(map(str, audio))}: no audio files; name the files themselves to try them"
@@ -132,10 +133,12 @@ def _tell(
         click.echo(out)
     heard = [prediction for prediction in predictions if prediction.heard_by]
     if heard:
-        click.echo(
-            f"warning: networks were trained or selected on {len(heard)} of these {len(predictions)} files (the first: "
-            f"{text.shown(heard[0].name)}), so this is no test; pass --speaker",
-            err=True,
+        LOG.warning(
+            "networks were trained or selected on %d of these %d files (the first: %s), so this is no test; "
+            "pass --speaker",
+            len(heard),
+            len(predictions),
+            text.shown(heard[0].name),
         )
     if failures:
         reasons = [text.shown(failure.reason) for failure in failures]
@@ -143,7 +146,7 @@ def _tell(
         raise MfhcaError(f"{len(failures)} of {total} could not be used:\n{listing(reasons)}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @click.option("--out", type=FOLDER, required=True, help="The bundle's folder; it must not exist.")
 @ROW
@@ -160,7 +163,7 @@ def export(run: Path, out: Path, row: str | None, folds: tuple[str, ...]) -> Non
     click.echo(f"{out}: {ensemble.title}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
 @click.argument("manifest", type=FOLDER)
 @click.option("--cache", required=True, type=FOLDER, help="Features of MANIFEST by the run's own recipes.")

@@ -74,7 +74,7 @@ def test_a_runs_own_settings_come_back_and_what_it_did_not_know_has_its_default(
         from_dict({**plain, "model": {"new": 1}})
     with pytest.raises(MfhcaError, match="no table 'train'"):
         from_dict({"model": {}})
-    with pytest.raises(MfhcaError, match=r"train\.lr = 'x' is not a float"):
+    with pytest.raises(MfhcaError, match=r"train\.lr = 'x' is not a finite number"):
         from_dict({**plain, "train": {"lr": "x"}})
     with pytest.raises(MfhcaError, match="out of range"):
         from_dict({**plain, "train": {"epochs": 0}})
