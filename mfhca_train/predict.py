@@ -22,11 +22,12 @@ import torch
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import machine
+from mfhca_train.attention import shares
 from mfhca_train.batch import Array, as_batch, on_device
 from mfhca_train.bundle import open_ensemble, read_bundle
 from mfhca_train.ensemble import Ensemble, read_run
 from mfhca_train.evaluation import EVALUATION_BATCH, judge, over_segments
-from mfhca_train.focus import shares, weighs_time
+from mfhca_train.gaze import TIME, attended, over_time
 from mfhca_train.prediction import Attention, Failure, Prediction
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Predictor:
             MfhcaError: it is not, or there is none.
         """
         config = self.ensemble.config.model
-        if not weighs_time(config):
+        if attended(config) != TIME:
             reading = f"{config.fusion}, model.hca={config.hca}" if config.fusion == "hca" else config.fusion
             raise MfhcaError(
                 f"{self.ensemble.source}: with model.inputs={config.inputs}, model.fusion={reading} the networks "
@@ -226,8 +227,10 @@ class Predictor:
             outputs, attention = judge(model, batch, self._device, config.train.precision)
             for (waiting, row), output in zip(taken, outputs, strict=True):
                 waiting.outputs[m, row] = output
-            if attention is not None and taken[0][0].weights.shape[1]:
-                for (waiting, row), share in zip(taken, shares(config.model, attention, batch), strict=True):
+            weights = over_time(config.model, attention, batch.spec, batch.spec_valid)
+            if weights is not None and taken[0][0].weights.shape[1]:
+                found = shares(weights.float().cpu().numpy())
+                for (waiting, row), share in zip(taken, found, strict=True):
                     waiting.weights[row] += share
         for waiting, _ in taken:
             waiting.left -= 1

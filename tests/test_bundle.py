@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from corpus_factory import request
-from run_factory import trained
 from safetensors import safe_open
+from voice_factory import trained
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.bundle import CARD, NETWORKS, is_bundle, open_ensemble, read_bundle, write_bundle

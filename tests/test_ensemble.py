@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from corpus_factory import request
 from grid_factory import write_grid
-from run_factory import trained
+from voice_factory import trained
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.ablation import ablate

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from run_factory import trained
+from voice_factory import trained
 
 from mfhca_cache.manifest import read_manifest, write_manifest
 from mfhca_cache.settings import BATCH_SIZE, DEVICES
