@@ -78,11 +78,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MfhcaError(
-            f"{path}: cannot be read ({error.strerror}); restore it or take it out of the manifest"
-        ) from error
+        raise MfhcaError(f"{path}: cannot be read ({error.strerror}); restore it or leave it out") from error
     if not data:
-        raise MfhcaError(f"{path}: the file is empty; restore it or take it out of the manifest")
+        raise MfhcaError(f"{path}: the file is empty; restore it or leave it out")
     return data
 
 
@@ -111,25 +109,39 @@ def decode(
         MfhcaError: not audio, cut short, no samples, samples that are not numbers, or a span outside it.
     """
     samples, native_rate = _native(data, path, start_s, end_s)
-    native_samples = len(samples)
+    mono = to_mono(samples, native_rate, sample_rate, pre_emphasis, str(path))
+    return Audio(mono, digest_of(data, start_s, end_s), len(samples), native_rate)
+
+
+def to_mono(
+    samples: np.ndarray, native_rate: int, sample_rate: int, pre_emphasis: float, name: str
+) -> np.ndarray:
+    """Averages channels, resamples and emphasises.
+
+    Args:
+        samples: float32 (n, channels), full scale 1.
+        native_rate: their rate in Hz.
+        sample_rate: wanted rate in Hz.
+        pre_emphasis: see `decode`.
+        name: whose they are, for messages.
+
+    Returns:
+        float32 (m,).
+
+    Raises:
+        MfhcaError: a sample is not a number, or none is left.
+    """
     if not np.isfinite(samples).all():
         bad = int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
-        raise MfhcaError(
-            f"{path}: sample {bad} is not a finite number; repair the file or take it out of the manifest"
-        )
+        raise MfhcaError(f"{name}: sample {bad} is not a finite number; repair it or leave it out")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
     if native_rate != sample_rate:
         mono = soxr.resample(mono, native_rate, sample_rate, quality="HQ")
     if len(mono) == 0:
-        raise MfhcaError(f"{path}: holds no audio; restore it or take it out of the manifest")
+        raise MfhcaError(f"{name}: holds no audio; restore it or leave it out")
     if pre_emphasis:
         mono = np.concatenate([mono[:1], mono[1:] - np.float32(pre_emphasis) * mono[:-1]])
-    return Audio(
-        np.ascontiguousarray(mono, dtype=np.float32),
-        digest_of(data, start_s, end_s),
-        native_samples,
-        native_rate,
-    )
+    return np.ascontiguousarray(mono, dtype=np.float32)
 
 
 def read_audio(
@@ -167,14 +179,13 @@ def _native(data: bytes, path: Path, start_s: float | None, end_s: float | None)
                 file.seek(first)
             samples = file.read(min(last, total) - first, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        reason = str(error).split("': ")[-1].rstrip(". ")
+        reason = str(error).rpartition(": ")[2].rstrip(". ")
         raise MfhcaError(
-            f"{path}: not readable as audio ({reason}); "
-            "convert it to WAV or FLAC, or take it out of the manifest"
+            f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or leave it out"
         ) from error
     expected = min(last, total) - first
     if len(samples) == 0:
-        raise MfhcaError(f"{path}: holds a header and no audio; restore it or take it out of the manifest")
+        raise MfhcaError(f"{path}: holds a header and no audio; restore it or leave it out")
     if len(samples) != expected:
         raise MfhcaError(
             f"{path}: cut short, {len(samples)} of {expected} samples decode; restore the whole file"
@@ -236,6 +247,27 @@ def cut(
         segments[-1, :remainder] = samples[whole * segment_samples :]
         real[-1] = remainder
     return segments, real
+
+
+def segment_starts(samples: int, count: int, segment_samples: int, tail: str) -> np.ndarray:
+    """Where the segments of `cut` begin.
+
+    Args:
+        samples: of the utterance.
+        count: segments that `cut` made of it.
+        segment_samples: length of a segment.
+        tail: the rule it was given.
+
+    Returns:
+        int64 (S,), samples from the utterance's beginning.
+
+    >>> segment_starts(5, 3, 2, "pad").tolist(), segment_starts(5, 3, 2, "overlap").tolist()
+    ([0, 2, 4], [0, 2, 3])
+    """
+    starts = np.arange(count, dtype=np.int64) * segment_samples
+    if tail == "overlap" and samples > segment_samples:
+        starts[-1] = samples - segment_samples
+    return starts
 
 
 def segment_count(

@@ -11,21 +11,27 @@ from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from mfhca_cache.audio import cut, read_audio
+from mfhca_cache.audio import Audio, cut
 from mfhca_cache.encoder import Encoder
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.mel import logmel, mfcc
 from mfhca_cache.recipe import LogMel, LogSpec, Mfcc, Recipe, Ssl
-from mfhca_cache.sources import Source
 from mfhca_cache.spectrum import logspec
 
 AHEAD = 4  # utterances decoded in advance, for each thread
 
 Tag = TypeVar("Tag")
+
+
+class Readable(Protocol):
+    """Something that holds one utterance: a row of a manifest (`sources.Source`), a file, an array."""
+
+    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
+        """Its audio, mono at `sample_rate`; raises MfhcaError if there is none."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Extracted:
 
     digest: str  # of the audio that was decoded, see audio.digest_of
     segments: int
+    samples: int  # at the recipes' rate
     features: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
@@ -63,7 +70,7 @@ class Extractor(Generic[Tag]):
         self._queue: deque[tuple[_Encoding[Tag], int]] = deque()
 
     def run(
-        self, requests: Iterable[tuple[Tag, Source, Collection[str]]]
+        self, requests: Iterable[tuple[Tag, Readable, Collection[str]]]
     ) -> Generator[tuple[Tag, Extracted | MfhcaError], None, None]:
         """Computes what is asked for; asks for the next request only a little ahead of the results.
 
@@ -88,14 +95,13 @@ class Extractor(Generic[Tag]):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _decode(
-        self, source: Source, kinds: Collection[str]
+        self, source: Readable, kinds: Collection[str]
     ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
         """All but the encoder: the spectra, real samples (S,), the encoder's input. Runs in a thread."""
         shared = next(iter(self._recipes.values()))
-        start_s, end_s = source.utterance.start_s, source.utterance.end_s
-        audio = read_audio(source.path, shared.sample_rate, start_s, end_s, shared.pre_emphasis)
+        audio = source.read(shared.sample_rate, shared.pre_emphasis)
         segments, real = cut(audio.samples, shared.segment_samples, shared.tail, shared.minimum_tail_samples)
-        extracted, inputs = Extracted(audio.digest, len(real)), None
+        extracted, inputs = Extracted(audio.digest, len(real), len(audio.samples)), None
         for kind in kinds:
             recipe = self._recipes[kind]
             if isinstance(recipe, LogSpec):

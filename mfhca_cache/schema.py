@@ -120,6 +120,32 @@ def damaged(path: Path, reason: str) -> MfhcaError:
     return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache features` again")
 
 
+def as_stored(
+    features: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], name: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The features of an utterance rounded to what a shard holds.
+
+    Args:
+        features: (n, T, F) floating point.
+        dtype: float16 or float32.
+        name: whose they are, for the message.
+
+    Raises:
+        MfhcaError: a value is not finite, or too large.
+    """
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(features, dtype)
+    if not np.isfinite(stored).all():
+        segment, frame, column = np.argwhere(~np.isfinite(stored))[0].tolist()
+        value = features[segment, frame, column]
+        remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
+        raise MfhcaError(
+            f"{name}: {value} in segment {segment}, frame {frame}, column {column} "
+            f"does not fit {dtype.name}; {remedy}"
+        )
+    return stored
+
+
 def content_digest(
     *,
     key: str,

@@ -15,7 +15,7 @@ from typing import Any
 
 import soundfile
 
-from mfhca_cache.audio import read_bytes, segment_count, span_digest
+from mfhca_cache.audio import Audio, read_audio, read_bytes, segment_count, span_digest
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe import Recipe
@@ -30,6 +30,11 @@ class Source:
     utterance: Utterance
     path: Path
     digest: str  # see audio.digest_of
+
+    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
+        """Reads and decodes it; see `audio.decode`."""
+        at = self.utterance
+        return read_audio(self.path, sample_rate, at.start_s, at.end_s, pre_emphasis)
 
     def segments(self, recipe: Recipe) -> int:
         """How many segments it will make, by the manifest's length or else the file's header; 1 if neither tells."""

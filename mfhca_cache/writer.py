@@ -124,16 +124,7 @@ class ShardWriter:
             raise MfhcaError(
                 f"utterance {utterance_id!r}: its id is empty or not text; rename it in the manifest"
             )
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(features, what.dtype)
-        if not np.isfinite(stored).all():
-            segment, frame, column = np.argwhere(~np.isfinite(stored))[0].tolist()
-            value = features[segment, frame, column]
-            remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
-            raise MfhcaError(
-                f"utterance {utterance_id}: {value} in segment {segment}, frame {frame}, column {column} "
-                f"does not fit {what.dtype.name}; {remedy}"
-            )
+        stored = schema.as_stored(features, what.dtype, f"utterance {utterance_id}")
         with self._writing():
             self._part.add(utterance_id, audio_sha256, stored.reshape(-1).view(np.uint8).data, valid)
         late = time.monotonic() - self._flushed > FLUSH_SECONDS

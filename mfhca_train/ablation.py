@@ -89,7 +89,9 @@ def ablate(
             write_json(request.out / "results.json", results)
         if request.portraits:
             with log.phase("portraits"):
-                portray(request.out, list(plans.values()), ground, request.device, grid.reference, request.root)
+                portray(
+                    request.out, list(plans.values()), ground, request.device, grid.reference, request.root
+                )
         with log.phase("report.html"):
             from mfhca_train.report import write_report
 

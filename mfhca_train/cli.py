@@ -9,6 +9,7 @@ import click
 
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.console import Commands
+from mfhca_train.inference_cli import evaluate, export, predict
 from mfhca_train.options import FOLDER, run_options, setting_options
 from mfhca_train.options import PROTOCOL_NAMES as PROTOCOL_NAMES
 
@@ -132,6 +133,10 @@ def rescore(run: Path, pooling: str | None) -> None:
         click.echo(folds_table(found[pooling][ROW]))
     else:
         click.echo(module.table(found))
+
+
+for command in (predict, export, evaluate):
+    main.add_command(command)
 
 
 def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:

@@ -136,6 +136,32 @@ def nearest(name: str) -> str | None:
     return found[0] if found else next(map(bare.get, difflib.get_close_matches(last, bare, 1, 0.6)), None)
 
 
+def from_dict(plain: Mapping[str, Any]) -> Config:
+    """The settings that `Config.to_dict` was asked for; one that did not exist then has its default.
+
+    Args:
+        plain: as in run.json.
+
+    Raises:
+        MfhcaError: a setting of a later version, or a value that does not fit.
+
+    >>> from_dict(Config().to_dict()) == Config()
+    True
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for group, owner in (("model", ModelConfig), ("train", TrainConfig)):
+        given = plain.get(group)
+        if not isinstance(given, dict):
+            raise MfhcaError(f"no table {group!r} among the settings")
+        unknown = sorted(set(given) - {field.name for field in dataclasses.fields(owner)})
+        if unknown:
+            raise MfhcaError(f"setting {group}.{unknown[0]} is of another version of this program")
+        groups[group] = {key: _typed(f"{group}.{key}", value, owner, key) for key, value in given.items()}
+    found = Config(ModelConfig(**groups["model"]), TrainConfig(**groups["train"]))
+    _check(found, set())
+    return found
+
+
 def with_settings(config: Config, settings: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Config:
     """A copy of `config` with some fields replaced.
 

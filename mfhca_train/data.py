@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,13 +16,16 @@ from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import canonical_json, sha256_text
 from mfhca_cache.manifest import LabelSet, Utterance
 from mfhca_cache.reader import Features, RecipeFolder, Shard, verify_shard
+from mfhca_train.batch import Array as Array
+from mfhca_train.batch import Batch as Batch
+from mfhca_train.batch import Normaliser as Normaliser
+from mfhca_train.batch import as_batch, on_device
 from mfhca_train.recipes import choose_recipes as choose_recipes
 from mfhca_train.resident import Resident
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = np.ndarray[Any, np.dtype[Any]]
 SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
 
@@ -44,32 +47,6 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.utterance)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Normalised tensors on the device; None where the model has no such input."""
-
-    spec: Tensor | None  # (B, 1, T, F)
-    ssl: Tensor | None  # (B, L, D)
-    spec_valid: Tensor | None  # (B,)
-    ssl_valid: Tensor | None  # (B,)
-    label: Tensor  # (B,)
-    mfcc: Tensor | None = None  # (B, T, 40)
-    mfcc_valid: Tensor | None = None  # (B,)
-
-    @property
-    def inputs(self) -> tuple[Tensor | None, ...]:
-        """All but the label, in the order in which the network takes them."""
-        return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
-
-
-@dataclass(frozen=True)
-class Normaliser:
-    """y = x * scale + shift, per bin; from training speakers only."""
-
-    scale: Array  # (F,) float32
-    shift: Array  # (F,) float32
 
 
 class Corpus:
@@ -276,12 +253,7 @@ class Corpus:
         """
         import torch  # here, so that looking at a finished run does not wait for it
 
-        affine = {
-            side: None
-            if n is None
-            else (torch.from_numpy(n.scale).to(device), torch.from_numpy(n.shift).to(device))
-            for side, n in normalisers.items()
-        }
+        affine = on_device(normalisers, device)
         # Once for all batches: each copy to an accelerator lets the processor wait for it.
         label = torch.from_numpy(segments.label[order]).to(device)
         real = {side: torch.from_numpy(v[order]).to(device) for side, v in segments.valid.items()}
@@ -291,24 +263,12 @@ class Corpus:
             values: dict[str, Tensor] = {}
             for side, features in self.features.items():
                 if side in self._resident:
-                    x = self._resident[side].gather(places[side][now]).float()
+                    values[side] = self._resident[side].gather(places[side][now])
                 else:
                     rows = segments.rows[side][order[now]]
-                    x = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device).float()
-                if (pair := affine[side]) is not None:
-                    x = torch.addcmul(pair[1], x, pair[0], out=x)
-                values[side] = x
-            spec = values.get("spec")
+                    values[side] = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device)
             valid = {side: counts[now] for side, counts in real.items()}
-            yield Batch(
-                None if spec is None else spec.unsqueeze(1),
-                values.get("ssl"),
-                valid.get("spec"),
-                valid.get("ssl"),
-                label[now],
-                values.get("mfcc"),
-                valid.get("mfcc"),
-            )
+            yield as_batch(values, affine, valid, label[now])
 
     def close(self) -> None:
         """Closes the shards."""

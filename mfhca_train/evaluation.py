@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import write_atomically
-from mfhca_train.data import Array, Corpus, Normaliser, Segments
+from mfhca_train.batch import Array, Batch, Normaliser
+from mfhca_train.data import Corpus, Segments
 from mfhca_train.metrics import Scores, confusion_matrix, scores
 from mfhca_train.model import MFHCA
 
@@ -55,23 +57,47 @@ def evaluate(
         device, precision: where and how.
     """
     model.eval()
-    parts = []
-    with torch.inference_mode():
-        for batch in corpus.batches(segments, np.arange(len(segments)), EVALUATION_BATCH, scale, device):
-            with autocast(device, precision):
-                logits = model(*batch.inputs).logits
-            parts.append(torch.log_softmax(logits.float(), dim=-1).cpu())
-    per_segment = torch.cat(parts).double().numpy()
-    if not np.isfinite(per_segment).all():
-        raise MfhcaError("the network's outputs are not finite: training diverged; lower train.lr")
-    counts = np.bincount(segments.utterance, minlength=len(chosen))
-    sums = np.zeros((len(chosen), per_segment.shape[1]))
-    np.add.at(sums, segments.utterance, per_segment)
-    pooled = sums / counts[:, None]
+    batches = corpus.batches(segments, np.arange(len(segments)), EVALUATION_BATCH, scale, device)
+    per_segment = np.concatenate([judge(model, batch, device, precision)[0] for batch in batches])
+    pooled = over_segments(per_segment, segments.utterance, len(chosen))
     labels = corpus.labels[chosen]
     confusion = confusion_matrix(labels, pooled.argmax(axis=1), len(corpus.classes))
     loss = float(-pooled[np.arange(len(chosen)), labels].mean())
     return Evaluation(loss, pooled, per_segment, confusion, scores(confusion))
+
+
+def judge(model: MFHCA, batch: Batch, device: str, precision: str) -> tuple[Array, Tensor | None]:
+    """One batch through a network in evaluation mode.
+
+    Returns:
+        Log-probabilities of the segments (B, K) in float64, and the weights of the fusion; see `model.Output`.
+
+    Raises:
+        MfhcaError: an output is not finite.
+    """
+    with torch.inference_mode():
+        with autocast(device, precision):
+            output = model(*batch.inputs)
+        found: Array = torch.log_softmax(output.logits.float(), dim=-1).cpu().double().numpy()
+    if not np.isfinite(found).all():
+        raise MfhcaError("the network's outputs are not finite: training diverged; lower train.lr")
+    return found, output.attention
+
+
+def over_segments(per_segment: Array, utterance: Array, count: int) -> Array:
+    """The mean of the segments' log-probabilities: what an utterance is judged by.
+
+    Args:
+        per_segment: (N, K).
+        utterance: (N,) index of each segment's utterance.
+        count: U; each has a segment.
+
+    Returns:
+        (U, K); the exponentials of a row need not sum to one.
+    """
+    sums = np.zeros((count, per_segment.shape[1]))
+    np.add.at(sums, utterance, per_segment)
+    return sums / np.bincount(utterance, minlength=count)[:, None]
 
 
 def write_predictions(

@@ -33,7 +33,7 @@ from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
 from mfhca_train.folds import Fold
 from mfhca_train.model import parameter_counts
-from mfhca_train.network import BEST, Inputs, build_network, save_inputs
+from mfhca_train.network import BEST, build_network, inputs_of, save_inputs
 from mfhca_train.results import read_result
 from mfhca_train.unit import RESULT, begin_folder, publish_folder
 
@@ -110,9 +110,8 @@ class _Trainer:
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
-        shapes = {side: corpus.shape(side) for side in corpus.features}
-        self.inputs = Inputs(shapes, {side: r.recipe for side, r in corpus.recipes.items()}, self.normalisers)
-        self.model = build_network(config.model, shapes, len(corpus.classes)).to(device)
+        self.inputs = inputs_of(corpus, fold, self.normalisers)
+        self.model = build_network(config.model, self.inputs.shapes, len(corpus.classes)).to(device)
         train = config.train
         kind = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
         self.optimiser = kind(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)

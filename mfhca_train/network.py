@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, write_atomically
+from mfhca_train.batch import Normaliser
 from mfhca_train.config import ModelConfig
-from mfhca_train.data import Normaliser
+from mfhca_train.data import Corpus
+from mfhca_train.folds import Fold
 from mfhca_train.model import MFHCA
 
 BEST, INPUTS = "best.safetensors", "inputs.safetensors"
+HEARD, HEARD_DIGITS = "heard", 16  # 64 bits: two of a million recordings agree by chance once in 10^7 corpora
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,20 @@ class Inputs:
         shapes: (frames, bins) of a segment.
         recipes: how its features were made, the fields of a recipe (see `mfhca_cache.recipe.from_dict`).
         normalisers: what a side is scaled by; None leaves it as it is stored.
+        names: how the recipes' folders were called; cosmetic.
+        heard: the first HEARD_DIGITS digits of the digest (see `mfhca_cache.audio`) of every utterance that
+            trained the weights or selected the epoch.
     """
 
     shapes: Mapping[str, tuple[int, int]]
     recipes: Mapping[str, Mapping[str, Any]]
     normalisers: Mapping[str, Normaliser | None]
+    names: Mapping[str, str] = field(default_factory=dict)
+    heard: frozenset[str] = frozenset()
+
+    def has_heard(self, digest: str) -> bool:
+        """Whether the network was trained or selected on this audio."""
+        return digest[:HEARD_DIGITS] in self.heard
 
 
 def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, int]], classes: int) -> MFHCA:
@@ -57,18 +70,78 @@ def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, int]], cl
     return MFHCA(config, classes, frames, width, mfcc_shape=shapes.get("mfcc", (0, 0)))
 
 
-def save_inputs(folder: Path, inputs: Inputs) -> None:
-    """Writes inputs.safetensors: scale and shift of every side that is scaled, shapes and recipes beside them."""
+def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser | None]) -> Inputs:
+    """What the network of a fold reads and has heard.
+
+    Args:
+        corpus: the open features.
+        fold: its speakers.
+        normalisers: by side.
+    """
+    heard = corpus.audio(corpus.of_speakers((*fold.train, *fold.validation)))
+    return Inputs(
+        {side: corpus.shape(side) for side in corpus.features},
+        {side: recipe.recipe for side, recipe in corpus.recipes.items()},
+        normalisers,
+        {side: recipe.name for side, recipe in corpus.recipes.items()},
+        frozenset(digest[:HEARD_DIGITS] for digest in heard),
+    )
+
+
+def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors that say what a network reads, and the JSON value that goes with them."""
     tensors = {
         f"{side}.{name}": torch.from_numpy(getattr(normaliser, name))
         for side, normaliser in inputs.normalisers.items()
         if normaliser is not None
         for name in ("scale", "shift")
     }
+    if inputs.heard:
+        digits = b"".join(bytes.fromhex(digest) for digest in sorted(inputs.heard))
+        tensors[HEARD] = torch.tensor(list(digits), dtype=torch.uint8).reshape(-1, HEARD_DIGITS // 2)
     sides = {
-        side: {"shape": list(shape), "recipe": dict(inputs.recipes[side])}
+        side: {
+            "shape": list(shape),
+            "recipe": dict(inputs.recipes[side]),
+            "name": inputs.names.get(side, ""),
+        }
         for side, shape in inputs.shapes.items()
     }
+    return tensors, sides
+
+
+def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> Inputs:
+    """What `pack_inputs` was given.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: they are not what it returned.
+    """
+    shapes = {side: (int(about["shape"][0]), int(about["shape"][1])) for side, about in sides.items()}
+    recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
+    normalisers = {
+        side: Normaliser(tensors[f"{side}.scale"].numpy(), tensors[f"{side}.shift"].numpy())
+        if f"{side}.scale" in tensors
+        else None
+        for side in shapes
+    }
+    for side, normaliser in normalisers.items():
+        parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
+        if any(part.shape != shapes[side][1:] or part.dtype != np.float32 for part in parts):
+            raise ValueError(f"the scaling of {side} does not fit its {shapes[side][1]} bins")
+    digests = tensors[HEARD].numpy() if HEARD in tensors else np.empty((0, HEARD_DIGITS // 2), np.uint8)
+    heard = frozenset(row.tobytes().hex() for row in digests)
+    return Inputs(
+        shapes,
+        recipes,
+        normalisers,
+        {side: str(about.get("name", "")) for side, about in sides.items()},
+        heard,
+    )
+
+
+def save_inputs(folder: Path, inputs: Inputs) -> None:
+    """Writes inputs.safetensors: scale and shift of every side that is scaled, shapes and recipes beside them."""
+    tensors, sides = pack_inputs(inputs)
     write_atomically(folder / INPUTS, save(tensors, {"sides": canonical_json(sides)}))
 
 
@@ -80,24 +153,12 @@ def load_inputs(folder: Path) -> Inputs:
     """
     path = folder / INPUTS
     try:
-        with safe_open(path, "np") as file:
+        with safe_open(path, "pt") as file:
             sides = json.loads(file.metadata()["sides"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-        shapes = {side: (int(about["shape"][0]), int(about["shape"][1])) for side, about in sides.items()}
-        recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
-        normalisers = {
-            side: Normaliser(tensors[f"{side}.scale"], tensors[f"{side}.shift"])
-            if f"{side}.scale" in tensors
-            else None
-            for side in shapes
-        }
-        for side, normaliser in normalisers.items():
-            parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
-            if any(part.shape != shapes[side][1:] or part.dtype != np.float32 for part in parts):
-                raise ValueError(f"the scaling of {side} does not fit its {shapes[side][1]} bins")
+        return unpack_inputs(tensors, sides)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
-    return Inputs(shapes, recipes, normalisers)
 
 
 def load_network(
@@ -114,12 +175,29 @@ def load_network(
     Raises:
         MfhcaError: a file is missing or damaged, or does not fit the settings.
     """
-    inputs = load_inputs(folder)
-    model = build_network(config, inputs.shapes, classes)
-    path = folder / BEST
+    inputs, path = load_inputs(folder), folder / BEST
     try:
-        model.load_state_dict(load_file(path))
+        return network_of(inputs, load_file(path), config, classes, device), inputs
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise MfhcaError(f"{path}: cannot be loaded ({reason}); delete {folder} and run cv again") from error
-    return model.to(device).eval(), inputs
+
+
+def network_of(
+    inputs: Inputs, state: Mapping[str, Tensor], config: ModelConfig, classes: int, device: str = "cpu"
+) -> MFHCA:
+    """A trained network in evaluation mode.
+
+    Args:
+        inputs: what it reads.
+        state: its weights and running statistics.
+        config, classes, device: see `load_network`.
+
+    Raises:
+        MfhcaError: a setting does not fit the shapes.
+        RuntimeError: the weights do not fit the settings.
+    """
+    # All weights come from `state`; nothing is to be downloaded that they would replace.
+    model = build_network(replace(config, alexnet_weights="none"), inputs.shapes, classes)
+    model.load_state_dict(state)
+    return model.to(device).eval()

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from audio_factory import FILES, SEGMENTS, manifest_of, notes, recorded, write_audio, write_corpus
 
-from mfhca_cache import build, extract
+from mfhca_cache import build, extract, sources
 from mfhca_cache.audio import cut, read_audio
 from mfhca_cache.backbone import Backbone, resolve
 from mfhca_cache.build import Builder, Outcome
@@ -91,7 +91,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.stem)
         return read_audio(path, *args, **options)
 
-    monkeypatch.setattr(extract, "read_audio", noting)
+    monkeypatch.setattr(sources, "read_audio", noting)
     return names
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_train.config import Config, with_settings
+from mfhca_train.config import Config, from_dict, with_settings
 
 
 def test_text_becomes_the_fields_type() -> None:
@@ -60,3 +62,19 @@ def test_what_does_not_fit_is_refused(name: str, value: str, message: str) -> No
 def test_a_setting_that_would_be_ignored_is_refused(settings: dict[str, str]) -> None:
     with pytest.raises(MfhcaError, match="would be ignored"):
         with_settings(Config(), settings)
+
+
+def test_a_runs_own_settings_come_back_and_what_it_did_not_know_has_its_default() -> None:
+    config = with_settings(Config(), {"model.hca": "frames", "model.grf_channels": "8,8", "train.lr": "1e-3"})
+    plain = json.loads(json.dumps(config.to_dict()))
+    assert from_dict(plain) == config
+    del plain["model"]["mask_padding"], plain["train"]["class_weights"]
+    assert from_dict(plain) == config
+    with pytest.raises(MfhcaError, match=r"setting model\.new is of another version"):
+        from_dict({**plain, "model": {"new": 1}})
+    with pytest.raises(MfhcaError, match="no table 'train'"):
+        from_dict({"model": {}})
+    with pytest.raises(MfhcaError, match=r"train\.lr = 'x' is not a finite number"):
+        from_dict({**plain, "train": {"lr": "x"}})
+    with pytest.raises(MfhcaError, match="out of range"):
+        from_dict({**plain, "train": {"epochs": 0}})

@@ -23,7 +23,8 @@ SHARED_WITH_TRAINER = {
     "reader",
     "recipe",
 }
-BEYOND = {"waveform.py": {"audio"}}  # what shows the audio itself, when it is asked to
+# What needs stage one itself, and loads it when it is asked to: predictions from audio, and pictures of it.
+BEYOND = {"predict.py": {"stream"}, "waveform.py": {"audio"}}
 HEAVY = {
     "torch",
     "numpy",
@@ -113,6 +114,11 @@ def test_packages_say_that_they_are_typed(package: str) -> None:
 def test_help_loads_nothing_heavy(package: str) -> None:
     code = f"from {package}.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     assert not loaded_after(code) & HEAVY
+
+
+def test_a_predictor_loads_stage_one_only_when_it_is_made() -> None:
+    loaded = loaded_after("import mfhca_train.predict, mfhca_train.transfer, mfhca_train.bundle")
+    assert not loaded & {"transformers", "librosa", "soundfile"}
 
 
 def test_training_from_a_cache_loads_no_encoder(tmp_path: Path) -> None:

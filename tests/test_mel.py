@@ -9,7 +9,7 @@ import pytest
 from audio_factory import SEGMENTS, manifest_of, write_corpus
 from click.testing import CliRunner
 
-from mfhca_cache import extract
+from mfhca_cache import sources
 from mfhca_cache.audio import cut, read_audio
 from mfhca_cache.cli import main
 from mfhca_cache.errors import MfhcaError
@@ -132,7 +132,7 @@ def test_features_come_from_one_decoding_only_when_asked_for(
         assert done.exit_code == 0, done.output
         return done.output
 
-    monkeypatch.setattr(extract, "read_audio", noting)
+    monkeypatch.setattr(sources, "read_audio", noting)
     kinds = ("--kind", "mfcc", "--kind", "logmel", "--tail", "overlap")
     assert "to compute: 20 segments, 1.4 MB" in call("features", *kinds, "--dry-run")
     assert "20 segments" in call("features", *kinds)

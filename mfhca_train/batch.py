@@ -1,0 +1,86 @@
+"""What a network is given: the stored features of some segments, scaled. Where they come from is in `data`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Normalised tensors on the device; None where the model has no such input."""
+
+    spec: Tensor | None  # (B, 1, T, F)
+    ssl: Tensor | None  # (B, L, D)
+    spec_valid: Tensor | None  # (B,)
+    ssl_valid: Tensor | None  # (B,)
+    label: Tensor  # (B,)
+    mfcc: Tensor | None = None  # (B, T, 40)
+    mfcc_valid: Tensor | None = None  # (B,)
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """All but the label, in the order in which the network takes them."""
+        return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """y = x * scale + shift, per bin; from training speakers only."""
+
+    scale: Array  # (F,) float32
+    shift: Array  # (F,) float32
+
+
+Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # side -> scale and shift on the device
+
+
+def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affine:
+    """Scale and shift of each side where `as_batch` wants them."""
+    import torch  # here, so that looking at a finished run does not wait for it
+
+    return {
+        side: None
+        if n is None
+        else (torch.from_numpy(n.scale).to(device), torch.from_numpy(n.shift).to(device))
+        for side, n in normalisers.items()
+    }
+
+
+def as_batch(
+    stored: Mapping[str, Tensor], affine: Affine, valid: Mapping[str, Tensor], label: Tensor
+) -> Batch:
+    """Scales features and lays them out as the network takes them.
+
+    Args:
+        stored: by side (B, T, F), as a cache holds them; left as they are.
+        affine: by side; None leaves the stored values as they are.
+        valid: by side (B,), real frames.
+        label: (B,).
+    """
+    import torch
+
+    values: dict[str, Tensor] = {}
+    for side, x in stored.items():
+        values[side] = x.float()
+        if (pair := affine[side]) is not None:
+            own = None if values[side] is x else values[side]  # float32 is not copied above
+            values[side] = torch.addcmul(pair[1], values[side], pair[0], out=own)
+    spec = values.get("spec")
+    return Batch(
+        None if spec is None else spec.unsqueeze(1),
+        values.get("ssl"),
+        valid.get("spec"),
+        valid.get("ssl"),
+        label,
+        values.get("mfcc"),
+        valid.get("mfcc"),
+    )
