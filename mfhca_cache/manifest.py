@@ -192,7 +192,11 @@ def resolve_audio(
             file = file.resolve()
             mode = file.stat().st_mode
         inside, there = file.is_relative_to(base), stat.S_ISREG(mode)
-    except (OSError, RuntimeError, ValueError):  # no such file, links in a circle, a name too long, a NUL in it
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # no such file, links in a circle, a name too long, a NUL in it
         inside, there = True, False
     if not inside and not allow_outside:
         raise MfhcaError(

@@ -41,7 +41,6 @@ class Source:
         samples = round((self.seconds() or 0.0) * recipe.sample_rate)
         return segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
 
-
     def seconds(self) -> float | None:
         """Its length; None where neither the manifest nor the file's header tells."""
         u = self.utterance
@@ -111,7 +110,9 @@ def read_sources(
     found, failed = {}, {}
     files = list(by_file.values())
     with ThreadPoolExecutor(jobs, "hash") as pool:
-        for results in pool.map(read_some, (files[at : at + AT_ONCE] for at in range(0, len(files), AT_ONCE))):
+        for results in pool.map(
+            read_some, (files[at : at + AT_ONCE] for at in range(0, len(files), AT_ONCE))
+        ):
             advance(len(results))
             for result in results:
                 if isinstance(result, Source):
