@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from mfhca_train.folds import Fold, make_folds
     from mfhca_train.metrics import Scores, confusion_matrix, scores
     from mfhca_train.model import MFHCA
+    from mfhca_train.predict import Predictor
 
 __all__ = [
     "MFHCA",
     "Config",
     "Fold",
     "ModelConfig",
+    "Predictor",
     "Request",
     "Scores",
     "TrainConfig",
@@ -40,6 +42,7 @@ _HOMES = {
     "folds": ("Fold", "make_folds"),
     "metrics": ("Scores", "confusion_matrix", "scores"),
     "model": ("MFHCA",),
+    "predict": ("Predictor",),
 }
 
 

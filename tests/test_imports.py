@@ -35,6 +35,7 @@ HEAVY = {
     "sklearn",
     "matplotlib",
     "joblib",
+    "numba",
     "soundfile",
     "distributed",
     "dask",
