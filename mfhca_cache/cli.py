@@ -6,14 +6,13 @@ inside the commands, so that `--help` and wrong usage answer at once.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mfhca_cache.cluster import Cluster, cluster_options
-from mfhca_cache.console import Commands, progress
+from mfhca_cache.console import Commands, byte_count, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
@@ -122,7 +121,7 @@ def features(
         click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
     if dry_run:
         left = "unknown: no rate on record" if todo.seconds is None else f"about {_duration(todo.seconds)}"
-        click.echo(f"to compute: {todo.segments()} segments, {_size(todo.stored_bytes)}, time {left}")
+        click.echo(f"to compute: {todo.segments()} segments, {byte_count(todo.stored_bytes)}, time {left}")
         _fail(dict(todo.sources.failed), len(todo.sources.speaker_of))
         return
     failed = dict(todo.sources.failed)
@@ -148,7 +147,7 @@ def features(
         rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
         click.echo(
             f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
-            f"{_size(outcome.stored_bytes)} in {_duration(outcome.seconds)} "
+            f"{byte_count(outcome.stored_bytes)} in {_duration(outcome.seconds)} "
             f"({rate:.1f} segments/s); {outcome.shards} shards written"
         )
         failed |= outcome.failed
@@ -213,8 +212,8 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
         click.echo("nothing to remove")
         return
     for leftover in found:
-        click.echo(f"{leftover.path} ({_size(leftover.size)}): {leftover.reason}")
-    total = _size(sum(leftover.size for leftover in found))
+        click.echo(f"{leftover.path} ({byte_count(leftover.size)}): {leftover.reason}")
+    total = byte_count(sum(leftover.size for leftover in found))
     if dry_run:
         click.echo(f"would remove {len(found)} ({total})")
         return
@@ -224,18 +223,6 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
     for leftover in found:
         inventory.remove(leftover)
     click.echo(f"removed {len(found)} ({total})")
-
-
-def _size(count: float) -> str:
-    """Bytes for people.
-
-    >>> _size(999), _size(1_530_000)
-    ('999 B', '1.5 MB')
-    """
-    if count < 1000:
-        return f"{count:.0f} B"
-    power = min(4, int(math.log10(count)) // 3)
-    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def _duration(seconds: float) -> str:

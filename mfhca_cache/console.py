@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -22,6 +23,18 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted; run the same command again to go on", err=True)
             ctx.exit(130)
+
+
+def byte_count(count: float) -> str:
+    """Bytes for people.
+
+    >>> byte_count(999), byte_count(1_530_000)
+    ('999 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count:.0f} B"
+    power = min(4, int(math.log10(count)) // 3)
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def progress(total: int | None, unit: str, description: str, initial: int = 0) -> Any:

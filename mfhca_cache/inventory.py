@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.console import byte_count
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, read_json, write_json
 from mfhca_cache.manifest import Manifest, read_manifest
@@ -87,6 +88,19 @@ def status(cache: Path, plan: Plan) -> Iterator[str]:
                     yield f"  another recipe, {other.path.name}: {differing}"
     for reason in plan.sources.failed.values():
         yield f"unreachable: {reason}"
+    yield from disk_use(cache)
+
+
+def disk_use(cache: Path) -> Iterator[str]:
+    """Lines that tell what each recipe of a cache takes, whatever uses it, and all of them together.
+
+    Raises:
+        MfhcaError: the cache cannot be read.
+    """
+    sizes = {path.name: _size(path) for path in (recipe_folders(cache) if cache.exists() else [])}
+    yield f"on disk: {byte_count(sum(sizes.values()))}"
+    for name, size in sizes.items():
+        yield f"{byte_count(size):>10}  {name}"
 
 
 def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:

@@ -8,13 +8,28 @@ from typing import Any
 
 import click
 
-from mfhca_cache.recipe import CHOICES, DTYPES, TAILS
+from mfhca_cache.recipe import ALL_LAYERS, CHOICES, DTYPES, TAILS
 from mfhca_cache.settings import DEFAULT_KINDS, KINDS, Settings
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
 # Options that decide the numbers of some kinds alone; given without any of these they would be ignored.
 SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
+
+
+class Layer(click.ParamType):
+    """A whole number or `all`."""
+
+    name = f"N|{ALL_LAYERS}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or the word."""
+        if value == ALL_LAYERS:
+            return ALL_LAYERS
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {ALL_LAYERS}", param, ctx)
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,10 +59,10 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--layer",
-            type=int,
+            type=Layer(),
             default=DEFAULTS.layer,
             show_default=True,
-            help="Encoder layer; -1 is the output.",
+            help="Encoder layer: 0 enters the first, -1 is the output; all: every one (see `--dry-run`).",
         ),
         click.option(
             "--tail",

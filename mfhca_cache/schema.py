@@ -30,17 +30,19 @@ USER_BLOCK = 4096
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
-FEATURES = "features"  # (S, T, F) segments, frames, bins; contiguous, uncompressed
+FEATURES = (
+    "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) of M layers; contiguous, uncompressed
+)
 UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
 AUDIO_SHA256 = "audio_sha256"  # (U,) of the audio files, hexadecimal
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
     "valid_frames": np.dtype("<i4"),  # (S,) frames that lie within the audio, not in its padding
     "moments/count": np.dtype("<i8"),  # (U,) valid frames of the utterance
-    "moments/sum": np.dtype("<f8"),  # (U, F) over its valid frames, of the values as stored
-    "moments/sum_squares": np.dtype("<f8"),  # (U, F)
-    "moments/minimum": np.dtype("<f8"),  # (U, F) +inf where there is no valid frame
-    "moments/maximum": np.dtype("<f8"),  # (U, F) -inf where there is no valid frame
+    "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over its valid frames, of the values as stored
+    "moments/sum_squares": np.dtype("<f8"),
+    "moments/minimum": np.dtype("<f8"),  # +inf where there is no valid frame
+    "moments/maximum": np.dtype("<f8"),  # -inf where there is no valid frame
 }
 # Attributes of the root group, all text; `version` stands beside them as a number. The last is JSON.
 ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
@@ -125,7 +127,7 @@ def content_digest(
     key: str,
     kind: str,
     speaker: str,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     stored_as: np.dtype[Any],
     features_sha256: str,
     utterance_ids: tuple[str, ...],
@@ -136,7 +138,7 @@ def content_digest(
 
     Args:
         key, kind, speaker: recipe key and kind, speaker id.
-        shape, stored_as: of the features, (S, T, F) and float16 or float32.
+        shape, stored_as: of the features, (S, T, F) or (S, M, T, F), and float16 or float32.
         features_sha256: hexadecimal, of the features' bytes in row order.
         utterance_ids, audio_sha256: (U,) each.
         tables: the arrays named in TABLES.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,9 @@ class ModelConfig:
     fusion: Literal["hca", "coattention", "concat"] = "hca"  # II.D; the baseline's [13]; no attention at all
     hca: Literal["temporal", "channel", "frames", "released"] = "temporal"  # readings of eq. 9-11
     hca_scale: Literal["none", "sqrt"] = "none"  # eq. 9's product as written, or divided by sqrt(D) (ours)
+    ssl_layer: int | Literal["auto", "weighted", "weighted-norm"] = (
+        "auto"  # which hidden states (ours): the cache's own layer, or of all a learned weighted sum (SUPERB)
+    )
     bilstm: bool = True  # II.D: f'_hubert; separable from the fusion
     width: int = 128  # both sides and the classifier's hidden layers (released)
     dropout: float = 0.1  # probability, before fully connected layers (released)
@@ -71,6 +75,8 @@ class Config:
         """Plain nested values, as they go into run.json."""
         plain = dataclasses.asdict(self)
         plain["model"]["grf_channels"] = list(self.model.grf_channels)
+        if self.model.ssl_layer == "auto":
+            del plain["model"]["ssl_layer"]  # runs from before there was a choice stay the same runs
         return plain
 
 
@@ -135,6 +141,13 @@ def _typed(name: str, value: Any, owner: type, key: str) -> Any:
                 "off": False,
                 "0": False,
             }[text.lower()]
+        if origin in (typing.Union, types.UnionType):  # a number or one of some words
+            words = [word for part in typing.get_args(annotation) for word in typing.get_args(part)]
+            if text in words:
+                return text
+            if not re.fullmatch(r"[+-]?\d+", text):
+                raise MfhcaError(f"{name} = {text!r} is neither a whole number nor one of {', '.join(words)}")
+            return int(text)
         if annotation is int:
             return int(text)
         number = float(text)
@@ -159,6 +172,7 @@ def _check(config: Config, given: set[str]) -> None:
         "model.grf_channels (at least one block, positive)": bool(model.grf_channels)
         and min(model.grf_channels) > 0,
         "model.grf_rate (at least 1)": model.grf_rate >= 1,
+        "model.ssl_layer (-1 or more)": isinstance(model.ssl_layer, str) or model.ssl_layer >= -1,
         "model.width (at least 1)": model.width >= 1,
         "model.dropout (0 to below 1)": 0 <= model.dropout < 1,
         "train.lr (above 0, at most 10)": 0 < train.lr <= 10,
@@ -176,7 +190,14 @@ def _check(config: Config, given: set[str]) -> None:
     if model.hca in ("channel", "released"):
         unread = unread | {"model.hca_scale"}
     ignored = {
-        "spec": {"model.fusion", "model.hca", "model.hca_scale", "model.bilstm", "train.ssl_norm"},
+        "spec": {
+            "model.fusion",
+            "model.hca",
+            "model.hca_scale",
+            "model.bilstm",
+            "model.ssl_layer",
+            "train.ssl_norm",
+        },
         "ssl": {
             "model.spec_encoder",
             "model.alexnet_weights",

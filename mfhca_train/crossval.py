@@ -28,6 +28,7 @@ from mfhca_train.plan import (
     folds_of,
     plan,
     read_ground,
+    recipe_names,
 )
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
@@ -49,14 +50,17 @@ def cross_validate(request: Request) -> dict[str, Any]:
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
     model = request.config.model
-    recipes = choose_recipes(request.cache, model.inputs, request.spec, request.ssl, model.mfcc)
+    recipes = choose_recipes(
+        request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
+    )
     row = Row(ROW, request.config, request.protocol, request.seeds, folds, chosen, recipes)
     with lock(request.out / ".lock", f"{request.out}: this run"):
         with Corpora(ground) as corpora:
             planned = plan(request, ground, row, corpora.of(recipes))
             _refuse_another(request, planned.identity)
+            about = {**planned.identity, "recipe_names": recipe_names([row])}
             here = runfolder.claim(
-                request.out, planned.identity, request.device, request.cluster, bool(planned.unfinished)
+                request.out, about, request.device, request.cluster, bool(planned.unfinished)
             )
             if planned.unfinished:
                 corpora.verify([row])

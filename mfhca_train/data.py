@@ -22,6 +22,8 @@ from mfhca_train.resident import Resident
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mfhca_train.layers import Layers
+
 Array = np.ndarray[Any, np.dtype[Any]]
 SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
@@ -51,7 +53,7 @@ class Batch:
     """Normalised tensors on the device; None where the model has no such input."""
 
     spec: Tensor | None  # (B, 1, T, F)
-    ssl: Tensor | None  # (B, L, D)
+    ssl: Tensor | Layers | None  # (B, L, D), or all layers
     spec_valid: Tensor | None  # (B,)
     ssl_valid: Tensor | None  # (B,)
     label: Tensor  # (B,)
@@ -59,7 +61,7 @@ class Batch:
     mfcc_valid: Tensor | None = None  # (B,)
 
     @property
-    def inputs(self) -> tuple[Tensor | None, ...]:
+    def inputs(self) -> tuple[Tensor | Layers | None, ...]:
         """All but the label, in the order in which the network takes them."""
         return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
 
@@ -68,8 +70,8 @@ class Batch:
 class Normaliser:
     """y = x * scale + shift, per bin; from training speakers only."""
 
-    scale: Array  # (F,) float32
-    shift: Array  # (F,) float32
+    scale: Array  # (F,) float32, or (M, F) of M layers
+    shift: Array  # likewise
 
 
 class Corpus:
@@ -184,8 +186,8 @@ class Corpus:
             ]
         return sha256_text(canonical_json(audio))
 
-    def shape(self, side: str) -> tuple[int, int]:
-        """(frames, bins) of "spec", "ssl" or "mfcc"."""
+    def shape(self, side: str) -> tuple[int, ...]:
+        """(frames, bins) of "spec", "ssl" or "mfcc"; (layers, frames, bins) where all layers are read."""
         return self.features[side].frame_shape
 
     def of_speakers(self, speakers: Iterable[str]) -> Array:
@@ -216,18 +218,18 @@ class Corpus:
         """
         if how == "none":
             return None
-        shards, span = self.features[side].shards, self._spans[side][chosen]
+        features, span = self.features[side], self._spans[side][chosen]
 
         def tables(name: str) -> Iterator[Array]:
             """The chosen rows, a shard at a time: all of them might be larger than memory."""
             for at in np.unique(span[:, 0]):
-                yield shards[at].moments(name)[span[span[:, 0] == at, 3]]
+                yield features.moments(at, name)[span[span[:, 0] == at, 3]]
 
         if how == "minmax":
             low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
             high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
             return _normaliser(low, high - low)
-        count = sum(int(shards[at].count[row]) for at, row in span[:, (0, 3)])
+        count = sum(int(features.shards[at].count[row]) for at, row in span[:, (0, 3)])
         mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
         variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
         return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
@@ -235,8 +237,7 @@ class Corpus:
     def stored_bytes(self) -> int:
         """Bytes of all segments of these utterances, as they are stored."""
         return sum(
-            int(span[:, 2].sum()) * self.features[side].shards[0].row_bytes
-            for side, span in self._spans.items()
+            int(span[:, 2].sum()) * self.features[side].row_bytes for side, span in self._spans.items()
         )
 
     def make_resident(self, device: str) -> None:
@@ -264,6 +265,8 @@ class Corpus:
         """
         import torch  # here, so that looking at a finished run does not wait for it
 
+        from mfhca_train.layers import Layers
+
         affine = {
             side: None
             if n is None
@@ -277,20 +280,26 @@ class Corpus:
         for start in range(0, len(order), size):
             now = slice(start, start + size)
             values: dict[str, Tensor] = {}
+            layers: Layers | None = None
             for side, features in self.features.items():
                 if side in self._resident:
-                    x = self._resident[side].gather(places[side][now]).float()
+                    x = self._resident[side].gather(places[side][now])
                 else:
                     rows = segments.rows[side][order[now]]
-                    x = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device).float()
-                if (pair := affine[side]) is not None:
+                    x = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device)
+                pair = affine[side]
+                if x.ndim == 4:  # all layers stay as stored: whoever sums them scales them on the way
+                    layers = Layers(x) if pair is None else Layers(x, *(part.unsqueeze(1) for part in pair))
+                    continue
+                x = x.float()
+                if pair is not None:
                     x = torch.addcmul(pair[1], x, pair[0], out=x)
                 values[side] = x
             spec = values.get("spec")
             valid = {side: counts[now] for side, counts in real.items()}
             yield Batch(
                 None if spec is None else spec.unsqueeze(1),
-                values.get("ssl"),
+                layers or values.get("ssl"),
                 valid.get("spec"),
                 valid.get("ssl"),
                 label[now],

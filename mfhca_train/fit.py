@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_atomically, write_json
-from mfhca_train import machine
+from mfhca_train import layer_weights, machine
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
@@ -108,7 +108,9 @@ class _Trainer:
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
         shapes = {side: corpus.shape(side) for side in corpus.features}
-        self.inputs = Inputs(shapes, {side: r.recipe for side, r in corpus.recipes.items()}, self.normalisers)
+        self.inputs = Inputs(
+            shapes, {side: r.read_as for side, r in corpus.recipes.items()}, self.normalisers
+        )
         self.model = build_network(config.model, shapes, len(corpus.classes)).to(device)
         train = config.train
         kind = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
@@ -262,6 +264,7 @@ class _Trainer:
             "validation_wa": best["validation_wa"],
             "validation_ua": best["validation_ua"],
             "parameters": parameter_counts(self.model),
+            **layer_weights.named(self.model.layer_shares),
         }
 
 

@@ -27,34 +27,37 @@ class Inputs:
     """What a network reads, by side ("spec", "ssl", "mfcc").
 
     Attributes:
-        shapes: (frames, bins) of a segment.
+        shapes: (frames, bins) of a segment, or (layers, frames, bins) where a sum over layers is learned.
         recipes: how its features were made, the fields of a recipe (see `mfhca_cache.recipe.from_dict`).
         normalisers: what a side is scaled by; None leaves it as it is stored.
     """
 
-    shapes: Mapping[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, ...]]
     recipes: Mapping[str, Mapping[str, Any]]
     normalisers: Mapping[str, Normaliser | None]
 
 
-def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, int]], classes: int) -> MFHCA:
+def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], classes: int) -> MFHCA:
     """The network for inputs of these shapes, with fresh weights.
 
     Args:
         config: the readings.
-        shapes: (frames, bins) of "spec", "ssl" and/or "mfcc": read from the cache, never assumed.
+        shapes: of "spec", "ssl" and/or "mfcc", see `Inputs`: read from the cache, never assumed.
         classes: K.
 
     Raises:
         MfhcaError: a setting does not fit the shapes.
     """
-    frames, width = shapes.get("ssl", (0, 0))
+    *layers, frames, width = shapes.get("ssl", (0, 0))
     if "spec" in shapes:
         cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # after MF's convolutions and pooling
         rate = config.grf_rate
         if rate > min(cells):
             raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
-    return MFHCA(config, classes, frames, width, mfcc_shape=shapes.get("mfcc", (0, 0)))
+    mfcc = shapes.get("mfcc", (0, 0))
+    return MFHCA(
+        config, classes, frames, width, mfcc_shape=(mfcc[0], mfcc[1]), ssl_layers=layers[0] if layers else 0
+    )
 
 
 def save_inputs(folder: Path, inputs: Inputs) -> None:
@@ -83,7 +86,9 @@ def load_inputs(folder: Path) -> Inputs:
         with safe_open(path, "np") as file:
             sides = json.loads(file.metadata()["sides"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-        shapes = {side: (int(about["shape"][0]), int(about["shape"][1])) for side, about in sides.items()}
+        shapes = {side: tuple(int(size) for size in about["shape"]) for side, about in sides.items()}
+        if any(len(shape) not in ((2, 3) if side == "ssl" else (2,)) for side, shape in shapes.items()):
+            raise ValueError(f"shapes {shapes}")
         recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
         normalisers = {
             side: Normaliser(tensors[f"{side}.scale"], tensors[f"{side}.shift"])
@@ -93,8 +98,9 @@ def load_inputs(folder: Path) -> Inputs:
         }
         for side, normaliser in normalisers.items():
             parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
-            if any(part.shape != shapes[side][1:] or part.dtype != np.float32 for part in parts):
-                raise ValueError(f"the scaling of {side} does not fit its {shapes[side][1]} bins")
+            *layers, _, bins = shapes[side]
+            if any(part.shape != (*layers, bins) or part.dtype != np.float32 for part in parts):
+                raise ValueError(f"the scaling of {side} does not fit its {bins} bins")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
     return Inputs(shapes, recipes, normalisers)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
+from mfhca_train import layer_weights
 from mfhca_train.results import ROW, SCORES, unit_folder
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
@@ -113,9 +114,17 @@ def read_record(run: Path) -> Record:
             )
     about, results = read_json(run / "run.json"), read_json(run / "results.json")
     _expect(
-        run / "run.json", _problem(about, RUN, "") or _problem(about, {"corpus": str, "protocol": str}, "")
+        run / "run.json",
+        _problem(about, RUN, "")
+        or _problem(about, {"corpus": str, "protocol": str}, "")
+        or _problem(about.get("recipe_names"), ({"": str},), "recipe_names"),
     )
-    _expect(run / "results.json", _problem(results, RESULTS, "") or _disagreement(results))
+    _expect(
+        run / "results.json",
+        _problem(results, RESULTS, "")
+        or _problem(results.get(layer_weights.KEY), (layer_weights.SHAPE,), layer_weights.KEY)
+        or _disagreement(results),
+    )
     histories = [
         _history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
         for fold in results["folds"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mfhca_train import layer_weights
 from mfhca_train.config import Config
 from mfhca_train.markup import Markup, escaped, interval, names, per_cent, plural, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture, curve_picture, fold_picture
@@ -18,6 +19,7 @@ MODULES = {  # of model.py
     "alexnet": "the baseline's convolutions over the spectrogram",
     "mfcc": "the baseline's recurrent layers over MFCCs",
     "spec_out": "spectrogram features to one vector",
+    "layers": "weights of the speech encoder's layers in their sum",
     "bilstm": "recurrent layer over the speech encoder's features",
     "fusion": "attention that joins the two inputs",
     "ssl_out": "speech encoder's features to one vector",
@@ -186,6 +188,22 @@ and not counted.</p>
 {table(["Module", "What it does", "Parameters"], rows, foot, (2,), "parameters", (0,))}"""
 
 
+def layers(record: Record) -> str:
+    """The weight of each layer of the speech encoder, where their sum was learned."""
+    weights, rows = record.results.get(layer_weights.KEY) or {}, []
+    for name, of in weights.items():
+        bar = f'<span class="bar"><i style="width:{100 * of["mean"]:.1f}%"></i></span>'
+        rows.append([name, per_cent(of["mean"]), per_cent(of["std"]), Markup(bar)])
+    shown = table(["Layer", "Weight", "sd", ""], rows, (), (0, 1, 2), "weights of the layers")
+    if not rows:
+        return ""
+    return f"""<h2>Layers of the speech encoder</h2>
+<p>The network reads a weighted sum of all layers. It learned the weights; they began equal and add up to 100 %
+(here: mean and sd over folds and seeds). Layer 0 enters the first layer, the last is the encoder's output. A layer
+of larger values counts for more at the same weight.</p>
+{shown}"""
+
+
 def settings(record: Record) -> str:
     """Settings that are not the defaults, and all of them folded away."""
     changed, rows = _changed(record), []
@@ -206,7 +224,11 @@ def settings(record: Record) -> str:
 def origin(record: Record) -> str:
     """The command, and what the figures rest on."""
     results, run = record.results, record.run
-    rows = [[f"features: {SIDES.get(side, side)}", key] for side, key in results["recipes"].items()]
+    called = run.get("recipe_names") or {}
+    rows = [
+        [f"features: {SIDES.get(side, side)}", f"{called[key]}-{key}" if key in called else key]
+        for side, key in results["recipes"].items()
+    ]
     rows += [["data of the features", run["data_digest"]], ["labels and speakers", run["label_digest"]]]
     rows += [["processor", run["cpu"]], ["device asked for", run["device"]]]
     rows += [["threads for each fold", results["threads"]]]
@@ -222,7 +244,7 @@ digit.</p>
 {table(["What", "Which"], coded, label="identity and versions")}</details>"""
 
 
-ALL = (folds, emotions, training, groups, network, settings, origin)
+ALL = (folds, emotions, training, groups, network, layers, settings, origin)
 
 
 def _mark(record: Record) -> str:
