@@ -79,7 +79,7 @@ class _Sum(Function):
         summed = values.new_empty((len(values), *values.shape[2:]), dtype=dtype)
         with torch.autocast(values.device.type, enabled=False):
             for sample, out in zip(values, summed, strict=True):
-                torch.matmul(shares.to(dtype), _prepared(sample, scale, shift, norm), out=out.view(-1))
+                torch.mm(shares[None].to(dtype), _prepared(sample, scale, shift, norm), out=out.view(1, -1))
         return summed
 
     @staticmethod
@@ -88,7 +88,7 @@ class _Sum(Function):
         values, scale, shift = ctx.saved_tensors
         d_shares = d_summed.new_zeros(values.shape[1])
         for sample, d_out in zip(values, d_summed, strict=True):
-            d_shares += _prepared(sample, scale, shift, ctx.norm) @ d_out.reshape(-1)
+            d_shares += torch.mv(_prepared(sample, scale, shift, ctx.norm), d_out.reshape(-1))
         return d_shares, None, None, None, None
 
 

@@ -318,7 +318,7 @@ class MFHCA(nn.Module):
     @property
     def layer_shares(self) -> list[float]:
         """The weight of each layer in the sum, (M,), adding up to 1; empty where one layer comes in."""
-        return [float(share) for share in self.layers.shares] if hasattr(self, "layers") else []
+        return self.layers.shares.detach().tolist() if hasattr(self, "layers") else []
 
     @property
     def spec_encoder(self) -> MultiSpatialFusion | AlexNet:
