@@ -124,7 +124,10 @@ class Encoder:
             if isinstance(layer, int):
                 states = outputs.last_hidden_state if layer < 0 else outputs.hidden_states[layer]
             else:
-                states = torch.stack([state[:count].float() for state in outputs.hidden_states], dim=1)
+                # Large models normalise what leaves their last layer; whether that is the last of `hidden_states`
+                # depends on the version of transformers. SUPERB takes it, and so does layer -1.
+                every = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+                states = torch.stack([state[:count].float() for state in every], dim=1)
         features: np.ndarray = states[:count].float().cpu().numpy()  # (B, T, D) or (B, M, T, D)
         if features.shape != (count, *self.frame_shape):
             raise MfhcaError(

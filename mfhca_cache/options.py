@@ -20,7 +20,7 @@ SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), 
 class Layer(click.ParamType):
     """A whole number or `all`."""
 
-    name = f"N|{ALL_LAYERS}"
+    name = "layer"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """The number, or the word."""
@@ -60,6 +60,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--layer",
             type=Layer(),
+            metavar=f"N|{ALL_LAYERS}",
             default=DEFAULTS.layer,
             show_default=True,
             help="Encoder layer: 0 enters the first, -1 is the output; all: every one (see `--dry-run`).",
