@@ -211,6 +211,17 @@ def test_all_layers_are_bit_for_bit_those_computed_one_by_one(backbones: dict[st
     np.testing.assert_array_equal(together[:, -1], features(encoder_of(backbones[name]), segments, real))
 
 
+def test_all_layers_of_real_speech_are_those_computed_one_by_one(shared: Path) -> None:
+    folder = shared / "backbones/hubert-nano"
+    path = min((shared / "data/emodb/wav").glob("*.wav"))
+    segments, real = cut(read_audio(path, 16_000).samples, 48_000)
+    together = features(encoder_of(folder, layer="all"), segments, real)
+    assert together.shape == (len(real), 5, 149, 256)
+    for layer in (1, 4):
+        alone = features(encoder_of(folder, layer=layer), segments, real)
+        np.testing.assert_array_equal(together[:, layer], alone)
+
+
 def test_input_is_normalised_over_the_sound_alone(backbones: dict[str, Path]) -> None:
     segments, real = speech(0.5)
     inputs = encoder_of(backbones["hubert"]).prepare(segments, real)
