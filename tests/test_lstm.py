@@ -49,3 +49,17 @@ def test_gradient_flows_to_an_input_that_wants_one(batch: int, length: int, widt
     torch.testing.assert_close(x.grad, again.grad)
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_gradient_in_bfloat16_is_close_and_of_the_inputs_type() -> None:
+    found = []
+    for products in (None, torch.bfloat16):
+        torch.manual_seed(1)
+        weights = nn.LSTM(8, 5, batch_first=True, bidirectional=True)
+        x = torch.randn(3, 12, 8, requires_grad=True)
+        bilstm(x, weights, products).float().square().sum().backward()
+        assert x.grad is not None
+        assert x.grad.dtype == torch.float32
+        found.append(x.grad.flatten())
+    assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
+    assert not torch.equal(found[0], found[1])
