@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install manifest features status verify cv ablations report test lint bench clean
+.PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ $(ROOT)/hubert-demo/config.json: | $(INSTALLED)
 features: $(ROOT)/hubert-demo/config.json
 endif
 
+doctor: $(INSTALLED) ## is all ready: packages, disk, device, hub, and what this corpus lacks
+	$(VENV)/bin/mfhca-cache doctor "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS)
+
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 
 features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
@@ -68,12 +71,12 @@ verify: $(INSTALLED) ## recompute the digest of every shard
 	$(VENV)/bin/mfhca-cache verify --cache "$(CACHE)"
 
 cv: features ## stage two: train and test every fold, write RUN/report.html
-	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
 
 # Grids lie side by side, so that a row that several of them have is trained once.
 ablations: features ## stage two: train and compare the rows of GRIDS, each in RUN-grid; rows without features are left out
 	set -e; for grid in $(GRIDS); do \
-	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --cache "$(CACHE)" \
+	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" \
 	    --out "$(RUN)-$$grid" --skip-missing $(if $(filter-out strict,$(PROTOCOL)),--protocol $(PROTOCOL)) $(LABELS) $(ARGS); \
 	done
 
@@ -83,10 +86,17 @@ report: $(INSTALLED) ## write RUN/report.html again
 test: $(INSTALLED) ## run the tests
 	$(VENV)/bin/python -m pytest
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mkdocs build --strict
+
+docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside the navigation is an error
+	$(VENV)/bin/mkdocs build --strict
+
+acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, walk from EmoDB to a prediction
+	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)

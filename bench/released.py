@@ -64,7 +64,8 @@ class Fusion(nn.Module):
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten())
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(torch.cat([self.tall(image), self.wide(image)], dim=1))
+        pooled: Tensor = self.layers(torch.cat([self.tall(image), self.wide(image)], dim=1))
+        return pooled
 
 
 class Released(nn.Module):
@@ -93,7 +94,8 @@ class Released(nn.Module):
         x = torch.cat([spec, functional.relu(self.ssl_out(mixed))], dim=1)
         for layer in self.hidden:
             x = functional.relu(layer(self.dropout(x)))
-        return self.out(x)
+        logits: Tensor = self.out(x)
+        return logits
 
 
 def counts(model: Released) -> tuple[int, int, int]:

@@ -41,7 +41,8 @@ def speech_like(seconds: float, rate: int = RATE, channels: int = 1, seed: int =
     buzz = np.sum([np.sin(k * phase) / k for k in range(1, 12)], axis=0)
     syllables = np.clip(np.sin(2 * np.pi * 4 * time), 0.02, 1)
     sound = 0.15 * syllables[:, None] * (buzz[:, None] + 0.3 * rng.standard_normal((len(time), channels)))
-    return np.clip(sound, -0.99, 0.99).astype(np.float32)
+    clipped: Array = np.clip(sound, -0.99, 0.99)
+    return clipped.astype(np.float32)
 
 
 def linked_corpus(

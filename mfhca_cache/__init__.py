@@ -1,1 +1,53 @@
-"""Stage one: manifests, and features computed once into a cache of HDF5 shards."""
+"""Stage one: manifests, and features computed once into a cache of HDF5 shards.
+
+What is offered here is loaded when it is first asked for, so importing the package costs nothing.
+
+>>> import mfhca_cache
+>>> sorted(mfhca_cache.__all__)[:3]
+['Features', 'Manifest', 'MfhcaError']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mfhca_cache.errors import MfhcaError
+    from mfhca_cache.manifest import Manifest, Utterance, read_manifest, write_manifest
+    from mfhca_cache.reader import Features, Shard, find_recipe, list_recipes, read_shard, verify_shard
+    from mfhca_cache.recipe import RecipeFolder, read_recipe
+
+__all__ = [
+    "Features",
+    "Manifest",
+    "MfhcaError",
+    "RecipeFolder",
+    "Shard",
+    "Utterance",
+    "find_recipe",
+    "list_recipes",
+    "read_manifest",
+    "read_recipe",
+    "read_shard",
+    "verify_shard",
+    "write_manifest",
+]
+
+_HOMES = {
+    "errors": ("MfhcaError",),
+    "manifest": ("Manifest", "Utterance", "read_manifest", "write_manifest"),
+    "reader": ("Features", "Shard", "find_recipe", "list_recipes", "read_shard", "verify_shard"),
+    "recipe": ("RecipeFolder", "read_recipe"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -173,7 +173,7 @@ def _json_of(folder: Path, file: str, backbone: str) -> dict[str, Any]:
 
 def _from_hub(name: str) -> Path:
     """The local folder of a hub checkpoint, downloaded where need be (HF_HUB_OFFLINE is respected)."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
@@ -197,9 +197,13 @@ def _from_hub(name: str) -> Path:
             for file in (CONFIG, PREPROCESSOR):
                 fetch(file, local)
         except (OSError, ValueError) as error:
+            if constants.HF_HUB_OFFLINE:
+                why = f"HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} has no copy"
+            else:
+                why = one_line(error)
             raise MfhcaError(
-                f"backbone {name}: no such folder, and not to be had from the hub ({one_line(error)}); "
-                "download it elsewhere and pass the folder"
+                f"backbone {name}: no such folder, and not to be had from the hub ({why}); download it elsewhere "
+                f"(`hf download {name} --local-dir FOLDER`) and pass the folder as --backbone"
             ) from error
         if weights is not None and all((weights.parent / file).is_file() for file in (CONFIG, PREPROCESSOR)):
             return weights.parent

@@ -23,6 +23,7 @@ from mfhca_cache.backbone import Backbone
 from mfhca_cache.encoder import Encoder
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.extract import Extracted, Extractor
+from mfhca_cache.hardware import processor
 from mfhca_cache.inventory import record_manifest
 from mfhca_cache.plan import State, Target, state_of
 from mfhca_cache.reader import verify_shard
@@ -131,7 +132,7 @@ class Builder:
         self._started = time.monotonic()
         with (
             contextlib.ExitStack() as open_writers,
-            contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,  # type: ignore[type-var]
+            contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,
         ):
             self._write_behind(results)
         self._outcome.seconds = time.monotonic() - self._started
@@ -274,7 +275,7 @@ class Builder:
         value: dict[str, Any] = {
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
+            "processor": processor(),
             "packages": {name: version(name) for name in PACKAGES},
         }
         if self._outcome.segments:
@@ -291,12 +292,3 @@ class Builder:
                 "batch_size": self._batch_size,
             }
         return value
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"

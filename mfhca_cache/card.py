@@ -74,7 +74,9 @@ def read_card(path: Path) -> Card:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
         raise MfhcaError(f"{path}: not a valid corpus card in TOML ({error}); correct it") from error
     if problems := _problems(data):
-        raise MfhcaError(f"{path}: not a complete corpus card; correct it:\n{listing(problems)}")
+        raise MfhcaError(
+            f"{path}: not a complete corpus card; correct it, or move it elsewhere:\n{listing(problems)}"
+        )
     return Card(
         **{key: data[key] for key in TEXTS},
         labels=tuple(data["labels"]),

@@ -6,15 +6,18 @@ inside the commands, so that `--help` and wrong usage answer at once.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfhca_cache import log
+from mfhca_cache.amounts import duration_text, size_text
 from mfhca_cache.cluster import Cluster, cluster_options
-from mfhca_cache.console import Commands, byte_count, progress
+from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
-from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
 from mfhca_cache.settings import BATCH_SIZE, DEFAULT_KINDS, DEVICES, KINDS, Settings, cpus
 
@@ -24,10 +27,49 @@ if TYPE_CHECKING:
     from mfhca_cache.plan import Plan
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mfhca")
 def main() -> None:
     """Stage one: manifests of corpora, and features computed once into a cache."""
+
+
+@main.command()
+@click.argument("manifest_path", metavar="[MANIFEST]", type=FOLDER, required=False)
+@click.option("--root", type=FOLDER, help="The corpus folder.")
+@click.option(
+    "--cache", type=FOLDER, help="The cache folder, there or to be.  [default: the current folder's disk]"
+)
+@click.option("--backbone", help="Encoder: a folder, or a name on the Hugging Face hub.")
+@click.option(
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Features to look for; repeat."
+)
+@click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
+@click.pass_context
+def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
+    """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
+
+    Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
+    needed). Exit code 1 if anything is missing. For example:
+
+    \b
+      mfhca-cache doctor my.csv --root /data/mine --cache cache/mine --backbone facebook/hubert-base-ls960
+    """
+    from mfhca_cache.doctor import MISSING, OK, machine
+    from mfhca_cache.readiness import Corpus, corpus
+
+    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
+    quiet, missing = log.level() >= log.QUIET, 0
+    asked = Corpus(manifest_path, kinds=kinds, **told)
+    for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
+        missing += finding.state == MISSING
+        if not (quiet and finding.state == OK):
+            click.echo(str(finding))
+    if missing:
+        click.echo(
+            f"{missing} missing; mend {'it' if missing == 1 else 'them'} as the lines say, then ask again"
+        )
+        ctx.exit(1)
+    click.echo("all that is needed is there")
 
 
 @main.command(cls=ManifestCommand)
@@ -73,20 +115,31 @@ def _plan(
     from mfhca_cache.plan import plan, targets_of
     from mfhca_cache.sources import read_sources
 
-    table = read_manifest(manifest_path)
-    chosen = table.select(label_set)
+    with log.phase(f"reading {manifest_path}"):
+        table = read_manifest(manifest_path)
+        chosen = table.select(label_set)
     if not chosen:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
+    with log.phase("looking at the encoder"):
+        found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
     targets = targets_of(cache, Settings(kinds=kinds, **recipe), found)
-    with progress(len(chosen), " files", "reading audio") as bar:
+    with log.phase("reading the audio"), progress(len(chosen), " files", "reading audio") as bar:
         sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
-    return table, found, plan(targets, sources)
+    if not sources.found:
+        first = next(iter(sources.failed.values()))
+        raise MfhcaError(
+            f"{root}: none of the {len(chosen)} utterances has audio here that can be read; --root must be the "
+            f"folder that the paths of {manifest_path} begin in. The first: {first}"
+        )
+    with log.phase("comparing the cache with it"):
+        return table, found, plan(targets, sources)
 
 
 @main.command()
 @recipe_options
-@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where the encoder runs."
+)
 @click.option(
     "--threads", type=click.IntRange(min=1), help="The encoder's threads.  [default: torch's own choice]"
 )
@@ -109,9 +162,13 @@ def features(
 ) -> None:
     """Compute the features of a manifest's utterances that the cache does not have yet.
 
-    Run it again after an interruption: it goes on where it was.
+    Run it again after an interruption: it goes on where it was. For example:
+
+    \b
+      mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
+          --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.inventory import record_manifest
+    from mfhca_cache.inventory import other_recipes, record_manifest
 
     table, backbone, todo = _plan(**options)
     for target in todo.targets:
@@ -119,9 +176,13 @@ def features(
         present = sum(len(state.present) for state in states)
         needed = len(todo.needed(target.kind))
         click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
+        for line in other_recipes(options["cache"], target):
+            click.echo(line)
     if dry_run:
-        left = "unknown: no rate on record" if todo.seconds is None else f"about {_duration(todo.seconds)}"
-        click.echo(f"to compute: {todo.segments()} segments, {byte_count(todo.stored_bytes)}, time {left}")
+        left = (
+            "unknown: no rate on record" if todo.seconds is None else f"about {duration_text(todo.seconds)}"
+        )
+        click.echo(f"to compute: {todo.segments()} segments, {size_text(todo.stored_bytes)}, time {left}")
         _fail(dict(todo.sources.failed), len(todo.sources.speaker_of))
         return
     failed = dict(todo.sources.failed)
@@ -147,7 +208,7 @@ def features(
         rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
         click.echo(
             f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
-            f"{byte_count(outcome.stored_bytes)} in {_duration(outcome.seconds)} "
+            f"{size_text(outcome.stored_bytes)} in {duration_text(outcome.seconds)} "
             f"({rate:.1f} segments/s); {outcome.shards} shards written"
         )
         failed |= outcome.failed
@@ -174,11 +235,14 @@ def _fail(failed: dict[str, str], total: int) -> None:
 @main.command()
 @recipe_options
 def status(**options: Any) -> None:
-    """Say what is present, missing or stale, and which field or file differs."""
+    """Say what is present, missing or stale, and which field or file differs.
+
+    Takes the options of `features`; nothing is computed.
+    """
     from mfhca_cache import inventory
 
     _, _, plan = _plan(**options)
-    for line in inventory.status(options["cache"], plan):
+    for line in inventory.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
 
 
@@ -212,8 +276,8 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
         click.echo("nothing to remove")
         return
     for leftover in found:
-        click.echo(f"{leftover.path} ({byte_count(leftover.size)}): {leftover.reason}")
-    total = byte_count(sum(leftover.size for leftover in found))
+        click.echo(f"{leftover.path} ({size_text(leftover.size)}): {leftover.reason}")
+    total = size_text(sum(leftover.size for leftover in found))
     if dry_run:
         click.echo(f"would remove {len(found)} ({total})")
         return
@@ -223,19 +287,6 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
     for leftover in found:
         inventory.remove(leftover)
     click.echo(f"removed {len(found)} ({total})")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds for people.
-
-    >>> _duration(3.14159), _duration(7384)
-    ('3.1 s', '2 h 3 min 4 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
 
 
 if __name__ == "__main__":

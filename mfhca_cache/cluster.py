@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 
 WORKER_TIMEOUT = 60.0
@@ -46,10 +47,13 @@ class UnwantedError(Exception):
 
 
 @dataclass(frozen=True)
-class _Failure:
-    """A foreseen failure on its way back; exceptions lose their cause when they are sent."""
+class _Answer:
+    """What a worker sends back: a value, or the words of a foreseen failure (exceptions lose their cause when
+    they are sent), and what it said meanwhile."""
 
-    message: str
+    value: Any
+    failure: str | None
+    said: list[logging.LogRecord]
 
 
 def cluster_options(local: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -201,7 +205,7 @@ def _value(watch: _Watch, future: Any, name: str) -> Any:
     from distributed import KilledWorker
 
     try:
-        value = watch.patiently(future.result)
+        answer: _Answer = watch.patiently(future.result)
     except KilledWorker as error:
         raise MfhcaError(
             f"{name}: the workers that had it died again and again (out of memory?); "
@@ -215,28 +219,34 @@ def _value(watch: _Watch, future: Any, name: str) -> Any:
         raise MfhcaError(
             f"a worker cannot load what it is to run ({error}); install the same mfhca on every machine"
         ) from error
-    if isinstance(value, _Failure):
-        raise MfhcaError(value.message)
-    return value
+    log.tell(answer.said)
+    if answer.failure is not None:
+        raise MfhcaError(answer.failure)
+    return answer.value
 
 
-def _task(function: Callable[[Item], Value], item: Item, version: str) -> Value | _Failure | None:
+def _task(function: Callable[[Item], Value], item: Item, version: str) -> _Answer | None:
     """Runs in a worker."""
     from distributed import get_worker
 
     worker = get_worker()
-    try:
-        if worker.state.nthreads > 1:
-            # Threads of a process share torch's number of threads and its random numbers.
-            raise MfhcaError(f"has {worker.state.nthreads} threads; start workers with `--nthreads 1`")
-        if importlib.metadata.version("mfhca") != version:
-            there = importlib.metadata.version("mfhca")
-            raise MfhcaError(f"has mfhca {there}, this is {version}; install the same on every machine")
-        return function(item)
-    except MfhcaError as error:
-        return _Failure(f"worker {worker.address}: {error}")
-    except UnwantedError:
-        return None
+    with log.kept() as said:
+        try:
+            return _Answer(_work(worker, function, item, version), None, said)
+        except MfhcaError as error:
+            return _Answer(None, f"worker {worker.address}: {error}", said)
+        except UnwantedError:
+            return None
+
+
+def _work(worker: Any, function: Callable[[Item], Value], item: Item, version: str) -> Value:
+    if worker.state.nthreads > 1:
+        # Threads of a process share torch's number of threads and its random numbers.
+        raise MfhcaError(f"has {worker.state.nthreads} threads; start workers with `--nthreads 1`")
+    there = importlib.metadata.version("mfhca")
+    if there != version:
+        raise MfhcaError(f"has mfhca {there}, this is {version}; install the same on every machine")
+    return function(item)
 
 
 def stop_if_unwanted(*_: object) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from mfhca_cache.console import Command
 from mfhca_cache.corpora import FOLDERS, NAMES
 from mfhca_cache.options import FOLDER
 
 
-class ManifestCommand(click.Command):
+class ManifestCommand(Command):
     """Says below its options how each corpus is to be laid out."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

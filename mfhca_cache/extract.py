@@ -8,7 +8,7 @@ utterances share a batch. Where the features go is `build`'s business.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -64,7 +64,7 @@ class Extractor(Generic[Tag]):
 
     def run(
         self, requests: Iterable[tuple[Tag, Source, Collection[str]]]
-    ) -> Iterator[tuple[Tag, Extracted | MfhcaError]]:
+    ) -> Generator[tuple[Tag, Extracted | MfhcaError], None, None]:
         """Computes what is asked for; asks for the next request only a little ahead of the results.
 
         Args:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.console import byte_count
-from mfhca_cache.errors import MfhcaError
+from mfhca_cache.disk import disk_use, size_of
+from mfhca_cache.errors import SHOWN, MfhcaError
 from mfhca_cache.files import lock, read_json, write_json
 from mfhca_cache.manifest import Manifest, read_manifest
 from mfhca_cache.plan import Plan, State, Target, foreign
@@ -60,12 +60,13 @@ def recorded_manifests(folder: Path) -> tuple[Path, ...]:
     return tuple(Path(path) for path in value)
 
 
-def status(cache: Path, plan: Plan) -> Iterator[str]:
+def status(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str]:
     """Tells what is present, missing or stale, and which field or file differs.
 
     Args:
         cache: the cache folder.
         plan: the cache compared with a manifest's audio.
+        limit: how many reasons a kind to tell; None for all.
 
     Yields:
         Lines for the terminal.
@@ -79,28 +80,35 @@ def status(cache: Path, plan: Plan) -> Iterator[str]:
         counts = {group: sum(len(getattr(s, group)) for s in states.values()) for group in groups}
         told = ", ".join(f"{count} {group}" for group, count in counts.items() if count or group == "present")
         yield f"{target.folder.name}: {told} of {len(plan.sources.speaker_of)} utterances"
-        for speaker, state in states.items():
-            yield from _reasons(plan, speaker, state)
+        yield from other_recipes(cache, target)
         if not target.folder.exists():
-            for other in list_recipes(cache):
-                if other.kind == target.kind:
-                    differing = "; ".join(explain(target.recipe.to_dict(), other.recipe))
-                    yield f"  another recipe, {other.path.name}: {differing}"
-    for reason in plan.sources.failed.values():
-        yield f"unreachable: {reason}"
-    yield from disk_use(cache)
+            continue
+        reasons = [line for speaker, state in states.items() for line in _reasons(plan, speaker, state)]
+        yield from _first(reasons, limit)
+    yield from _first([f"unreachable: {reason}" for reason in plan.sources.failed.values()], limit)
+    if plan.speakers:
+        yield "`mfhca-cache features` with the same options computes what is missing or stale"
+    yield from disk_use(recipe_folders(cache) if cache.exists() else [])
 
 
-def disk_use(cache: Path) -> Iterator[str]:
-    """Lines that tell what each recipe of a cache takes, whatever uses it, and all of them together.
+def other_recipes(cache: Path, target: Target) -> Iterator[str]:
+    """Where a cache lacks a recipe, in what those of the same kind differ that it has.
 
     Raises:
         MfhcaError: the cache cannot be read.
     """
-    sizes = {path.name: _size(path) for path in (recipe_folders(cache) if cache.exists() else [])}
-    yield f"on disk: {byte_count(sum(sizes.values()))}"
-    for name, size in sizes.items():
-        yield f"{byte_count(size):>10}  {name}"
+    if target.folder.exists():
+        return
+    for other in list_recipes(cache):
+        if other.kind == target.kind:
+            differing = explain(target.recipe.to_dict(), other.recipe, ("wanted", "in the cache"))
+            yield f"  the cache has another recipe, {other.path.name}: {'; '.join(differing)}"
+
+
+def _first(lines: Sequence[str], limit: int | None) -> Iterator[str]:
+    yield from lines[:limit]
+    if limit is not None and len(lines) > limit:
+        yield f"  ... and {len(lines) - limit} more lines; -v shows all"
 
 
 def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:
@@ -219,14 +227,14 @@ def leftovers(cache: Path, manifests: Sequence[Path] = ()) -> list[Leftover]:
         if not users:
             why = "no manifest on record for it exists" if shards else "it holds no features"
             if shards or not any(_busy(path) for path in _locks(folder)):
-                found.append(Leftover(folder, why, _size(folder), _locks(folder)))
+                found.append(Leftover(folder, why, size_of(folder), _locks(folder)))
             continue
         wanted = {(u.speaker, u.utterance) for manifest in users for u in manifest.utterances}
         for path in shards:
             if not _used(path, wanted, users):
                 lock_file = path.with_name(f".{path.name}.lock")
                 why = "none of its utterances is in a manifest on record"
-                found.append(Leftover(path, why, _size(path), (lock_file,)))
+                found.append(Leftover(path, why, size_of(path), (lock_file,)))
         found += _debris(folder)
     return [one for one in found if not any(_busy(path) for path in one.locks)]
 
@@ -249,9 +257,9 @@ def _debris(folder: Path) -> Iterator[Leftover]:
         head, is_shard, _ = path.name.rpartition(f"{SUFFIX}.")
         if is_shard:
             why = "an interrupted run left it; `mfhca-cache features` would go on from it"
-            yield Leftover(path, why, _size(path), (folder / f"{head}{SUFFIX}.lock",))
+            yield Leftover(path, why, size_of(path), (folder / f"{head}{SUFFIX}.lock",))
         elif path.suffix == ".tmp" and time.time() - path.stat().st_mtime > SETTLED_SECONDS:
-            yield Leftover(path, "an interrupted run left it", _size(path))
+            yield Leftover(path, "an interrupted run left it", size_of(path))
 
 
 def remove(leftover: Leftover) -> None:
@@ -286,8 +294,3 @@ def _busy(path: Path) -> bool:
             return False
     except MfhcaError as error:
         return isinstance(error.__cause__, BlockingIOError)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files)

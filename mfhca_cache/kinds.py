@@ -40,6 +40,7 @@ LEAST = {
 }
 
 
+@dataclass(frozen=True)
 class _Recipe:
     """What the kinds of recipe share: checked fields, the dictionary, the key."""
 
@@ -47,7 +48,7 @@ class _Recipe:
 
     def __post_init__(self) -> None:
         # 16000 and 16000.0, -100 and -100.0 must not make two keys of one recipe.
-        for field in fields(self):  # type: ignore[arg-type]
+        for field in fields(self):
             given = getattr(self, field.name)
             object.__setattr__(self, field.name, _typed(f"{self.kind}.{field.name}", str(field.type), given))
         for name, choices in CHOICES.items():
@@ -61,7 +62,7 @@ class _Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and the kind, as plain values."""
-        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        return {"kind": self.kind, **asdict(self)}
 
     @property
     def key(self) -> str:

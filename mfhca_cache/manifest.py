@@ -110,7 +110,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError as error:
-        raise MfhcaError(f"{path}: no such manifest; `mfhca-cache manifest` makes one") from error
+        raise MfhcaError(
+            f"{path}: no such manifest; `mfhca-cache manifest CORPUS --root DIR --out {path}` makes one of a corpus "
+            f"that is known, for any other write a CSV with the columns {', '.join(REQUIRED)}"
+        ) from error
     except OSError as error:
         raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -17,19 +17,18 @@ DEFAULTS = Settings()
 SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
 
 
-class Layer(click.ParamType):
-    """A whole number or `all`."""
+def layer(value: int | str) -> int | str:
+    """A whole number or `all`, of --layer.
 
-    name = "layer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or the word."""
-        if value == ALL_LAYERS:
-            return ALL_LAYERS
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor {ALL_LAYERS}", param, ctx)
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    if value == ALL_LAYERS:
+        return ALL_LAYERS
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither a whole number nor {ALL_LAYERS}") from error
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +48,13 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help=f"Features to compute; repeat for more.  [default: {', '.join(DEFAULT_KINDS)}]",
         ),
         click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]"),
-        click.option("--dtype", type=click.Choice(DTYPES), default=DEFAULTS.dtype, show_default=True),
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default=DEFAULTS.dtype,
+            show_default=True,
+            help="What features are stored in.",
+        ),
         click.option(
             "--compute-dtype",
             type=click.Choice(CHOICES["compute_dtype"]),
@@ -59,7 +64,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--layer",
-            type=Layer(),
+            type=layer,
             metavar=f"N|{ALL_LAYERS}",
             default=DEFAULTS.layer,
             show_default=True,

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mfhca_cache.backbone import Backbone, frame_shape
 from mfhca_cache.backbone import check as check_backbone
@@ -57,7 +58,7 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
     Raises:
         MfhcaError: "ssl" without a backbone, or settings that no recipe or not this backbone can fulfil.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "tail": settings.tail,
         "minimum_tail_samples": settings.minimum_tail_samples,
         "pre_emphasis": settings.pre_emphasis,
@@ -66,14 +67,14 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
     targets = []
     for kind in SPECTRAL:
         if kind.kind in settings.kinds:
-            scale = {} if kind is Mfcc else {"db_reference": settings.db_reference}
-            spec = kind(**shared, **scale)  # type: ignore[arg-type]
+            scale: dict[str, Any] = {} if kind is Mfcc else {"db_reference": settings.db_reference}
+            spec = kind(**shared, **scale)
             targets.append(Target(spec, folder_for(cache, spec), spec.frame_shape))
     if Ssl.kind in settings.kinds:
         if backbone is None:
             raise MfhcaError("features of kind ssl need an encoder; pass --backbone, or --kind logspec alone")
         ssl = Ssl(
-            **shared,  # type: ignore[arg-type]
+            **shared,
             weights_sha256=backbone.weights_sha256,
             config_sha256=backbone.config_sha256,
             normalise=backbone.normalise,

@@ -84,8 +84,8 @@ def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> Recip
     there = ", ".join(recipe.path.name for recipe in of_kind)
     raise MfhcaError(
         f"{cache}: no {asked}"
-        + (f" (there are {there})" if there else "")
-        + "; run `mfhca-cache features` first"
+        + (f" (there are {there}); name one of them, or" if there else ";")
+        + " run `mfhca-cache features` first"
     )
 
 
@@ -146,7 +146,8 @@ class Features:
             who = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
             names = "\n" + listing(missing) if len(missing) > 1 else ""
             raise MfhcaError(
-                f"{recipe.path}: no features of {who}; run `mfhca-cache features` for them{names}"
+                f"{recipe.path}: no features of {who}; run `mfhca-cache features MANIFEST --root DIR "
+                f"--cache {recipe.path.parent}` with this manifest{names}"
             )
         shards: list[Shard] = []
         descriptors: list[int] = []
@@ -181,6 +182,23 @@ class Features:
             raise MfhcaError(
                 f"{folder}: no features of utterance {utterance_id}; run `mfhca-cache features`"
             ) from None
+
+    def utterance(self, utterance_id: str) -> tuple[Array, Array]:
+        """The segments of one utterance.
+
+        Args:
+            utterance_id: as in the manifest.
+
+        Returns:
+            Features (n, T, F) as stored, in time order, and valid frames (n,) int32. Both are copies.
+
+        Raises:
+            MfhcaError: it is in none of the open shards, or the file ends too soon.
+        """
+        index, first, count = self.rows(utterance_id)
+        rows = np.arange(first, first + count)
+        valid: Array = self.shards[index].valid_frames[first : first + count]
+        return self.gather(np.full(count, index), rows), valid.copy()
 
     def gather(self, shard_index: Array, rows: Array, out: Array | None = None) -> Array:
         """Copies segments into one array, in the order asked for; neighbours in a file are read in one call.

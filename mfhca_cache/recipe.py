@@ -184,8 +184,12 @@ def read_recipe(folder: Path) -> RecipeFolder:
     return RecipeFolder(folder, name, key, recipe["kind"], recipe, tuple(shape))
 
 
-def explain(here: Recipe | Mapping[str, Any], there: Recipe | Mapping[str, Any]) -> list[str]:
-    """In which fields two recipes differ.
+def explain(
+    here: Recipe | Mapping[str, Any],
+    there: Recipe | Mapping[str, Any],
+    places: tuple[str, str] = ("here", "there"),
+) -> list[str]:
+    """In which fields two recipes differ, and both values; of digests the beginnings.
 
     >>> explain(LogSpec(), LogSpec(dft=1024))
     ['dft: 800 here, 1024 there']
@@ -193,7 +197,11 @@ def explain(here: Recipe | Mapping[str, Any], there: Recipe | Mapping[str, Any])
     a = here if isinstance(here, Mapping) else here.to_dict()
     b = there if isinstance(there, Mapping) else there.to_dict()
     return [
-        f"{name}: {a.get(name, 'nothing')} here, {b.get(name, 'nothing')} there"
+        f"{name}: {_short(a.get(name, 'nothing'))} {places[0]}, {_short(b.get(name, 'nothing'))} {places[1]}"
         for name in dict.fromkeys([*a, *b])
         if a.get(name) != b.get(name) or (name in a) != (name in b)
     ]
+
+
+def _short(value: Any) -> str:
+    return re.sub(r"^([0-9a-f]{16})[0-9a-f]{48}$", r"\1...", str(value))

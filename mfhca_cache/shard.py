@@ -253,7 +253,8 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
             found.dtype == schema.TABLES[name] and found.shape == shape,
             f"{name} is {found.dtype} {found.shape}, expected {schema.TABLES[name]} {shape}",
         )
-        return found[()]
+        values: Array = found[()]
+        return values
 
     import h5py
 

@@ -44,7 +44,8 @@ def valid_frames(real: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
     >>> valid_frames(np.array([1, 160, 161, 48_000]), 160, 300).tolist()
     [1, 1, 2, 300]
     """
-    return np.clip(-(-real // hop_samples), 1, frames).astype(np.int32)
+    clipped: np.ndarray = np.clip(-(-real // hop_samples), 1, frames)
+    return clipped.astype(np.int32)
 
 
 def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
@@ -70,7 +71,8 @@ def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(padded, recipe.window_samples)[:: recipe.hop_samples]
     # (frames, window) -> (frames, bins)
     spectrum = scipy.fft.rfft(frames * hamming(recipe.window_samples), recipe.dft, axis=1)[:, :bins]
-    return np.square(spectrum.real) + np.square(spectrum.imag)
+    squared: np.ndarray = np.square(spectrum.real) + np.square(spectrum.imag)
+    return squared
 
 
 def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 runs/<name>/run.json                    rows: what decides the results of each
 runs/<name>/<row>/seed-<n>/fold-<id>/   units as in a `cv` run, linked where another row or run has the same
-runs/<name>/results.json                rows: for each what `cv` writes, and its comparison
+runs/<name>/results.json                rows: for each what `cv` writes, and its comparison (ablation_results.py)
+runs/<name>/report.html, report.md      all of it in words, tables and pictures
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
-from mfhca_train import classic, pool, runfolder, share
-from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
-from mfhca_train.folds import ORACLES
-from mfhca_train.grid import CITED, Grid
+from mfhca_train import classic, datafile, pool, runfolder, share
+from mfhca_train.ablation_results import aggregate
+from mfhca_train.grid import Grid
 from mfhca_train.gridrows import complain, resolve, select
 from mfhca_train.plan import (
     NETWORK,
@@ -26,20 +27,17 @@ from mfhca_train.plan import (
     Request,
     Row,
     check,
-    finished_folders,
     plan,
     read_ground,
     recipe_names,
 )
-from mfhca_train.results import head, read_units, summarise
-
-SHARED = ("corpus", "label_set", "threads")  # of every row's results
+from mfhca_train.portrait import portray
 
 
 def ablate(
     request: Request, grid: Grid, names: Sequence[str] = (), skip_missing: bool = False
 ) -> dict[str, Any]:
-    """Runs what is left of an ablation, and writes results.json.
+    """Runs what is left of an ablation, and writes results.json, report.html and report.md.
 
     Args:
         request: what all rows begin with; its settings come before those of a row.
@@ -53,7 +51,8 @@ def ablate(
     Raises:
         MfhcaError: a row cannot be trained here, the run folder holds other rows of these names, a unit failed.
     """
-    ground = read_ground(request)
+    with log.phase(f"reading {request.manifest}"):
+        ground = read_ground(request)
     wanted = select(grid, names)
     protocols = sorted({row.protocol or request.protocol for row in grid.trained})
     check(request, ground, protocols)
@@ -67,25 +66,48 @@ def ablate(
         runfolder.note(f"left out:\n{complain(lacking)}")
     if not rows:
         raise MfhcaError(f"no row of {grid.name} is left to train")
-    with lock(request.out / ".lock", f"{request.out}: this run"):
+    with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
         with Corpora(ground) as corpora:
-            plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
-            known = _known(request, plans)
+            with log.phase("opening the features"):
+                plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
+            known = _known(request, plans, corpora)
             unfinished = [unit for entry in plans.values() for unit in entry.unfinished]
             here = _claim(request, grid, plans, known, bool(unfinished))
+            datafile.write(request.out, corpora.of(rows[0].recipes))
             if unfinished:
                 _train(request, plans, corpora, here)
             plans |= _finished_before(request, grid, ground, corpora, plans)
         pool_units = [unit for name in plans for unit in plans[name].unfinished if _is_network(plans[name])]
         first, copies = share.distinct(pool_units)
-        pool.train(first, request.jobs, request.cluster, here)
+        with log.phase("training"):
+            pool.train(first, request.jobs, request.cluster, here)
         for unit, trained in copies:
             share.take_over(trained.folder, unit, ground.label_set.classes)
-        results = _results(request, grid, ground, plans)
-        if lacking:
-            results["left_out"] = {row.name: row.reason for row in lacking}
-        write_json(request.out / "results.json", results)
+        with log.phase("results.json"):
+            results = aggregate(request, grid, ground, plans)
+            if lacking:
+                results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
+            write_json(request.out / "results.json", results)
+        if request.portraits:
+            with log.phase("portraits"):
+                portray(
+                    request.out, list(plans.values()), ground, request.device, grid.reference, request.root
+                )
+        with log.phase("report.html"):
+            from mfhca_train.report import write_report
+
+            write_report(request.out)
     return results
+
+
+def _anywhere(request: Request, results: Mapping[str, Any], reason: str) -> str:
+    """Why a row is left out, without the names of this machine's folders."""
+    for here, anywhere in (
+        (request.manifest, f"manifests/{results['corpus']}.csv"),
+        (request.cache, "cache"),
+    ):
+        reason = reason.replace(f" {here} ", f" {anywhere} ")
+    return reason
 
 
 def _plan(request: Request, ground: Ground, row: Row, corpora: Corpora) -> Plan:
@@ -99,14 +121,17 @@ def _is_network(entry: Plan) -> bool:
     return entry.row.kind == NETWORK
 
 
-def _known(request: Request, plans: Mapping[str, Plan]) -> dict[str, Any]:
+def _known(request: Request, plans: Mapping[str, Plan], corpora: Corpora) -> dict[str, Any]:
     """The rows that run.json lists, but for those that may be replaced."""
     there = runfolder.read_about(request.out)
     if there and "rows" not in there:
         raise MfhcaError(f"{request.out} holds a run of cv; choose another --out (or RUN=)")
     rows: dict[str, Any] = there.get("rows", {})
     for name, entry in plans.items():
-        if name in rows and not runfolder.refuse_another(request.out, name, rows[name], entry.identity):
+        if name not in rows:
+            continue
+        corpus = corpora.of(entry.row.recipes)
+        if not runfolder.refuse_another(request.out, name, rows[name], entry.identity, corpus):
             del rows[name]
     return rows
 
@@ -135,10 +160,12 @@ def _train(request: Request, plans: Mapping[str, Plan], corpora: Corpora, here: 
     for run, count in taken.items():
         runfolder.note(f"{count} of {len(unfinished)} units are there already, from {run}")
     left = [entry for entry in plans.values() if entry.unfinished]
-    corpora.verify([entry.row for entry in left])
+    with log.phase("verifying the shards"):
+        corpora.verify([entry.row for entry in left])
     for entry in left:
         if not _is_network(entry):
-            classic.train(entry, corpora.of(entry.row.recipes))
+            with log.phase(f"training {entry.row.name}"):
+                classic.train(entry, corpora.of(entry.row.recipes))
 
 
 def _finished_before(
@@ -153,52 +180,3 @@ def _finished_before(
         if entry.identity == listed[row.name] and not entry.unfinished:
             found[row.name] = entry
     return found
-
-
-def _results(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, Plan]) -> dict[str, Any]:
-    """results.json from the finished units."""
-    classes = ground.label_set.classes
-    rows: dict[str, dict[str, Any]] = {}
-    outcomes = {}
-    for row in grid.trained:
-        if row.name not in plans:
-            continue
-        entry = plans[row.name]
-        files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
-        summary = summarise(files, ground.utterances, classes, entry.row.protocol, len(entry.row.folds))
-        rows[row.name] = {
-            "title": row.title,
-            "kind": row.kind,
-            "published": [dict(grid.figures[key]) for key in row.published],
-            **head(entry.identity),
-            **summary,
-        }
-        outcomes[row.name] = outcome(files, classes)
-    compared = against(outcomes, grid.reference)
-    for name, summary in rows.items():
-        summary["comparison"] = compared.get(name)
-    first = next(iter(rows.values()))
-    return {
-        "grid": grid.name,
-        "title": grid.title,
-        "note": grid.note,
-        **{key: first[key] for key in SHARED},
-        "classes": list(classes),
-        "protocol": request.protocol,
-        "oracle": any(row["protocol"] in ORACLES for row in rows.values()),
-        "reference": grid.reference,
-        "seeds": list(request.seeds),
-        "complete": all(row["complete"] for row in rows.values()) and len(rows) == len(grid.trained),
-        "tests": EXPLAINED,
-        "rows": rows,
-        "optimism": optimism(outcomes, rows),
-        "cited": [
-            {
-                "name": row.name,
-                "title": row.title,
-                "published": [dict(grid.figures[k]) for k in row.published],
-            }
-            for row in grid.rows
-            if row.kind == CITED
-        ],
-    }

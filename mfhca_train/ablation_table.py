@@ -43,7 +43,7 @@ def table(results: Mapping[str, Any]) -> str:
 def _title(name: str, row: Mapping[str, Any], reference: str | None) -> str:
     marks = [" (reference)"] if name == reference else []
     marks += [" (ORACLE)"] if row["oracle"] else []
-    return row["title"] + "".join(marks)
+    return "".join([row["title"], *marks])
 
 
 def _figures(row: Mapping[str, Any]) -> str:

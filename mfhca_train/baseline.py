@@ -79,7 +79,8 @@ class AlexNet(nn.Module):
                 f"model.spec_encoder=alexnet needs spectrograms of at least {SMALLEST} x {SMALLEST}, "
                 f"these are {size}; use model.spec_encoder=mf"
             )
-        return self.features(spec)
+        features: Tensor = self.features(spec)
+        return features
 
 
 def imagenet_weights() -> dict[str, Tensor]:

@@ -9,13 +9,13 @@ import click
 
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.console import Commands
-from mfhca_train.options import FOLDER, run_options
+from mfhca_train.options import FOLDER, run_options, setting_options
 from mfhca_train.options import PROTOCOL_NAMES as PROTOCOL_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mfhca_train.config import Config
+    from mfhca_train.settings import Resolved
 
 POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # rescore.POOLINGS; tested
 
@@ -29,15 +29,24 @@ def main() -> None:
 @main.command()
 @click.argument("manifest", type=FOLDER)
 @run_options(seeds=1, protocol="strict")
-def cv(manifest: Path, out: Path, settings: tuple[str, ...], **options: Any) -> None:
-    """Cross-validate over speakers: train, select and test every fold; write results.json and report.html."""
+def cv(
+    manifest: Path, out: Path, settings: tuple[str, ...], config_file: Path | None, **options: Any
+) -> None:
+    """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
+
+    What happened when is in the run folder's log.txt. For example:
+
+    \b
+      mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
+    """
     _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.crossval import cross_validate
     from mfhca_train.plan import Request
     from mfhca_train.results import table
 
     options["seeds"] = tuple(range(options["seeds"]))
-    request = Request(manifest, out=out, config=resolve_config(manifest, settings), **options)
+    config = _resolve(manifest, settings, config_file).config
+    request = Request(manifest, out=out, config=config, **options)
     results = cross_validate(request)
     click.echo(table(results))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
@@ -54,6 +63,7 @@ def ablate(
     manifest: Path,
     out: Path,
     settings: tuple[str, ...],
+    config_file: Path | None,
     rows: tuple[str, ...],
     skip_missing: bool,
     protocol: str | None,
@@ -61,7 +71,7 @@ def ablate(
 ) -> None:
     """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
 
-    A row's own settings win over --set, and --set over the grid's base. What a run in the same folder as OUT
+    A row's own settings win over all others. What a run in the same folder as OUT
     has finished with equal settings and features is taken over.
     """
     _refuse_jobs(options["cluster"], options["jobs"])
@@ -72,27 +82,39 @@ def ablate(
 
     found = read_grid(find_grid(grid))
     options["seeds"] = tuple(range(options["seeds"]))
-    config = resolve_config(manifest, settings, found.settings)
+    config = _resolve(manifest, settings, config_file, found.settings).config
     protocol = protocol or found.protocol or "strict"
     request = Request(manifest, out=out, config=config, protocol=protocol, **options)
     click.echo(table(run(request, found, rows, skip_missing)))
-    click.echo(out / "results.json")
+    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+
+
+@main.command()
+@click.option("--manifest", type=FOLDER, metavar="CSV", help="With the settings of this corpus' card.")
+@setting_options
+@click.option("--toml", is_flag=True, help="Print a file for --config instead of the table.")
+def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path | None, toml: bool) -> None:
+    """Show every setting: its value, default, source in the paper, who has set it, range and meaning."""
+    resolved = _resolve(manifest, settings, config_file)
+    from mfhca_train import settings as module
+
+    click.echo(module.toml(resolved) if toml else module.table(resolved))
 
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 def report(runs: tuple[Path, ...]) -> None:
-    """Write report.html of finished runs anew; of an ablation, print its table."""
+    """Write report.html and report.md of finished runs anew; of an ablation, print its table too."""
     from mfhca_cache.files import read_json
+    from mfhca_train.ablation_record import is_ablation
     from mfhca_train.ablation_table import table
     from mfhca_train.report import write_report
 
     for run in runs:
-        results = read_json(run / "results.json") if (run / "results.json").is_file() else None
-        if isinstance(results, dict) and "rows" in results:
-            click.echo(table(results))
-        else:
-            click.echo(write_report(run))
+        page = write_report(run)
+        if is_ablation(run):
+            click.echo(table(read_json(run / "results.json")))
+        click.echo(page)
 
 
 @main.command()
@@ -117,24 +139,25 @@ def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
         raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
 
 
-def resolve_config(
-    manifest: Path, settings: tuple[str, ...], base: Mapping[str, Any] | None = None
-) -> Config:
-    """Defaults, then the corpus card's settings, then a grid's, then --set.
+def _resolve(
+    manifest: Path | None,
+    settings: tuple[str, ...],
+    file: Path | None,
+    base: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Defaults, then the corpus card's settings, then a grid's, then a file's, then --set.
 
     Raises:
         click.UsageError: a --set without "=".
         MfhcaError: an unknown setting or a value that does not fit.
     """
-    from mfhca_cache.manifest import read_manifest
-    from mfhca_train.config import Config, with_settings
+    from mfhca_cache.log import LOG
+    from mfhca_train.settings import resolve, told
 
     for text in settings:
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
-    card = read_manifest(manifest).card
-    config = with_settings(Config(), card.settings if card else {})
-    config = with_settings(config, base or {})
-    return with_settings(
-        config, [(name, value) for name, _, value in (text.partition("=") for text in settings)]
-    )
+    pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
+    resolved = resolve(manifest, base, file, pairs)
+    LOG.debug("settings: %s", told(resolved))
+    return resolved

@@ -2,7 +2,9 @@
 
     runs/<name>/run.json                              what decides the results
     runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit (see fit.py)
-    runs/<name>/results.json, report.html
+    runs/<name>/results.json, report.html, report.md
+    runs/<name>/data.csv                              which audio, speaker and class each utterance had
+    runs/<name>/log.txt                               what happened when; alone holds times, no result depends on it
 
 Every unit is trained at most once; a run that was stopped goes on where it was.
 """
@@ -13,10 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_json
 from mfhca_cache.manifest import Utterance
-from mfhca_train import pool, runfolder
+from mfhca_train import datafile, pool, runfolder
+from mfhca_train.data import Corpus
 from mfhca_train.plan import (
     RUN_FORMAT,
     Corpora,
@@ -30,6 +34,8 @@ from mfhca_train.plan import (
     read_ground,
     recipe_names,
 )
+from mfhca_train.portrait import portray
+from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
 
@@ -37,7 +43,7 @@ __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 
 
 def cross_validate(request: Request) -> dict[str, Any]:
-    """Runs what is left of a cross-validation, and writes results.json and report.html.
+    """Runs what is left of a cross-validation, and writes results.json, report.html and report.md.
 
     Returns:
         The content of results.json.
@@ -45,8 +51,10 @@ def cross_validate(request: Request) -> dict[str, Any]:
     Raises:
         MfhcaError: the cache does not fit the manifest, the run folder holds another run, a unit failed.
     """
-    ground = read_ground(request)
-    folds = folds_of(ground, request.protocol, request.config)
+    with log.phase(f"reading {request.manifest} and making folds"):
+        ground = read_ground(request)
+        figures = read_published(request.manifest)["figure"]
+        folds = folds_of(ground, request.protocol, request.config)
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
     model = request.config.model
@@ -54,26 +62,37 @@ def cross_validate(request: Request) -> dict[str, Any]:
         request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
     )
     row = Row(ROW, request.config, request.protocol, request.seeds, folds, chosen, recipes)
-    with lock(request.out / ".lock", f"{request.out}: this run"):
+    with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
         with Corpora(ground) as corpora:
-            planned = plan(request, ground, row, corpora.of(recipes))
-            _refuse_another(request, planned.identity)
+            with log.phase("opening the features"):
+                planned = plan(request, ground, row, corpora.of(recipes))
+            _refuse_another(request, planned.identity, corpora.of(recipes))
             about = {**planned.identity, "recipe_names": recipe_names([row])}
             here = runfolder.claim(
                 request.out, about, request.device, request.cluster, bool(planned.unfinished)
             )
+            datafile.write(request.out, corpora.of(recipes))
+            log.LOG.debug("units: %d, of them unfinished: %d", len(planned.units), len(planned.unfinished))
             if planned.unfinished:
-                corpora.verify([row])
-        pool.train(planned.unfinished, request.jobs, request.cluster, here)
+                with log.phase("verifying the shards"):
+                    corpora.verify([row])
+        with log.phase("training"):
+            pool.train(planned.unfinished, request.jobs, request.cluster, here)
         finished = finished_folders(request.out, row)
         classes = ground.label_set.classes
-        results = aggregate(
-            request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
-        )
-        write_json(request.out / "results.json", results)
-        from mfhca_train.report import write_report
+        with log.phase("results.json"):
+            results = aggregate(
+                request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
+            )
+            results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
+            write_json(request.out / "results.json", results)
+        if request.portraits:
+            with log.phase("portraits"):
+                portray(request.out, [planned], ground, request.device, root=request.root)
+        with log.phase("report.html"):
+            from mfhca_train.report import write_report
 
-        write_report(request.out)
+            write_report(request.out)
     return results
 
 
@@ -91,10 +110,11 @@ def aggregate(
     return head(identity) | summarise(files, utterances, classes, request.protocol, folds_in_all)
 
 
-def _refuse_another(request: Request, identity: Any) -> None:
+def _refuse_another(request: Request, identity: Any, corpus: Corpus) -> None:
     """Checks that a run which is already in the folder is the same one."""
     there = runfolder.read_about(request.out)
     if "rows" in there:
         raise MfhcaError(f"{request.out} holds an ablation; choose another --out (or RUN=)")
-    if there and not runfolder.refuse_another(request.out, ROW, there, identity):
+    if there and not runfolder.refuse_another(request.out, ROW, there, identity, corpus):
         (request.out / runfolder.ABOUT).unlink()
+        (request.out / datafile.FILE).unlink(missing_ok=True)

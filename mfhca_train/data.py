@@ -140,15 +140,21 @@ class Corpus:
         if len(self._spans) < 2:
             return
         for i, u in enumerate(self.utterances):
-            shards = [
-                (self.features[side].shards[span[i, 0]], span[i, 3]) for side, span in self._spans.items()
-            ]
-            audio = {shard.audio_sha256[at] for shard, at in shards}
-            if len(audio) > 1 or len({int(span[i, 2]) for span in self._spans.values()}) > 1:
-                paths = " and ".join(str(shard.path) for shard, _ in shards)
+            found = {
+                self.features[side].shards[span[i, 0]].path: (
+                    self.features[side].shards[span[i, 0]].audio_sha256[span[i, 3]],
+                    int(span[i, 2]),
+                )
+                for side, span in self._spans.items()
+            }
+            if len(set(found.values())) > 1:
+                told = "; ".join(
+                    f"{path} from audio with SHA-256 {digest[:16]}, {count} segments"
+                    for path, (digest, count) in found.items()
+                )
                 raise MfhcaError(
-                    f"utterance {u.utterance}: {paths} were computed from different audio or segments; "
-                    "run `mfhca-cache features` for all of these kinds"
+                    f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: {told}; "
+                    "run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
                 )
 
     @property
@@ -185,6 +191,12 @@ class Corpus:
                 for u, (at, _, count, row) in zip(self.utterances, span, strict=True)
             ]
         return sha256_text(canonical_json(audio))
+
+    def audio(self, chosen: Array) -> list[str]:
+        """The digests of the audio of the chosen utterances (indices), in this order."""
+        side, span = next(iter(self._spans.items()))
+        shards = self.features[side].shards
+        return [shards[at].audio_sha256[row] for at, row in span[chosen][:, (0, 3)]]
 
     def shape(self, side: str) -> tuple[int, ...]:
         """(frames, bins) of "spec", "ssl" or "mfcc"; (layers, frames, bins) where all layers are read."""

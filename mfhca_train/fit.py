@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn import functional
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_atomically, write_json
 from mfhca_train import layer_weights, machine
@@ -102,6 +104,7 @@ class _Trainer:
     ) -> None:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
+        self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # of its folder, for the log
         if machine.holds(device, corpus.stored_bytes()):
             corpus.make_resident(device)
         self.train_utterances = corpus.of_speakers(fold.train)
@@ -130,7 +133,9 @@ class _Trainer:
         history = self._resume()
         while len(history) < train.epochs and not _out_of_patience(history, train.patience):
             epoch = len(history) + 1
+            start = time.monotonic()
             loss = self._epoch(segments, epoch)
+            trained = time.monotonic() - start
             judged = self._evaluate(validation, validation_segments)
             row = {
                 "epoch": epoch,
@@ -143,6 +148,16 @@ class _Trainer:
             if best_row(history) is row:
                 _save(self.work / BEST, self.model.state_dict(), {"epoch": str(epoch)})
             self._checkpoint(history)
+            log.LOG.debug(
+                "%s epoch %d: %.2f s (training %.2f s, %.1f segments/s), "
+                "loss %.4f, validation loss %.4f, WA %.4f, UA %.4f",
+                self.name,
+                epoch,
+                time.monotonic() - start,
+                trained,
+                len(segments) / trained,
+                *list(row.values())[1:],
+            )
             if on_epoch:
                 on_epoch(row)
         return self._finish(history)

@@ -251,7 +251,8 @@ def norm_relu(x: Tensor, norms: Sequence[nn.BatchNorm2d], pool: bool = False) ->
         statistics = advance(norms, x) if norms[0].training else running(norms)
         scale = weight * statistics.inverse
         shift = bias - statistics.mean * scale
-    return Normed((NormPool if pool else Norm).apply(x, weight, bias, statistics), scale, shift)
+    kind: type[Function] = NormPool if pool else Norm
+    return Normed(kind.apply(x, weight, bias, statistics), scale, shift)
 
 
 def running(norms: Sequence[nn.BatchNorm2d]) -> Statistics:

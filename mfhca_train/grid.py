@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mfhca_cache
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.classic import KINDS as CLASSIC
 from mfhca_train.config import Config, with_settings
 from mfhca_train.folds import PROTOCOLS
 from mfhca_train.plan import NETWORK
+from mfhca_train.published import manifest_folders, read_published
 
 CITED = "cited"
 ROW_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
@@ -76,6 +76,7 @@ class Grid:
     rows: tuple[GridRow, ...]
     reference: str | None
     figures: Mapping[str, Mapping[str, Any]]  # published ones by their key
+    claims: tuple[Mapping[str, Any], ...] = ()  # published ones that are no scores
 
     @property
     def trained(self) -> tuple[GridRow, ...]:
@@ -91,7 +92,7 @@ def find_grid(name: Path) -> Path:
     """
     if name.exists():
         return name
-    shipped = [folder / "ablations" for folder in _manifest_folders()]
+    shipped = [folder / "ablations" for folder in manifest_folders()]
     for folder in shipped:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
@@ -117,7 +118,8 @@ def read_grid(path: Path) -> Grid:
     _known(path, "the file", data, FIELDS)
     base = data.get("base", {})
     _known(path, "[base]", base, BASE_FIELDS)
-    figures = read_published(path)
+    published = read_published(path)
+    figures = {figure["key"]: figure for figure in published["figure"] if "key" in figure}
     rows = tuple(_row(path, index, entry, figures) for index, entry in enumerate(data.get("row", []), 1))
     names = [row.name for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -136,6 +138,7 @@ def read_grid(path: Path) -> Grid:
         rows,
         references[0] if references else None,
         figures,
+        tuple(published["claim"]),
     )
     if not grid.trained:
         raise MfhcaError(f"{path}: no [[row]] to train")
@@ -157,29 +160,6 @@ def row_config(base: Config, row: GridRow) -> Config:
     if row.kind == "svm" and config.model.inputs != "ssl":
         raise MfhcaError(f'row {row.name}: kind svm reads hidden states alone; set "model.inputs" = "ssl"')
     return config
-
-
-def read_published(grid: Path) -> dict[str, dict[str, Any]]:
-    """The figures of the published.toml that belongs to a grid: beside it, above it, or the project's.
-
-    Raises:
-        MfhcaError: the file is damaged.
-    """
-    for folder in (grid.parent, grid.parent.parent, *_manifest_folders()):
-        path = folder / "published.toml"
-        if path.is_file():
-            try:
-                figures = tomllib.loads(path.read_text(encoding="utf-8"))["figure"]
-                return {figure["key"]: figure for figure in figures if "key" in figure}
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise MfhcaError(f"{path}: cannot be read ({error})") from error
-    return {}
-
-
-def _manifest_folders() -> tuple[Path, ...]:
-    """Where the project's own files may be: in an installed package, or at the top of the repository."""
-    package = Path(mfhca_cache.__file__).parent
-    return package / "manifests", package.parent / "manifests"
 
 
 def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, Any]) -> GridRow:

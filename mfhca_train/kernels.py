@@ -26,7 +26,9 @@ LICENCE = {"reassoc", "contract", "nsz"}
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """`function` as machine code, made at its first call and kept on the disk where a folder for it can be written."""
     try:
-        made = numba.njit(function, cache=True, nogil=True, fastmath=LICENCE, error_model="numpy")
+        made: Callable[..., None] = numba.njit(
+            function, cache=True, nogil=True, fastmath=LICENCE, error_model="numpy"
+        )
     except RuntimeError:  # neither the package's folder nor the user's can be written
         made = numba.njit(function, nogil=True, fastmath=LICENCE, error_model="numpy")
     return made

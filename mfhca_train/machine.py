@@ -10,11 +10,14 @@ import platform
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
+from mfhca_cache import hardware
 from mfhca_cache.errors import MfhcaError
 
 FOLDS_PER_ACCELERATOR = 3  # a fold's kernels are small; two or three fill the gaps of one another
 PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
+LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the others cannot change a fold
 
 
 def prepare_process(threads: int) -> None:
@@ -115,10 +118,20 @@ def cpu_type() -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result."""
+def description() -> str:
+    """The machine in a line, for people."""
+    memory = hardware.memory_bytes()
+    return (
+        f"{platform.node()}, {hardware.processor()}, {cores()} cores"
+        + (f", {memory / 2**30:.1f} GiB of memory" if memory else "")
+        + f", {platform.platform()}"
+    )
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of packages, by default of those that can change a result."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

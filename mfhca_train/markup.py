@@ -67,6 +67,34 @@ def interval(ends: Sequence[float] | None) -> str:
     return "–" if ends is None else " to ".join(per_cent(min(max(end, 0.0), 1.0)) for end in ends)
 
 
+def points(fraction: float) -> str:
+    """A difference of scores in points of a per cent, with its sign.
+
+    >>> points(0.0312), points(-0.005), points(0.0)
+    ('+3.12', '−0.50', '0.00')
+    """
+    text = f"{100 * fraction:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
+
+
+def points_interval(ends: Sequence[float] | None) -> str:
+    """Both ends of the interval of a difference.
+
+    >>> points_interval([-0.05, 0.012]), points_interval(None)
+    ('−5.00 to +1.20', '–')
+    """
+    return "–" if ends is None else " to ".join(map(points, ends))
+
+
+def p_value(p: float) -> str:
+    """A p value with as many digits as are worth reading.
+
+    >>> p_value(0.03125), p_value(0.00001)
+    ('0.0312', '< 0.0001')
+    """
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
 def table(
     head: Sequence[str],
     rows: Sequence[Sequence[Any]],
@@ -74,6 +102,7 @@ def table(
     numbers: Collection[int] = (),
     label: str = "",
     strong: Collection[int] = (),
+    marked: Collection[int] = (),
 ) -> Markup:
     """A table that scrolls sideways where the screen is narrow.
 
@@ -83,19 +112,20 @@ def table(
         numbers: columns set to the right.
         label: what the table shows, for those who cannot see it.
         strong: rows of the foot to set in bold.
+        marked: rows to set off from the others.
     """
 
-    def line(cells: Sequence[Any], scope: str, bold: bool = False) -> str:
+    def line(cells: Sequence[Any], scope: str, kind_of_row: str = "") -> str:
         parts = []
         for k, cell in enumerate(cells):
             kind = ' class="n"' if k in numbers else ""
             is_head = scope == "col" or k == 0
             tag = f'th scope="{scope}"' if is_head else "td"
             parts.append(f"<{tag}{kind}>{escaped(cell)}</{tag[:2]}>")
-        return f"<tr{' class=strong' if bold else ''}>{''.join(parts)}</tr>"
+        return f"<tr{kind_of_row}>{''.join(parts)}</tr>"
 
-    body = "\n".join(line(row, "row") for row in rows)
-    feet = "\n".join(line(row, "row", k in strong) for k, row in enumerate(foot))
+    body = "\n".join(line(row, "row", " class=marked" * (k in marked)) for k, row in enumerate(rows))
+    feet = "\n".join(line(row, "row", " class=strong" * (k in strong)) for k, row in enumerate(foot))
     return Markup(
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(label or "table")}"><table>'
         f"<thead>{line(head, 'col')}</thead>\n<tbody>\n{body}\n</tbody>"

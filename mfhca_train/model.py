@@ -13,7 +13,7 @@ inputs is data.py's business.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,8 @@ class GlobalReceptiveField(nn.Module):
         if isinstance(x, fused.Normed):
             z_h, z_w, low = fused.PositionalPools.apply(*x, self.rate)
             g_h, g_w = self.gates(z_h, z_w)
-            return fused.GatedSum.apply(*x, g_h, g_w, self.context_norm(self.context(low)))
+            y: Tensor = fused.GatedSum.apply(*x, g_h, g_w, self.context_norm(self.context(low)))
+            return y
         g_h, g_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))  # eq. 1, 2
         low = self.context_norm(self.context(functional.avg_pool2d(x, self.rate)))  # (B, C, H/r, W/r)
         y_a = x * g_h * g_w  # eq. 6
@@ -145,11 +146,11 @@ class MultiSpatialFusion(nn.Module):
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
         if fused.pays_for(spec) and not self.released:
-            x = self.grfs[0](
+            x: Tensor = self.grfs[0](
                 fused.norm_relu(self.both(spec), (self.time_norm, self.frequency_norm), pool=True)
             )
             for conv, norm, grf in zip(self.convs, self.norms, self.grfs[1:], strict=True):
-                x = grf(fused.norm_relu(conv(x), (norm,)))  # type: ignore[arg-type]
+                x = grf(fused.norm_relu(conv(x), (cast(nn.BatchNorm2d, norm),)))
             return x
         branches = (self.time_conv, self.time_norm), (self.frequency_conv, self.frequency_norm)
         x = torch.cat(
@@ -398,18 +399,21 @@ class MFHCA(nn.Module):
         """
         mask = None if valid is None else valid_mask(valid, ssl.shape[1])
         context = self.with_context(ssl) if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
+        side: tuple[Tensor, Tensor | None]
         if self.fusion_name == "hca":
-            return self.fusion(pooled if self.config.hca == "released" else guide, ssl, context, mask)
-        if self.fusion_name == "coattention":
-            return self.fusion(guide, context, mask)
-        return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
+            side = self.fusion(pooled if self.config.hca == "released" else guide, ssl, context, mask)
+        elif self.fusion_name == "coattention":
+            side = self.fusion(guide, context, mask)
+        else:
+            side = functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
+        return side
 
     def with_context(self, ssl: Tensor) -> Tensor:
         """The BiLSTM, (B, L, D) to (B, L, D)."""
         if ssl.device.type == "cpu":
             halved = torch.is_autocast_enabled("cpu")
             return bilstm(ssl, self.bilstm, torch.get_autocast_dtype("cpu") if halved else None)
-        return self.bilstm(ssl)[0]
+        return cast(Tensor, self.bilstm(ssl)[0])
 
     @staticmethod
     def mean_over_map(features: Tensor, spec: Tensor | None, valid: Tensor | None) -> Tensor:

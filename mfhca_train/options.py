@@ -14,6 +14,30 @@ PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched")  #
 FOLDER = click.Path(path_type=Path)
 
 
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options that change settings; it is called with `settings` and `config_file`."""
+    options = (
+        click.option(
+            "--config",
+            "config_file",
+            type=FOLDER,
+            metavar="FILE.toml",
+            help="Settings from a file; see `mfhca-train config --toml`.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="A setting, e.g. model.hca=channel or train.lr=1e-4. It wins over --config, that over a "
+            "grid's base, that over the corpus card, that over the defaults; `mfhca-train config` shows all.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command the options of a run.
 
@@ -32,13 +56,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             show_default=bool(protocol) or "the grid's, else strict",
             help="Who trains, selects the epoch, is tested.",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="NAME=VALUE",
-            help="A setting, e.g. model.hca=channel or train.lr=1e-4.",
-        ),
+        setting_options,
         click.option(
             "--fold", "folds", multiple=True, metavar="ID", help="Only this fold (repeat for more)."
         ),
@@ -65,6 +83,19 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         click.option(
             "--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several."
+        ),
+        click.option(
+            "--no-portraits",
+            "portraits",
+            flag_value=False,
+            type=bool,
+            default=True,
+            help="Do without pictures of features and attention.",
+        ),
+        click.option(
+            "--root",
+            type=FOLDER,
+            help="Folder of the audio: these pictures then show waveforms.  [default: only levels]",
         ),
         cluster_options("loky"),
     )

@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes.
+"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes. Curves are in curves.py.
 
 Text stays text, in the page's font. Colours are drawn as the keys of COLOURS and
 then become the page's variables, so that one picture serves light, dark and print.
@@ -13,19 +13,20 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
-from math import ceil, isfinite
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mfhca_train.markup import clean, escaped
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE, FIRST, SECOND, ON_FIRST = "#101010", "#707070", "#d0d0d0", "#0072b2", "#d55e00", "#fefefe"
+PAPER = "#fdfdfd"
 COLOURS = {INK: "ink", MUTED: "muted", LINE: "line", FIRST: "first", SECOND: "second", ON_FIRST: "on-first"}
+COLOURS[PAPER] = "paper"
+# Of classes, whose markers differ too.
+CLASS_COLOURS = (FIRST, SECOND, "#009e73", "#a4478a", "#a87000", "#4f4f4f", "#3f9fdf")
+COLOURS |= {colour: f"class-{k}" for k, colour in enumerate(CLASS_COLOURS) if colour not in COLOURS}
 LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
 MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thin
@@ -60,19 +61,22 @@ STYLE: dict[Any, Any] = {
 STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool) -> str:
+def confusion_picture(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool, name: str = "confusion"
+) -> str:
     """The confusion matrix: each row's shares as shades and per cent, and the counts.
 
     Args:
         confusion: (K, K) counts, rows = reference.
         classes: K names.
         oracle: the epoch was selected on the test speaker; the picture then says so.
+        name: of the picture, unique in the page.
 
     Returns:
         An `<svg>` element.
     """
     count = len(classes)
-    with _figure(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
+    with canvas(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
         from matplotlib.patches import Rectangle
 
         axes = figure.add_subplot(aspect="equal", xlim=(0, count), ylim=(count, 0))
@@ -90,8 +94,8 @@ def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]
                     axes.text(j + 0.5, i + 0.5, f"{100 * share:.0f}%", va="bottom", fontsize=8, **style)
                     axes.text(j + 0.5, i + 0.57, f"{cell}", va="top", fontsize=6.5, **style)
         middles = [k + 0.5 for k in range(count)]
-        axes.set_xticks(middles, [_short(name) for name in classes], rotation=40, ha="left")
-        axes.set_yticks(middles, [_short(name) for name in classes])
+        axes.set_xticks(middles, [short(name) for name in classes], rotation=40, ha="left")
+        axes.set_yticks(middles, [short(name) for name in classes])
         axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
         axes.set_xticks(range(count + 1), minor=True)
         axes.set_yticks(range(count + 1), minor=True)
@@ -103,11 +107,11 @@ def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]
         for spine in axes.spines.values():
             spine.set_visible(False)
         described = "; ".join(
-            f"{name}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
-            for k, (name, row) in enumerate(zip(classes, confusion, strict=True))
+            f"{label}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
+            for k, (label, row) in enumerate(zip(classes, confusion, strict=True))
             if sum(row)
         )
-        return _svg(figure, "confusion", "Confusion matrix", described)
+        return svg(figure, name, "Confusion matrix", described)
 
 
 def fold_picture(
@@ -124,7 +128,7 @@ def fold_picture(
     Returns:
         An `<svg>` element.
     """
-    with _figure(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
+    with canvas(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
         axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
         handles: list[Any] = []
         for which, (name, colour, dash) in enumerate((("WA", FIRST, "-"), ("UA", SECOND, "--"))):
@@ -135,87 +139,17 @@ def fold_picture(
             line.set_label(f"mean {name}")
             handles += [bars, line]
         handles += [axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")]
-        axes.set_yticks(range(len(scores)), [_short(name) for name in scores])
+        axes.set_yticks(range(len(scores)), [short(name) for name in scores])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
         axes.set_xlabel("per cent")
         figure.legend(handles=handles, loc="outside lower left", ncols=3)
         described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
-        return _svg(figure, "folds", "WA and UA of every fold", described)
-
-
-def curve_picture(
-    name: str,
-    title: str,
-    groups: Mapping[str, Sequence[Sequence[float]]],
-    best: Sequence[int],
-    oracle: bool,
-    limits: tuple[float, float] | None = None,
-) -> str:
-    """One value over the epochs: a thin line for each unit, a thick one for their median.
-
-    Args:
-        name: of the picture, unique in the page, letters only.
-        title: shown, with the unit.
-        groups: one or two labels -> the curve of every unit, by epoch.
-        best: the selected epoch of every unit, from 1; marked on the last group's lines.
-        oracle: as in confusion_picture.
-        limits: of the values shown; default: theirs.
-
-    Returns:
-        An `<svg>` element.
-    """
-    with _figure(3.3, 2.5, oracle) as figure:
-        axes = figure.add_subplot()
-        for (label, curves), colour, dash in zip(groups.items(), (FIRST, SECOND), ("-", "--"), strict=False):
-            if len(curves) > MOST_LINES:
-                _band(axes, curves, colour)
-            elif len(curves) > 1:
-                for curve in curves:
-                    axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
-            middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
-            axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
-        curves, colour = list(groups.values())[-1], (FIRST, SECOND)[len(groups) - 1]
-        heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
-        axes.plot(best, heights, "o", color=colour, markersize=3, label="selected epoch")
-        axes.set_xlim(0, max(map(len, curves)) + 1)
-        axes.locator_params(axis="x", integer=True)
-        if limits:
-            axes.set_ylim(limits)
-        axes.grid(axis="y")
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        figure.legend(loc="outside lower left", ncols=3)
-        described = "; ".join(
-            f"{label}: median {median(first):.3g} after the first epoch"
-            for label, curves in groups.items()
-            for first in _by_epoch(curves, at_least=1)[:1]
-        )
-        return _svg(figure, name, f"{title} over the epochs", described)
-
-
-def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[float]]:
-    """The finite values of each epoch, as long as enough units are still training."""
-    columns = ([v for v in values if v is not None and isfinite(v)] for values in zip_longest(*curves))
-    epochs: list[list[float]] = []
-    for column in columns:
-        if len(column) < at_least:
-            break
-        epochs.append(column)
-    return epochs
-
-
-def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
-    """Where all but the outermost tenths of the units are."""
-    import numpy as np
-
-    columns = _by_epoch(curves, at_least=ceil(len(curves) / 2))
-    low, high = np.array([np.quantile(column, [0.1, 0.9]) for column in columns]).reshape(-1, 2).T
-    axes.fill_between(range(1, len(columns) + 1), low, high, color=colour, alpha=0.2, linewidth=0)
+        return svg(figure, "folds", "WA and UA of every fold", described)
 
 
 @contextmanager
-def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
+def canvas(width: float, height: float, oracle: bool = False) -> Iterator[Figure]:
     """An empty figure (inches) in our style, whatever the user's matplotlibrc says; an oracle's is marked."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -231,7 +165,7 @@ def _figure(width: float, height: float, oracle: bool) -> Iterator[Figure]:
         yield figure
 
 
-def _svg(figure: Figure, name: str, title: str, described: str) -> str:
+def svg(figure: Figure, name: str, title: str, described: str) -> str:
     """The figure as an element whose ids are its own and whose colours are the page's."""
     import matplotlib
 
@@ -260,6 +194,11 @@ def _page_colours(style: re.Match[str]) -> str:
     return re.sub("#[0-9a-f]{6}", lambda c: f"var(--{COLOURS.get(c[0], 'ink')})", style[0])
 
 
-def _short(name: str) -> str:
+def short(name: str, longest: int = LONGEST_LABEL) -> str:
+    """A name as it fits beside an axis.
+
+    >>> short("a very long name")
+    'a very long n…'
+    """
     name = clean(name)
-    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

@@ -13,8 +13,10 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.cluster import Cluster, await_file, results, stop_if_unwanted
 from mfhca_cache.console import progress
 from mfhca_cache.errors import MfhcaError
@@ -71,6 +73,12 @@ def train(
             return
         if jobs is None:
             jobs = machine.default_jobs(machine.resolve_device(units[0].device), units[0].threads)
+        log.LOG.debug(
+            "to train: %d units, %d side by side, %d threads each",
+            len(units),
+            min(len(units), jobs),
+            units[0].threads,
+        )
         if min(len(units), jobs) == 1:
             _train_here(units, bar)
         else:
@@ -100,11 +108,14 @@ def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
             n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
         )
         try:
-            for _ in pool(delayed(_run_in_process)(unit, os.getpid()) for unit in left):
+            for _ in pool(
+                delayed(_run_in_process)(unit, os.getpid(), log.path(), log.level()) for unit in left
+            ):
                 bar.update()
             return
         except TerminatedWorkerError:
             before, left = left, [unit for unit in left if not unit.finished]
+            log.LOG.debug("a worker was killed; %d units are left, started again", len(left))
             failures = failures + 1 if len(left) == len(before) else 1
         finally:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
@@ -115,9 +126,10 @@ def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
     )
 
 
-def _run_in_process(unit: Unit, parent: int) -> None:
+def _run_in_process(unit: Unit, parent: int, file: Path | None, level: int) -> None:
     machine.die_with(parent)
-    run_unit(unit)
+    with log.worker(file, level):
+        run_unit(unit)
 
 
 def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], bar: Any) -> None:
@@ -130,10 +142,8 @@ def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping
             await_file(unit.folder / RESULT)
             bar.update()
             if cpu not in warned:
-                import click
-
                 warned.add(cpu)
-                click.echo(f"warning: {unit.name} was trained on {cpu}; last digits may differ", err=True)
+                log.LOG.warning("%s was trained on %s; last digits may differ", unit.name, cpu)
 
 
 def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:

@@ -45,7 +45,8 @@ def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
         averaging_matrix(n, k, x.dtype, x.device) for n, k in zip(x.shape[2:], cells, strict=True)
     )
     if x.is_contiguous(memory_format=torch.channels_last):
-        rows = (height @ x.permute(0, 2, 3, 1).flatten(2)).unflatten(2, (x.shape[3], -1))  # (B, h, W, C)
+        flat: Tensor = height @ x.permute(0, 2, 3, 1).flatten(2)
+        rows: Tensor = flat.unflatten(2, (x.shape[3], -1))  # (B, h, W, C)
         return (width @ rows).permute(0, 3, 1, 2)
     return height @ (x @ width.T)
 

@@ -119,8 +119,9 @@ def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
     """As `find_recipe`; where the cache has nothing of the kind, the error names the command that makes it."""
     if not any(recipe.kind == kind for recipe in list_recipes(cache)):
         encoder = " --backbone ENCODER" if kind == SSL_KIND else ""
+        there = "no" if cache.is_dir() else "no such folder, so no"
         raise MfhcaError(
-            f"{cache}: no {kind} features; run `mfhca-cache features MANIFEST --root DIR --cache {cache} "
+            f"{cache}: {there} {kind} features; run `mfhca-cache features MANIFEST --root DIR --cache {cache} "
             f"--kind {kind}{encoder}` with the options of the other kinds"
         )
     return find_recipe(cache, kind, name)

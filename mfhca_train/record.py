@@ -7,7 +7,7 @@ line that names the file, and the code behind can trust what it is given.
 from __future__ import annotations
 
 import csv
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
 from mfhca_train import layer_weights
+from mfhca_train.published import FIGURE
 from mfhca_train.results import ROW, SCORES, unit_folder
+from mfhca_train.shape import problem
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
 
-# What a file must hold. A type is itself (float: any finite number), (x,) is x or null, [x] a list of x,
-# {"": x} a table of x under any names, {"name": x} a table with at least these names.
 INTERVAL = ([float],)
 SCORE = {
     "mean": float,
@@ -45,8 +45,10 @@ FOLD = {
     "stopped_by": str,
     "selected_on": str,
     "n_utterances": int,
+    "n_segments": int,
+    "confusion": [[int]],
 }
-RESULTS = {
+RESULTS: dict[str, Any] = {
     "corpus": str,
     "label_set": str,
     "recipes": {"": str},
@@ -68,8 +70,17 @@ RESULTS = {
     "recalls": {"": (float,)},
     "breakdown": {"": GROUPS},
     "folds": [FOLD],
+    "yardsticks?": [FIGURE],
+    f"{layer_weights.KEY}?": layer_weights.SHAPE,
 }
-RUN = {"device": str, "data_digest": str, "label_digest": str, "versions": {"": str}, "cpu": str}
+RUN = {
+    "device": str,
+    "data_digest": str,
+    "label_digest": str,
+    "versions": {"": str},
+    "cpu": str,
+    "recipe_names?": {"": str},
+}
 
 
 @dataclass(frozen=True)
@@ -113,58 +124,22 @@ def read_record(run: Path) -> Record:
                 f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
             )
     about, results = read_json(run / "run.json"), read_json(run / "results.json")
-    _expect(
-        run / "run.json",
-        _problem(about, RUN, "")
-        or _problem(about, {"corpus": str, "protocol": str}, "")
-        or _problem(about.get("recipe_names"), ({"": str},), "recipe_names"),
-    )
-    _expect(
-        run / "results.json",
-        _problem(results, RESULTS, "")
-        or _problem(results.get(layer_weights.KEY), (layer_weights.SHAPE,), layer_weights.KEY)
-        or _disagreement(results),
-    )
+    _expect(run / "run.json", problem(about, RUN, "") or problem(about, {"corpus": str, "protocol": str}, ""))
+    _expect(run / "results.json", problem(results, RESULTS, "") or disagreement(results))
     histories = [
-        _history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
+        read_history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
         for fold in results["folds"]
     ]
     return Record(about, results, histories)
 
 
-def _expect(path: Path, problem: str | None) -> None:
-    if problem:
-        raise MfhcaError(f"{path}: {problem}; delete it and run `mfhca-train cv` again")
+def _expect(path: Path, wrong: str | None) -> None:
+    if wrong:
+        raise MfhcaError(f"{path}: {wrong}; delete it and run `mfhca-train cv` again")
 
 
-def _problem(value: Any, shape: Any, where: str) -> str | None:
-    """The first way in which a value does not fit a shape, or None."""
-    if isinstance(shape, tuple):
-        return None if value is None else _problem(value, shape[0], where)
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{where} is not a list"
-        found = (_problem(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))
-        return next((problem for problem in found if problem), None)
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{where or 'the file'} is not a table"
-        shapes = dict.fromkeys(value, shape[""]) if "" in shape else shape
-        for name, inner in shapes.items():
-            inside = f"{where}.{name}" if where else name
-            problem = _problem(value[name], inner, inside) if name in value else f"{inside} is missing"
-            if problem:
-                return problem
-        return None
-    if shape is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return None if fits else f"{where} is {value!r:.40}, not a finite number"
-    fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
-    return None if fits else f"{where} is {value!r:.40}, not of type {shape.__name__}"
-
-
-def _disagreement(results: dict[str, Any]) -> str | None:
-    """What in a results.json contradicts itself, as far as whoever shows it relies on it."""
+def disagreement(results: Mapping[str, Any]) -> str | None:
+    """What in the results of a row contradicts itself, as far as whoever shows them relies on it; None for nothing."""
     classes, confusion = results["classes"], results["confusion"]
     count = len(classes)
     if [len(row) for row in confusion] != [count] * count or min(map(min, confusion), default=-1) < 0:
@@ -188,8 +163,17 @@ def _disagreement(results: dict[str, Any]) -> str | None:
     return None
 
 
-def _history(path: Path, epochs: int) -> dict[str, list[float]]:
-    """The curves of a unit; a loss that overflowed stays what it is."""
+def read_history(path: Path, epochs: int, command: str = "cv") -> dict[str, list[float]]:
+    """The curves of a unit, CURVES by epoch; a loss that overflowed stays what it is.
+
+    Args:
+        path: of history.csv.
+        epochs: how many there must be.
+        command: which makes it anew, for the message.
+
+    Raises:
+        MfhcaError: it is missing or damaged.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -200,11 +184,11 @@ def _history(path: Path, epochs: int) -> dict[str, list[float]]:
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
         raise MfhcaError(
-            f"{path}: cannot be read ({reason}); delete {path.parent} and run `mfhca-train cv` again"
+            f"{path}: cannot be read ({reason}); delete {path.parent} and run `mfhca-train {command}` again"
         ) from error
     if numbers != list(range(1, epochs + 1)):
         raise MfhcaError(
             f"{path}: {len(rows)} epochs, results.json says {epochs}; delete {path.parent} and run "
-            "`mfhca-train cv` again"
+            f"`mfhca-train {command}` again"
         )
     return curves

@@ -1,20 +1,24 @@
-"""A run as one HTML page that needs nothing else: no script, no request, no other file.
+"""A run as one HTML page that needs nothing else: no script, no request, no other file; and as Markdown.
 
 Everything shown comes from the run folder (record.py), so equal folders give equal
 bytes. Here are the page and its first screen: what was done, what to beware of, the
 headline. The rest is in sections.py, the pictures in pictures.py, the looks in report.css.
+The page of an ablation is in ablation_report.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from mfhca_cache.files import write_atomically
-from mfhca_train import sections
+from mfhca_train import ablation_report, portrait_sections, sections
+from mfhca_train.ablation_record import is_ablation, read_ablation
+from mfhca_train.findings import few_seeds
 from mfhca_train.folds import PROTOCOLS
 from mfhca_train.markup import escaped, interval, names, per_cent, plural
+from mfhca_train.page import banner, page, write_page
 from mfhca_train.record import Record, read_record
-from mfhca_train.results import SCORES
+from mfhca_train.results import ROW, SCORES
 
 MEANING = {
     "wa": "Weighted accuracy: the share of all utterances that were recognised.",
@@ -27,51 +31,36 @@ INPUTS = {
     "spec": "a spectrogram alone",
     "ssl": "the features of a speech encoder alone",
 }
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page itself forbids every request
 
 
 def write_report(run: Path) -> Path:
-    """Writes report.html into a run folder, atomically.
+    """Writes report.html and report.md into the folder of a finished run or ablation, each whole or not at all.
 
     Args:
-        run: a folder in which `cv` has finished.
+        run: a folder in which `cv` or `ablate` has finished.
 
     Returns:
-        The page's path.
+        The page's path; report.md lies beside it.
 
     Raises:
         MfhcaError: the run is not finished, a file of it is damaged, or the folder cannot be written.
     """
-    page = _page(read_record(run))
-    write_atomically(run / "report.html", page)
-    return run / "report.html"
+    if is_ablation(run):
+        record = read_ablation(run)
+        rows = sorted(record.rows, key=lambda name: name != record.reference)  # the reference first
+        return write_page(run, ablation_report.build(record, portrait_sections.sections(run, rows)))
+    return write_page(run, _page(read_record(run), portrait_sections.sections(run, [ROW])))
 
 
-def _page(record: Record) -> str:
+def _page(record: Record, portraits: Sequence[tuple[str, str]]) -> str:
     results = record.results
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     parts = [_summary(record), *_banners(record), _headline(record)]
-    parts += [section(record) for section in sections.ALL]
-    title = f"MFHCA on {escaped(results['corpus'])}"
-    body = "\n".join(filter(None, parts))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}, protocol {escaped(results["protocol"])}{" (ORACLE)" if record.oracle else ""}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{body}
-</main>
-</body>
-</html>
-"""
+    for section in sections.ALL:
+        if section is sections.network:
+            parts += [f"<h2>{escaped(title)}</h2>\n{body}" for title, body in portraits]
+        parts.append(section(record))
+    remark = f", protocol {results['protocol']}{' (ORACLE)' if record.oracle else ''}"
+    return page(f"MFHCA on {results['corpus']}", remark, parts)
 
 
 def _summary(record: Record) -> str:
@@ -110,7 +99,7 @@ def _banners(record: Record) -> list[str]:
     folds, train = results["folds"], results["config"]["train"]
     if record.oracle:
         parts.append(
-            _banner(
+            banner(
                 "ORACLE: these figures are too good to be true.",
                 "Each network was kept in the state in which it did best on the test speaker itself (the "
                 "epoch was selected on the test speaker). Nobody who uses a network can choose so. Compare "
@@ -119,7 +108,7 @@ def _banners(record: Record) -> list[str]:
         )
     if results["corpus"] == "demo":
         parts.append(
-            _banner(
+            banner(
                 "Demonstration: these figures mean nothing.",
                 "The corpus “demo” is not speech but sound made by this program, and its speech encoder "
                 "never learned anything. The run shows that every step works on this machine, and no more.",
@@ -127,12 +116,13 @@ def _banners(record: Record) -> list[str]:
         )
     if not results["complete"]:
         parts.append(
-            _banner(
+            banner(
                 f"Not complete: only {plural(results['n_folds'], 'fold')} of the protocol.",
                 "Some speakers were never tested, so do not compare these figures with those of whole runs. "
                 "Run mfhca-train cv without <code>--fold</code> to add what is missing.",
             )
         )
+    parts.append(few_seeds(len(results["seeds"])))
     stopped = sum(fold["stopped_by"] == "epoch limit" for fold in folds)
     if stopped:
         limit, patience = plural(train["epochs"], "epoch"), plural(train["patience"], "epoch")
@@ -143,10 +133,6 @@ def _banners(record: Record) -> list[str]:
             "(<code>--set train.epochs=…</code>) might change the figures.</p>"
         )
     return parts
-
-
-def _banner(head: str, rest: str) -> str:
-    return f'<p class="banner"><strong>{head}</strong> {rest}</p>'
 
 
 def _headline(record: Record) -> str:

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.files import read_json, write_json
-from mfhca_train import machine, pool
+from mfhca_train import datafile, machine, pool
+from mfhca_train.data import Corpus
 
 ABOUT = "run.json"
+DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
 SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
 
 
@@ -29,7 +32,7 @@ def read_about(out: Path) -> dict[str, Any]:
     return there
 
 
-def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any]) -> bool:
+def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any], corpus: Corpus) -> bool:
     """Checks that a row which is already in a run folder is the same one.
 
     Args:
@@ -37,6 +40,7 @@ def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any])
         row: the row's name.
         there: what run.json says of it.
         identity: what would go on.
+        corpus: its features, to tell which utterances differ.
 
     Returns:
         Whether it is the same; another one that failed before the end of its first epoch may be replaced.
@@ -49,9 +53,11 @@ def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any])
         return True
     trained = any(any((out / row).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
     if trained:
+        if any(line.startswith(DIGESTS) for line in differing):
+            differing += datafile.differences(out, corpus)
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. "
-            f"It differs in:\n{listing(differing)}"
+            f"It differs in (there: that run, here: what was asked for now):\n{listing(differing)}"
         )
     return False
 
@@ -62,6 +68,8 @@ def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Itera
         if isinstance(value, dict):
             yield from _differences(other or {}, value, f"{prefix}{key}.")
         elif other != value:
+            if key in DIGESTS:
+                other, value = str(other)[:16], str(value)[:16]
             yield f"{prefix}{key}: {other} there, {value} here"
 
 
@@ -88,16 +96,18 @@ def claim(
     if not there:
         here = pool.surroundings(device, cluster)
         write_json(out / ABOUT, {**deciding, **here})
+        _log(here)
         return here
     here = pool.surroundings(device, cluster) if to_train else {"versions": machine.versions()}
+    _log(here)
     changed = [
         f"{name} {there.get('versions', {}).get(name)} there, {version} here"
         for name, version in here["versions"].items()
         if there.get("versions", {}).get(name) != version
     ]
     if changed:
-        note(
-            f"warning: {out} was begun with other versions ({'; '.join(changed)}); last digits may differ",
+        log.LOG.warning(
+            "%s was begun with other versions (%s); last digits may differ", out, "; ".join(changed)
         )
     if not to_train:
         return here
@@ -107,12 +117,21 @@ def claim(
             "pass --device or choose another --out"
         )
     if there.get("cpu") != here["cpu"]:
-        note(f"warning: {out} was begun on {there.get('cpu')}, this is {here['cpu']}; last digits may differ")
+        log.LOG.warning(
+            "%s was begun on %s, this is %s; last digits may differ", out, there.get("cpu"), here["cpu"]
+        )
     return here
 
 
-def note(text: str) -> None:
-    """A line on standard error."""
-    import click
+def _log(here: Mapping[str, Any]) -> None:
+    """Notes in the log where it goes on; of a cluster, what its workers have."""
+    versions = machine.versions(machine.LOGGED) | dict(here["versions"])
+    log.LOG.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    log.LOG.debug("machine: %s", machine.description())
+    if "device" in here:
+        log.LOG.debug("device: %s, instructions %s", here["device"], here["cpu"])
 
-    click.echo(text, err=True)
+
+def note(text: str) -> None:
+    """A line on standard error and in the log."""
+    log.LOG.info("%s", text)

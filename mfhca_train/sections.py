@@ -1,16 +1,17 @@
-"""The sections of a report below its headline: from the folds to the origin."""
+"""The sections of a report below its headline, from the folds to the network; the last ones are in origin.py."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from mfhca_train import layer_weights
-from mfhca_train.config import Config
-from mfhca_train.markup import Markup, escaped, interval, names, per_cent, plural, table
-from mfhca_train.pictures import MOST_LINES, confusion_picture, curve_picture, fold_picture
+from mfhca_train.beside import beside
+from mfhca_train.curves import curve_picture
+from mfhca_train.markup import Markup, interval, names, per_cent, plural, table
+from mfhca_train.origin import origin, settings
+from mfhca_train.pictures import MOST_LINES, confusion_picture, fold_picture
 from mfhca_train.record import Record
 from mfhca_train.results import DURATIONS, SCORES
 
@@ -31,7 +32,6 @@ GROUPS = {
     "style": ("By style", "Played without and with a script (IEMOCAP)."),
 }
 FEW = 6  # speakers whose names fit into a table
-SIDES = {"spec": "spectrogram", "ssl": "speech encoder", "mfcc": "MFCCs"}
 
 
 def folds(record: Record) -> str:
@@ -89,6 +89,15 @@ WA + UA was selected, judged on {selection}. “Pooled” counts the utterances 
 guessing would give (UA).</figcaption></figure>"""
 
 
+def published(record: Record) -> str:
+    """This run beside what others published on the same corpus."""
+    figures = record.results.get("yardsticks") or []
+    label = Markup(f"<b>this run</b>{_mark(record)}")
+    ours = [(label, record.results, form, None) for form in dict.fromkeys(f["score"] for f in figures)]
+    shown = beside(record.results, ours, [(figure["system"], figure) for figure in figures])
+    return f"<h2>Beside published figures{_mark(record)}</h2>\n{shown}" if shown else ""
+
+
 def emotions(record: Record) -> str:
     """Recall of every class and the confusion matrix."""
     results = record.results
@@ -97,7 +106,7 @@ def emotions(record: Record) -> str:
     for k, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         recall = results["recalls"][name]
         wrong, other = max((0 if j == k else count, -j) for j, count in enumerate(row))
-        bar = "" if recall is None else f'<span class="bar"><i style="width:{100 * recall:.1f}%"></i></span>'
+        bar = "" if recall is None else f'<i class="bar"><i style="width:{100 * recall:.1f}%"></i></i>'
         taken = f"{classes[-other]} ({wrong / sum(row):.0%})" if wrong else "–"
         rows.append([name, sum(row), per_cent(recall), Markup(bar), taken])
     numbers = range(1, len(classes) + 1)
@@ -192,7 +201,7 @@ def layers(record: Record) -> str:
     """The weight of each layer of the speech encoder, where their sum was learned."""
     weights, rows = record.results.get(layer_weights.KEY) or {}, []
     for name, of in weights.items():
-        bar = f'<span class="bar"><i style="width:{100 * of["mean"]:.1f}%"></i></span>'
+        bar = f'<i class="bar"><i style="width:{100 * of["mean"]:.1f}%"></i></i>'
         rows.append([name, per_cent(of["mean"]), per_cent(of["std"]), Markup(bar)])
     shown = table(["Layer", "Weight", "sd", ""], rows, (), (0, 1, 2), "weights of the layers")
     if not rows:
@@ -204,47 +213,7 @@ of larger values counts for more at the same weight.</p>
 {shown}"""
 
 
-def settings(record: Record) -> str:
-    """Settings that are not the defaults, and all of them folded away."""
-    changed, rows = _changed(record), []
-    columns = ["Setting", "Here", "Default"]
-    default = _flat(Config().to_dict())
-    for name, value in _flat(record.results["config"]).items():
-        rows.append([name, _value(value), _value(default[name]) if name in default else "–"])
-    shown = "<p>All settings have the program's default values.</p>"
-    if changed:
-        differing = table(columns, [row for row in rows if row[0] in changed], label="settings that differ")
-        shown = f"<p>These settings differ from the program's defaults:</p>\n{differing}"
-    return f"""<h2>Settings</h2>
-{shown}
-<details><summary>All settings</summary>
-{table(columns, rows, label="all settings")}</details>"""
-
-
-def origin(record: Record) -> str:
-    """The command, and what the figures rest on."""
-    results, run = record.results, record.run
-    called = run.get("recipe_names") or {}
-    rows = [
-        [f"features: {SIDES.get(side, side)}", f"{called[key]}-{key}" if key in called else key]
-        for side, key in results["recipes"].items()
-    ]
-    rows += [["data of the features", run["data_digest"]], ["labels and speakers", run["label_digest"]]]
-    rows += [["processor", run["cpu"]], ["device asked for", run["device"]]]
-    rows += [["threads for each fold", results["threads"]]]
-    rows += [[name, version] for name, version in run["versions"].items()]
-    coded = [[name, Markup(f"<code>{escaped(value)}</code>")] for name, value in rows]
-    return f"""<h2>Repeat this run</h2>
-<pre>{escaped(_command(record))}</pre>
-<p class="small">The manifest and the cache are those that <code>mfhca-cache</code> made; where the cache
-holds several recipes of features, name those below with <code>--spec</code> and <code>--ssl</code>. With the
-same features, settings, threads, versions and kind of processor, every figure comes out the same to the last
-digit.</p>
-<details><summary>Identity of the data, versions</summary>
-{table(["What", "Which"], coded, label="identity and versions")}</details>"""
-
-
-ALL = (folds, emotions, training, groups, network, layers, settings, origin)
+ALL = (folds, published, emotions, training, groups, network, layers, settings, origin)
 
 
 def _mark(record: Record) -> str:
@@ -261,35 +230,3 @@ def _people(speakers: Sequence[str]) -> Markup:
 
 def _two_lines(ends: Sequence[float] | None) -> Markup:
     return Markup(interval(ends).replace(" to ", "<br>to "))
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"train": {"lr": 1}} to {"train.lr": 1}."""
-    return {f"{group}.{name}": value for group, values in config.items() for name, value in values.items()}
-
-
-def _changed(record: Record) -> list[str]:
-    default, here = _flat(Config().to_dict()), _flat(record.results["config"])
-    return [name for name, value in here.items() if name not in default or default[name] != value]
-
-
-def _value(value: Any) -> str:
-    """As --set takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _command(record: Record) -> str:
-    """`cv` with names that hold anywhere: a new run folder, no path of this machine."""
-    results = record.results
-    here = _flat(results["config"])
-    parts = [f"manifests/{results['corpus']}.csv", "--cache", "cache", "--out", "runs/again"]
-    parts += ["--label-set", results["label_set"], "--protocol", results["protocol"]]
-    for name in _changed(record):
-        parts += ["--set", f"{name}={_value(here[name])}"]
-    for fold in [] if results["complete"] else dict.fromkeys(unit["id"] for unit in results["folds"]):
-        parts += ["--fold", fold]
-    parts += ["--seeds", str(len(results["seeds"])), "--threads", str(results["threads"])]
-    device = record.run["device"]
-    return shlex.join(["mfhca-train", "cv", *parts, *(["--device", device] if device != "auto" else [])])

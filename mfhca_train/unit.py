@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, fsync_folder, sha256_text
 from mfhca_cache.manifest import read_manifest
@@ -77,12 +79,15 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
     recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
     if SSL_KIND in recipes:
         recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
+    log.LOG.debug("%s: started", unit.name)
+    start = time.monotonic()
     with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
         corpus.expect_unchanged(unit.stats)
         if label_digest(corpus) != unit.label_digest:
             raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
         device = machine.resolve_device(unit.device)
         fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
+    log.LOG.debug("%s: done in %.1f s", unit.name, time.monotonic() - start)
 
 
 def begin_folder(work: Path) -> None:

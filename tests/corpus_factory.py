@@ -126,7 +126,7 @@ def request(
     if not cache.exists():
         write_features(cache, rows)
     config = with_settings(Config(), {**SMALL, **(settings or {})})
-    base = Request(manifest, cache, folder / "run", config, jobs=1, device="cpu")
+    base = Request(manifest, cache, folder / "run", config, jobs=1, device="cpu", portraits=False)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 

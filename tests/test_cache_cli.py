@@ -245,8 +245,8 @@ def test_status_tells_which_field_of_the_recipe_differs(own: Path) -> None:
     printed = done(*command(own, own / "cache", *changed, name="status"))
     assert "0 present, 7 missing of 7 utterances" in printed
     assert (
-        f"another recipe, {folder(own)}: db_reference: utterance here, full_scale there; "
-        "dtype: float32 here, float16 there" in printed
+        f"another recipe, {folder(own)}: db_reference: utterance wanted, full_scale in the cache; "
+        "dtype: float32 wanted, float16 in the cache" in printed
     )
 
 

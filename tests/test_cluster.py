@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from cluster_factory import Killer, Place, holders, needs_proc, wait_for
 from corpus_factory import SMALL, request
 from test_crossval import tree
 
-from mfhca_cache import build, cluster, distribute
+from mfhca_cache import build, cluster, distribute, log
 from mfhca_cache.cli import main as cache_command
 from mfhca_cache.cluster import Cluster, results
 from mfhca_cache.corpora import demo_backbone
@@ -83,6 +84,7 @@ def cv_arguments(folder: Path, out: Path, *more: str) -> list[str]:
     places = [str(folder / "corpus.csv"), "--cache", str(folder / "cache"), "--out", str(out)]
     return [
         "cv",
+        "--no-portraits",
         *places,
         *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         *more,
@@ -121,6 +123,14 @@ def test_cv_gives_the_same_bytes_as_on_one_machine(
     result = cv(Path(), Path("elsewhere"), *dask(two))
     assert result.exit_code == 0, result.output
     assert tree(finished / "elsewhere") == tree(finished / "run")
+
+
+def test_what_a_worker_warns_of_is_told_here(two: Place, tmp_path: Path) -> None:
+    with log.command(log.QUIET), log.to(tmp_path / "log.txt"):
+        assert list(results(Cluster(two.address), warnings.warn, ["mind the gap"], str)) == [
+            ("mind the gap", None)
+        ]
+    assert "warning: mind the gap (UserWarning, " in (tmp_path / "log.txt").read_text()
 
 
 def test_features_give_the_same_digests_and_failures_as_on_one_machine(

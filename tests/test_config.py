@@ -31,9 +31,9 @@ def test_typed_values_are_taken_too() -> None:
     [
         ("train.Lr", "1", "no setting is called 'train.Lr'; did you mean train.lr"),
         ("modl.hca", "channel", "did you mean model.hca"),
-        ("train.lr", "fast", "train.lr = 'fast' is not a float"),
-        ("train.epochs", "1.5", "train.epochs = '1.5' is not a int"),
-        ("model.bilstm", "perhaps", "model.bilstm = 'perhaps' is not a bool"),
+        ("train.lr", "fast", "train.lr = 'fast' is not a finite number"),
+        ("train.epochs", "1.5", "train.epochs = '1.5' is not a whole number"),
+        ("model.bilstm", "perhaps", "model.bilstm = 'perhaps' is not true or false"),
         ("model.hca", "spatial", "not one of temporal, channel, frames, released"),
         ("model.grf_channels", "a,b", "not a list of whole numbers"),
         ("model.grf_channels", "", "at least one block"),

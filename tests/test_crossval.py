@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from cluster_factory import Killer, holders, needs_proc
-from corpus_factory import CLASSES, SMALL, SPEC, SSL, SSL_SHAPE, request, utterances, write_features
+from corpus_factory import (
+    CLASSES,
+    SMALL,
+    SPEC,
+    SPEC_SHAPE,
+    SSL,
+    SSL_SHAPE,
+    request,
+    utterances,
+    write_features,
+)
 from sklearn import metrics as reference
 
+from mfhca_cache.files import sha256_text
 from mfhca_cache.manifest import write_manifest
 from mfhca_cache.recipe import folder_for, write_recipe
 from mfhca_train.cli import main
@@ -28,11 +40,13 @@ from mfhca_train.folds import PROTOCOLS
 
 
 def tree(run: Path) -> dict[str, bytes]:
-    """Every visible file of a run."""
+    """Every visible file of a run but its log, the one place for times."""
     return {
         str(path.relative_to(run)): path.read_bytes()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(run).parts)
+        if path.is_file()
+        and path != run / "log.txt"
+        and not any(part.startswith(".") for part in path.relative_to(run).parts)
     }
 
 
@@ -46,7 +60,7 @@ def command(folder: Path, *more: str) -> Result:
         "--out",
         str(folder / "run"),
     ]
-    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", *more])
+    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-portraits", *more])
 
 
 @pytest.fixture(scope="module")
@@ -221,14 +235,37 @@ def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: P
     shutil.copytree(finished, tmp_path / "x")
     shutil.rmtree(tmp_path / "x/cache")
     write_features(tmp_path / "x/cache", utterances(), version={"s1_1": 1})
-    fails(command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest")
+    before, now = (sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1))
+    told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} there, {now} here"
+    fails(command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
+
+
+def test_features_of_one_kind_computed_from_other_audio_are_named_with_both_digests(tmp_path: Path) -> None:
+    request(tmp_path)
+    shutil.rmtree(folder_for(tmp_path / "cache", SPEC))
+    write_features(tmp_path / "cache", utterances(), version={"s1_1": 1}, kinds=((SPEC, SPEC_SHAPE),))
+    digests = [sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1)]
+    fails(command(tmp_path), "utterance s1_1 (s1_1.wav): its features come from different audio", *digests)
+
+
+def test_data_csv_says_what_each_utterance_was(finished: Path) -> None:
+    with open(finished / "run/data.csv", newline="") as file:
+        found = {row["utterance"]: row for row in csv.DictReader(file)}
+    for u in utterances():
+        row = found.pop(u.utterance)
+        assert (row["speaker"], row["class"], row["gender"]) == (u.speaker, u.emotion, u.gender)
+        assert row["audio_sha256"] == sha256_text(f"{u.utterance}/0/False")
+    assert not found
 
 
 def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     rows = [replace(u, emotion="joy") if u.utterance == "s0_0" else u for u in utterances()]
     write_manifest(tmp_path / "x/corpus.csv", rows)
-    fails(command(tmp_path / "x"), "holds another run", "label_digest")
+    told = "utterance s0_0 (s0_0.wav): class anger there, joy here"
+    fails(command(tmp_path / "x"), "holds another run", "label_digest", told)
+    write_manifest(tmp_path / "x/corpus.csv", utterances()[1:])
+    fails(command(tmp_path / "x"), "holds another run", "utterance s0_0: only there")
 
 
 def test_a_flipped_byte_in_the_features_stops_cv_before_it_trains(tmp_path: Path) -> None:
@@ -321,7 +358,7 @@ def test_a_gender_that_changes_the_folds_is_refused(finished: Path, tmp_path: Pa
     shutil.copytree(finished, tmp_path / "x")
     rows = [replace(u, gender="f" if u.speaker in ("s0", "s1") else "m") for u in utterances()]
     write_manifest(tmp_path / "x/corpus.csv", rows)
-    fails(command(tmp_path / "x"), "holds another run", "folds_digest")
+    fails(command(tmp_path / "x"), "holds another run", "folds_digest", "gender m there, f here")
 
 
 def test_a_fold_asked_for_again_leaves_the_whole_result(finished: Path, tmp_path: Path) -> None:
@@ -380,4 +417,42 @@ def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Pa
         command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
         "too much for a map of",
     )
-    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a float")
+    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a finite number")
+
+
+def test_the_log_tells_phases_epochs_and_the_machine_and_goes_on_in_the_same_file(tmp_path: Path) -> None:
+    request(tmp_path)
+    assert command(tmp_path, "--fold", "s0").exit_code == 0
+    first = (tmp_path / "run/log.txt").read_text()
+    for words in (
+        r"started: main cv .*--fold s0",
+        r"reading .*corpus\.csv and making folds: \d",
+        r"opening the features: \d",
+        r"versions: python .*torch .*scikit-learn",
+        r"machine: .* cores",
+        r"device: cpu",
+        r"verifying the shards: \d",
+        r"model/seed-0/fold-s0 epoch 3: \d+\.\d\d s \(training \d+\.\d\d s, \d+\.\d segments/s\), loss ",
+        r"fold s0 seed 0: done in \d",
+        r"results\.json: \d",
+        r"report\.html: \d",
+    ):
+        assert len(re.findall(words, first)) == 1, words
+    assert command(tmp_path, "--fold", "s1").exit_code == 0
+    both = (tmp_path / "run/log.txt").read_text()
+    assert both.startswith(first)
+    assert "fold-s1 epoch 3" in both
+
+
+def test_a_bug_in_the_middle_of_a_run_is_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("no fault of the user")
+
+    request(tmp_path)
+    monkeypatch.setattr("mfhca_train.unit.label_digest", broken)
+    result = command(tmp_path, "--fold", "s0")
+    assert result.exit_code == 1
+    assert f"traceback, which is in {tmp_path / 'run/log.txt'}" in result.stderr
+    assert "Traceback" not in result.output
+    log = (tmp_path / "run/log.txt").read_text()
+    assert re.search(r"Traceback[\s\S]*in run_unit[\s\S]*ZeroDivisionError: no fault of the user", log)

@@ -440,7 +440,8 @@ def test_hub_name_out_of_reach_is_refused_with_the_remedy(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
-        MfhcaError, match=r"backbone nobody/nothing: .*; download it elsewhere and pass the fold"
+        MfhcaError,
+        match=r"backbone nobody/nothing: .*HF_HUB_OFFLINE is set.*; download it elsewhere .* and pass the fold",
     ):
         resolve("nobody/nothing")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,18 @@ import pytest
 from conftest import REPOSITORY
 
 # What stage two may know of stage one: its files' readers and the shared ground under both.
-SHARED_WITH_TRAINER = {"cluster", "console", "errors", "files", "manifest", "reader", "recipe"}
+SHARED_WITH_TRAINER = {
+    "cluster",
+    "console",
+    "errors",
+    "files",
+    "hardware",
+    "log",
+    "manifest",
+    "reader",
+    "recipe",
+}
+BEYOND = {"waveform.py": {"audio"}}  # what shows the audio itself, when it is asked to
 HEAVY = {
     "torch",
     "numpy",
@@ -50,7 +62,7 @@ def loaded_after(code: str) -> set[str]:
 def test_the_trainer_knows_only_the_readers_of_the_cache() -> None:
     for file in (REPOSITORY / "mfhca_train").glob("*.py"):
         used = {name.split(".")[1] for name in imported(file) if name.startswith("mfhca_cache.")}
-        assert used <= SHARED_WITH_TRAINER, file.name
+        assert used <= SHARED_WITH_TRAINER | BEYOND.get(file.name, set()), file.name
 
 
 def test_the_cache_knows_nothing_of_the_trainer() -> None:
@@ -62,6 +74,39 @@ def test_transformers_and_librosa_are_named_in_stage_one_alone() -> None:
     for file in (REPOSITORY / "mfhca_train").glob("*.py"):
         tops = {name.partition(".")[0] for name in imported(file)}
         assert not tops & {"transformers", "librosa", "soundfile", "soxr"}, file.name
+
+
+@pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
+def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
+    assert not loaded_after(f"import {package}") & HEAVY
+
+
+@pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
+def test_what_a_package_offers_is_what_its_modules_define_and_type_checkers_see(package: str) -> None:
+    """Three lists that people and programs read: `__all__`, the modules to load from, the imports for checkers."""
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    checked = {
+        (node.module, alias.name)
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    homes = {(f"{package}.{home}", name) for home, names in module._HOMES.items() for name in names}
+    assert checked == homes
+    assert sorted(name for _, name in homes) == sorted(module.__all__) == sorted(set(module.__all__))
+    for home, name in homes:
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)
+    assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = module.nothing
+
+
+@pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
+def test_packages_say_that_they_are_typed(package: str) -> None:
+    assert (REPOSITORY / package / "py.typed").read_text() == ""
 
 
 @pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])

@@ -232,7 +232,10 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes, m
 
 
 def test_a_missing_manifest_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match=r"no such manifest; `mfhca-cache manifest` makes one"):
+    with pytest.raises(
+        MfhcaError,
+        match=r"no such manifest; `mfhca-cache manifest CORPUS --root DIR --out .*x\.csv` makes one",
+    ):
         read_manifest(tmp_path / "x.csv")
     with pytest.raises(MfhcaError, match="cannot be read"):
         read_manifest(tmp_path)

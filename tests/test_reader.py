@@ -43,6 +43,21 @@ def test_rows_are_where_the_file_says(folder: Path) -> None:
             features.rows("03x")
 
 
+def test_an_utterance_is_its_own_rows(folder: Path) -> None:
+    with Features.open(folder, ["08", "03"]) as features:
+        with h5py.File(folder / "03.h5", "r") as file:
+            stored, valid = file["features"][2:5], file["valid_frames"][2:5]
+        got, frames = features.utterance("03c")
+        np.testing.assert_array_equal(got, stored)
+        np.testing.assert_array_equal(frames, valid)
+        frames += 1
+        np.testing.assert_array_equal(features.utterance("03c")[1], valid)
+        empty, none = features.utterance("08b")
+        assert (empty.shape, none.shape) == ((0, *FRAME_SHAPE), (0,))
+        with pytest.raises(MfhcaError, match="no features of utterance 03x; run `mfhca-cache features`"):
+            features.utterance("03x")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(picks=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4)), max_size=20), fresh=st.booleans())
 def test_gather_is_indexing(folder: Path, picks: list[tuple[int, int]], fresh: bool) -> None:
@@ -150,7 +165,9 @@ def test_shard_replaced_while_open_still_reads_the_old_rows(folder: Path) -> Non
 
 
 def test_missing_shards_are_named(folder: Path) -> None:
-    with pytest.raises(MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features` for them$"):
+    with pytest.raises(
+        MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features .*` with this manifest$"
+    ):
         Features.open(folder, ["03", "09"])
     with pytest.raises(MfhcaError, match=r"no features of 2 speakers.*\n  09\n  10$"):
         Features.open(folder, ["03", "09", "10"])
@@ -228,7 +245,8 @@ def test_find_recipe(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match=r"2 recipes of ssl features named hub\.\.\."):
         find_recipe(tmp_path, "ssl", "hub")
     with pytest.raises(
-        MfhcaError, match=r"no ssl features named bert\.\.\. \(there are ssl-hubert-.*, .*\); run"
+        MfhcaError,
+        match=r"no ssl features named bert\.\.\. \(there are ssl-hubert-.*, .*\); name one of them, or run",
     ):
         find_recipe(tmp_path, "ssl", "bert")
 

@@ -114,7 +114,7 @@ def test_batches_hold_the_third_feature_as_stored(cache: Path) -> None:
 def test_mfccs_of_other_audio_are_refused(tmp_path: Path) -> None:
     write_features(tmp_path, utterances(2))
     write_features(tmp_path, utterances(2), version={"s1_0": 1}, kinds=((MFCC, MFCC_SHAPE),))
-    with pytest.raises(MfhcaError, match=r"utterance s1_0: .* different audio"):
+    with pytest.raises(MfhcaError, match=r"utterance s1_0 \(s1_0\.wav\): .* different audio"):
         Corpus(choose_recipes(tmp_path, "both", mfcc=True), utterances(2), LABELS)
 
 

@@ -144,7 +144,8 @@ def _bands(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
     cycles = np.linspace(0.0, 0.5, channels)[:, None] * np.arange(kernel)  # (channels, kernel)
     phase = generator.random((channels, 1))
     filters = np.cos(2 * np.pi * (cycles + phase)) * np.hanning(kernel + 2)[1:-1]
-    return (filters / np.linalg.norm(filters, axis=1, keepdims=True))[:, None]
+    normed: NDArray[np.float64] = filters / np.linalg.norm(filters, axis=1, keepdims=True)
+    return normed[:, None]
 
 
 def _differences(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -160,7 +161,7 @@ def _differences(shape: tuple[int, ...], generator: np.random.Generator) -> NDAr
     out, into, kernel = shape
     # Small values keep the activation near a square law, so that its output follows the energy in each band
     # (with ten times the scale a linear probe on the demo loses 15 to 20 points).
-    filters = generator.standard_normal(shape)
+    filters: NDArray[np.float64] = generator.standard_normal(shape)
     filters = 0.5 * (into * kernel) ** -0.5 * (filters - filters.mean(axis=2, keepdims=True))
     kept = np.arange(out // 4)
     filters[kept] = 0.0

@@ -1,0 +1,69 @@
+"""data.csv of a run folder: the audio, label and speaker of every utterance that the run stands on.
+
+run.json holds digests of all this, which tell that something has changed; this file
+tells what. No result depends on it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mfhca_cache.files import write_atomically
+from mfhca_train.data import Corpus
+
+FILE = "data.csv"
+COLUMNS = ("utterance", "speaker", "session", "gender", "class", "audio_sha256")
+
+
+def write(out: Path, corpus: Corpus) -> None:
+    """Writes the file where there is none.
+
+    Raises:
+        MfhcaError: the folder is read-only or full.
+    """
+    if (out / FILE).exists():
+        return
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_rows(corpus))
+    write_atomically(out / FILE, buffer.getvalue())
+
+
+def differences(out: Path, corpus: Corpus) -> list[str]:
+    """What of the utterances is not as the file has it; nothing where there is no file that can be read."""
+    try:
+        with open(out / FILE, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error):
+        return []
+    if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        return []
+    there = {row[0]: row for row in rows}
+    here = {row[0]: row for row in _rows(corpus)}
+    paths = {u.utterance: u.path for u in corpus.utterances}
+    found = []
+    for name, row in here.items():
+        if name not in there:
+            found.append(f"utterance {name} ({paths[name]}): only here")
+            continue
+        for column, before, now in zip(COLUMNS, there[name], row, strict=True):
+            if before != now:
+                what = "audio SHA-256" if column == "audio_sha256" else column
+                short = 16 if column == "audio_sha256" else None
+                found.append(
+                    f"utterance {name} ({paths[name]}): {what} {before[:short] or 'none'} there, "
+                    f"{now[:short] or 'none'} here"
+                )
+    return found + [f"utterance {name}: only there" for name in there if name not in here]
+
+
+def _rows(corpus: Corpus) -> Iterator[tuple[str, ...]]:
+    digests = corpus.audio(np.arange(len(corpus.utterances)))
+    for u, label, digest in zip(corpus.utterances, corpus.labels, digests, strict=True):
+        yield u.utterance, u.speaker, u.session, u.gender, corpus.classes[label], digest

@@ -1,0 +1,281 @@
+"""What the pages in docs/ tell a reader to do is done here, as it stands there.
+
+A comment before a fenced block says what it is: `test` and `shell` blocks are
+run, `file` blocks are written, `edit` blocks are applied to a copy of the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import REPOSITORY
+from corpus_factory import request, write_features
+from corpus_factory import utterances as small_utterances
+from shard_factory import flip, recipe_folder
+
+from mfhca_cache.cli import main as cache_command
+from mfhca_cache.manifest import read_manifest, write_manifest
+from mfhca_train.cli import main as train_command
+from mfhca_train.grid import read_grid
+
+DOCS = REPOSITORY / "docs"
+BLOCK = re.compile(r"<!-- (test|shell|file|edit|grid): ([\w./-]+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
+SECONDS = 300
+COMMANDS = {"mfhca-cache": cache_command, "mfhca-train": train_command}
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    """(what, name, text) of every marked block, in the order of the page."""
+    yield from BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+
+
+def block(page: str, what: str, name: str) -> str:
+    (text,) = [text for kind, called, text in blocks(page) if (kind, called) == (what, name)]
+    return text
+
+
+def python(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs an example in this process, in a folder; returns what it printed."""
+    with contextlib.chdir(folder):
+        exec(compile(text, "example.py", "exec"), {"__name__": "__main__"})
+    return capsys.readouterr().out
+
+
+def shell(folder: Path, text: str) -> str:
+    """Runs the lines of a shell block, which call our commands, in this process; returns what they printed."""
+    printed = ""
+    for line in text.splitlines():
+        name, *arguments = shlex.split(line)
+        alone = ["--jobs", "1"] if arguments[0] in ("cv", "ablate") else []
+        with contextlib.chdir(folder):
+            done = CliRunner().invoke(COMMANDS[name], [*arguments, *alone])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+        printed += done.output
+    return printed
+
+
+def run(command: list[str], folder: Path, source: Path = REPOSITORY) -> str:
+    """Runs a command that must succeed, with the packages of `source`; returns what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(source)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with corpus.csv and cache/, as the page "From Python" has it."""
+    request(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_fenced_block_is_marked(page: str) -> None:
+    """A block that nobody runs would rot."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(list(blocks(page)))
+
+
+@pytest.mark.parametrize("name", [name for what, name, _ in blocks("python.md") if what == "test"])
+def test_examples_in_python_run(small: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = python(small, block("python.md", "test", name), capsys)
+    expected = {
+        "manifest": "s0_0 s0 anger",
+        "features": "(2, 12, 32) float32 (32,)",
+        "cv": "0.",
+        "scores": "0.6666666666666666 0.75 (0.5, 1.0, None)",
+        "network": "torch.Size([2, 4]) torch.Size([2, 149])",
+    }
+    assert expected.get(name, "") in printed
+
+
+def test_the_reader_of_twenty_lines_needs_nothing_of_ours_and_sees_what_was_written(tmp_path: Path) -> None:
+    text = block("cache-format.md", "test", "reader")
+    assert len(text.splitlines()) <= 20
+    tops = {
+        alias.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert tops == {"hashlib", "json", "sys", "h5py"}
+    assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    (tmp_path / "reader.py").write_text(text)
+    shard = recipe_folder(tmp_path / "cache") / "08.h5"
+    read = [sys.executable, "reader.py", str(shard), "08c"]
+    printed = run(read, tmp_path, source=tmp_path)
+    import h5py
+
+    with h5py.File(shard, "r") as file:
+        assert printed.strip() == str(file["features"][2:5])
+        offset = file["features"].id.get_offset()
+    flip(shard, offset, bits=1)
+    done = subprocess.run(read, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "not a shard of this version, or damaged" in done.stderr) == (1, True)
+
+
+def test_seal_and_key_are_as_the_specification_says(tmp_path: Path) -> None:
+    """Written from the page alone, without a function of the package."""
+    folder = recipe_folder(tmp_path)
+    about = json.loads((folder / "recipe.json").read_text())
+    canonical = json.dumps(about["recipe"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    key = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    assert folder.name == f"{about['name']}-{key}"
+    assert (about["format"], about["frame_shape"]) == ("mfhca-recipe", [4, 3])
+    # "take the number's text as it stands in recipe.json": without parsing a single number
+    for name, value in re.findall(r'^  "(\w+)": (-?[\d.e-]+),?$', (folder / "recipe.json").read_text(), re.M):
+        assert f'"{name}":{value}' in canonical
+
+    data = (folder / "03.h5").read_bytes()
+    first, second, third, rest = data[:4096].split(b"\n", 3)
+    assert first == b"mfhca-shard 1"
+    assert third.decode() == hashlib.sha256(first + b"\n" + second + b"\n").hexdigest()
+    assert rest == bytes(len(rest))
+    seal = json.loads(second)
+    start, length = seal["features_offset"], seal["features_bytes"]
+    assert list(seal) == ["features_bytes", "features_offset", "rest_sha256", "size"]
+    assert seal["size"] == len(data)
+    assert seal["rest_sha256"] == hashlib.sha256(data[4096:start] + data[start + length :]).hexdigest()
+    assert data[4096:4104] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_the_specification_names_every_dataset_and_attribute() -> None:
+    from mfhca_cache import schema
+
+    page = (DOCS / "cache-format.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w/]+)`(?:, `\w+`)? \| ([^|]*) \|", page, re.MULTILINE))
+    for name, dtype in schema.TABLES.items():
+        assert rows[name] == dtype.name
+    for name in (schema.FEATURES, schema.UTTERANCE_IDS, schema.AUDIO_SHA256, *schema.ATTRIBUTES, "version"):
+        assert f"`{name}`" in page
+    assert f"{schema.FORMAT} {schema.VERSION}" in page
+    assert rows["version"].startswith(str(schema.VERSION))
+
+
+def test_your_own_corpus_from_recordings_to_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's manifest, card and commands, on eight seconds of noise."""
+    rng = np.random.default_rng(0)
+    for speaker in ("anna", "ben", "carla", "dora"):
+        folder = tmp_path / "data/mine" / speaker
+        folder.mkdir(parents=True)
+        for number, label in enumerate(("happy", "excited", "sad", "bored"), start=1):
+            with wave.open(str(folder / f"{number:03}_{label}.wav"), "wb") as file:
+                file.setparams((1, 2, 16000, 0, "NONE", ""))
+                file.writeframes(rng.integers(-9000, 9000, 8000, np.int16).tobytes())
+    python(tmp_path, block("your-corpus.md", "test", "manifest"), capsys)
+    assert len(read_manifest(tmp_path / "mine.csv").utterances) == 16
+    said = shell(tmp_path, block("your-corpus.md", "shell", "features"))
+    assert "computed 16 utterances" in said
+    (tmp_path / "mine.toml").write_text(block("your-corpus.md", "file", "mine.toml"))
+    said = shell(tmp_path, block("your-corpus.md", "shell", "cv"))
+    assert "16 utterances" in said
+    assert "8 utterances" in said
+
+
+def test_a_new_ablation_runs_and_goes_on(tmp_path: Path) -> None:
+    rows = small_utterances()
+    (tmp_path / "manifests").mkdir()
+    write_manifest(tmp_path / "manifests/demo.csv", rows)
+    shutil.copy(REPOSITORY / "manifests/demo.toml", tmp_path / "manifests")
+    (tmp_path / "manifests/demo.toml").write_text(
+        (tmp_path / "manifests/demo.toml")
+        .read_text()
+        .replace("happiness", "joy")
+        .replace("sadness", "sorrow")
+    )
+    write_features(tmp_path / "cache/demo", rows)
+    (tmp_path / "padding.toml").write_text(block("new-ablation.md", "grid", "padding.toml"))
+    said = shell(tmp_path, block("new-ablation.md", "shell", "ablate"))
+    for title in ("padding kept out", "the most frequent class", "sign-flip test"):
+        assert title in said
+    again = shell(tmp_path, block("new-ablation.md", "shell", "one"))
+    assert "padding kept out" in again
+
+
+def apply(edit: str, file: Path) -> None:
+    """Applies one hunk without line numbers; its old lines must stand in the file exactly once."""
+    lines = edit.splitlines()
+    old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+    new = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file.name}: the tutorial's edit no longer fits:\n{old}"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
+    """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of every fold."""
+    for package in ("mfhca_cache", "mfhca_train", "manifests"):
+        shutil.copytree(
+            REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    (tmp_path / "tests").mkdir()
+    for what, name, text in blocks("new-fusion.md"):
+        if what == "edit":
+            apply(text, tmp_path / name)
+        elif what in ("file", "grid"):
+            (tmp_path / name).write_text(text)
+    for command in (["check"], ["format", "--check"]):
+        run([sys.executable, "-m", "ruff", *command, "mfhca_train", "tests"], tmp_path, source=tmp_path)
+    request(tmp_path)
+    arguments = [
+        *("cv", "corpus.csv", "--cache", "cache", "--out", "run", "--jobs", "1"),
+        *("--set", "model.fusion=gated", "--set", "train.epochs=1", "--set", "model.grf_channels=8"),
+    ]
+    script = (
+        "import pytest; from mfhca_train.cli import main\n"
+        "assert pytest.main(['-p', 'no:cacheprovider', 'tests/test_gated.py']) == 0\n"
+        f"main({arguments})"
+    )
+    said = run([sys.executable, "-c", script], tmp_path, source=tmp_path)
+    assert "3 passed" in said
+    assert "headline" in said
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert about["config"]["model"]["fusion"] == "gated"
+
+
+def test_grids_of_the_pages_are_read(tmp_path: Path) -> None:
+    (tmp_path / "padding.toml").write_text(block("new-ablation.md", "grid", "padding.toml"))
+    assert read_grid(tmp_path / "padding.toml").reference == "as-speech"
+
+
+def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
+    from mfhca_train.config import Config
+
+    config = Config().to_dict()
+    for page in DOCS.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        for group, name in re.findall(r"\b(model|train)\.([a-z_]+)\b", text):
+            assert name in config[group] or name in ("py", "safetensors"), f"{page.name}: {group}.{name}"
+        for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
+            placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
+            assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"
+
+
+def test_pages_build_and_ask_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, timeout=SECONDS)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(list(DOCS.glob("*.md")))
+    for page in pages:
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page.read_text(encoding="utf-8")):
+            assert not re.search(r'(?:src|href)="(?:https?:)?//', tag), f"{page.name}: {tag}"
+    for sheet in tmp_path.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet.name
