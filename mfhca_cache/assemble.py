@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,13 @@ class Identity:
     key: str
     kind: str
     speaker: str
-    frame_shape: tuple[int, int]  # (T, F)
+    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) of all layers
     dtype: np.dtype[Any]
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one segment."""
-        return self.frame_shape[0] * self.frame_shape[1] * self.dtype.itemsize
+        return math.prod(self.frame_shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,16 @@ def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provena
         for name, text in zip(schema.ATTRIBUTES, said, strict=True):
             file.attrs[name] = text
     before, after = image.span(schema.USER_BLOCK, offset), image.span(offset + size, image.size)
-    rest = hashlib.sha256(before + after).hexdigest()
-    seal = schema.pack_seal(schema.Seal(image.size, offset, size, rest))
+    rest = hashlib.sha256(before)
+    rest.update(after)
+    seal = schema.pack_seal(schema.Seal(image.size, offset, size, rest.hexdigest()))
     os.ftruncate(descriptor, image.size)
     write_all(descriptor, memoryview(seal + before), 0)
     write_all(descriptor, memoryview(after), offset + size)
     return digest
 
 
-def _place_features(file: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
+def _place_features(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Creates the features, whose values are never given to HDF5; returns their offset in the file, bytes."""
     import h5py
 
@@ -152,29 +154,31 @@ def _copy(
 ) -> tuple[str, dict[str, Array]]:
     """Copies all rows to the file; returns the SHA-256 of their bytes, and their moments."""
     digest = hashlib.sha256()
-    bins = what.frame_shape[1]
+    *layers, frames, bins = what.frame_shape
+    shape = (len(sources), math.prod(layers), bins)
     moments: dict[str, Array] = {
-        "count": np.zeros(len(sources), np.int64),
-        "sum": np.zeros((len(sources), bins)),
-        "sum_squares": np.zeros((len(sources), bins)),
-        "minimum": np.full((len(sources), bins), np.inf),
-        "maximum": np.full((len(sources), bins), -np.inf),
+        "sum": np.zeros(shape),
+        "sum_squares": np.zeros(shape),
+        "minimum": np.full(shape, np.inf),
+        "maximum": np.full(shape, -np.inf),
     }
     for index, source in enumerate(sources):
         data = source.read()
         digest.update(data)
         write_all(descriptor, memoryview(data), offset)
         offset += len(data)
-        rows = np.frombuffer(data, what.dtype).reshape(-1, *what.frame_shape)
-        moments["count"][index] = int(source.valid_frames.sum())
+        rows = np.frombuffer(data, what.dtype).reshape(-1, shape[1], frames, bins)
         for row, valid in zip(rows, source.valid_frames.tolist(), strict=True):
-            if valid:
-                values = row[:valid].astype(np.float64)  # (valid, F)
-                np.minimum(moments["minimum"][index], values.min(0), out=moments["minimum"][index])
-                np.maximum(moments["maximum"][index], values.max(0), out=moments["maximum"][index])
-                moments["sum"][index] += values.sum(0)
-                moments["sum_squares"][index] += np.square(values, out=values).sum(0)
-    return digest.hexdigest(), moments
+            for layer in range(shape[1] if valid else 0):  # each by itself: the bits are those of it alone
+                at = index, layer
+                values = row[layer, :valid].astype(np.float64)  # (valid, F)
+                np.minimum(moments["minimum"][at], values.min(0), out=moments["minimum"][at])
+                np.maximum(moments["maximum"][at], values.max(0), out=moments["maximum"][at])
+                moments["sum"][at] += values.sum(0)
+                moments["sum_squares"][at] += np.square(values, out=values).sum(0)
+    tables = {name: table.reshape(len(sources), *layers, bins) for name, table in moments.items()}
+    tables["count"] = np.array([int(source.valid_frames.sum()) for source in sources], np.int64)
+    return digest.hexdigest(), tables
 
 
 def _write_texts(file: Any, name: str, texts: list[str]) -> None:

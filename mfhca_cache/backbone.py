@@ -18,6 +18,7 @@ import numpy as np
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json, sha256_file
+from mfhca_cache.kinds import ALL_LAYERS
 
 if TYPE_CHECKING:
     from mfhca_cache.recipe import Ssl
@@ -241,12 +242,18 @@ def check(backbone: Backbone, recipe: Ssl) -> None:
             f"backbone {backbone.name}: wants {backbone.sample_rate} Hz, "
             f"the recipe has {recipe.sample_rate} Hz; use another"
         )
-    if not -1 <= recipe.layer <= backbone.layers:
+    if isinstance(recipe.layer, int) and not -1 <= recipe.layer <= backbone.layers:
         raise MfhcaError(
             f"backbone {backbone.name}: has no layer {recipe.layer}; choose 0 (before the first layer) to "
-            f"{backbone.layers}, or -1 for the final output"
+            f"{backbone.layers}, -1 for the final output, or {ALL_LAYERS}"
         )
     if backbone.frames(recipe.segment_samples) < 1:
         raise MfhcaError(
             f"backbone {backbone.name}: segments of {recipe.segment_samples} samples are too short for it"
         )
+
+
+def frame_shape(backbone: Backbone, recipe: Ssl) -> tuple[int, ...]:
+    """Of one segment's features: (T, D), or (M, T, D) of all M layers, the one before the first included."""
+    one = (backbone.frames(recipe.segment_samples), backbone.width)
+    return (backbone.layers + 1, *one) if recipe.layer == ALL_LAYERS else one

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mfhca_cache.backbone import CONFIG, PREPROCESSOR, Backbone, check, one_line, resolve
+from mfhca_cache.backbone import CONFIG, PREPROCESSOR, Backbone, check, frame_shape, one_line, resolve
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.recipe import Ssl
 from mfhca_cache.settings import BATCH_SIZE
@@ -47,7 +47,7 @@ class Encoder:
     Attributes:
         device: the device it runs on.
         batch_size: as given.
-        frame_shape: (T, D) of one segment.
+        frame_shape: (T, D) of one segment, or (M, T, D) of all M layers.
 
     Raises:
         MfhcaError: weights that do not fit the model exactly, a layer or a device that is not there.
@@ -59,9 +59,9 @@ class Encoder:
         check(backbone, recipe)
         self.backbone, self.recipe, self.batch_size = backbone, recipe, batch_size
         self.device = _device(device)
-        self.frame_shape = (backbone.frames(recipe.segment_samples), backbone.width)
+        self.frame_shape = frame_shape(backbone, recipe)
         self._model = _load(backbone, recipe.attention).float().eval().requires_grad_(False)
-        if 0 <= recipe.layer < backbone.layers:
+        if isinstance(recipe.layer, int) and 0 <= recipe.layer < backbone.layers:
             # What lies above is not computed; one layer more stays, for the last one's output may be scaled.
             self._model.encoder.layers = self._model.encoder.layers[: recipe.layer + 1]
         self._model.to(self.device)
@@ -91,7 +91,7 @@ class Encoder:
         return inputs
 
     def forward(self, inputs: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """Hidden states of one layer. Padding is encoded like sound (paper), unless the checkpoint masks it.
+        """Hidden states of one layer or all. Padding is encoded like sound (paper), unless the checkpoint masks it.
 
         The model always sees `batch_size` segments and at least two, silence where there are fewer: kernels
         are chosen by shape, so last bits would depend on where a run was interrupted. At one batch size no
@@ -103,7 +103,7 @@ class Encoder:
             real: int (B,), real samples per segment.
 
         Returns:
-            float32 (B, T, D).
+            float32 (B, T, D), or (B, M, T, D) of all layers: first what enters the first, last the output.
         """
         import torch
 
@@ -118,13 +118,17 @@ class Encoder:
             mask = torch.from_numpy((np.arange(inputs.shape[1]) < seen[:, None]).astype(np.int64)).to(
                 self.device
             )
-        low = self.recipe.compute_dtype == "bfloat16"
+        low, layer = self.recipe.compute_dtype == "bfloat16", self.recipe.layer
         with torch.inference_mode(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=low):
-            outputs = self._model(samples, attention_mask=mask, output_hidden_states=self.recipe.layer >= 0)
-        states = (
-            outputs.last_hidden_state if self.recipe.layer < 0 else outputs.hidden_states[self.recipe.layer]
-        )
-        features: np.ndarray = states[:count].float().cpu().numpy()  # (B, T, D)
+            outputs = self._model(samples, attention_mask=mask, output_hidden_states=layer != -1)
+            if isinstance(layer, int):
+                states = outputs.last_hidden_state if layer < 0 else outputs.hidden_states[layer]
+            else:
+                # Large models normalise what leaves their last layer; whether that is the last of `hidden_states`
+                # depends on the version of transformers. SUPERB takes it, and so does layer -1.
+                every = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+                states = torch.stack([state[:count].float() for state in every], dim=1)
+        features: np.ndarray = states[:count].float().cpu().numpy()  # (B, T, D) or (B, M, T, D)
         if features.shape != (count, *self.frame_shape):
             raise MfhcaError(
                 f"backbone {self.backbone.name}: gave {features.shape[1:]} values per segment where {CONFIG} "

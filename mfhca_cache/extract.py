@@ -36,7 +36,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Extracted:
-    """The features of one utterance: for each kind float32 (S, T, F) and valid frames int32 (S,)."""
+    """The features of one utterance: for each kind float32 (S, T, F), or (S, M, T, F), and valid frames int32 (S,)."""
 
     digest: str  # of the audio that was decoded, see audio.digest_of
     segments: int
@@ -52,7 +52,7 @@ class _Encoding(Generic[Tag]):
     extracted: Extracted
     inputs: np.ndarray  # float32 (S, samples), prepared
     real: np.ndarray  # int32 (S,), real samples
-    states: np.ndarray  # float32 (S, T, D), filled batch by batch
+    states: np.ndarray  # float32 (S, T, D) or (S, M, T, D), filled batch by batch
     filled: int = 0
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.disk import disk_use, size_of
 from mfhca_cache.errors import SHOWN, MfhcaError
 from mfhca_cache.files import lock, read_json, write_json
 from mfhca_cache.manifest import Manifest, read_manifest
@@ -87,6 +88,7 @@ def status(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str]:
     yield from _first([f"unreachable: {reason}" for reason in plan.sources.failed.values()], limit)
     if plan.speakers:
         yield "`mfhca-cache features` with the same options computes what is missing or stale"
+    yield from disk_use(recipe_folders(cache) if cache.exists() else [])
 
 
 def other_recipes(cache: Path, target: Target) -> Iterator[str]:
@@ -225,14 +227,14 @@ def leftovers(cache: Path, manifests: Sequence[Path] = ()) -> list[Leftover]:
         if not users:
             why = "no manifest on record for it exists" if shards else "it holds no features"
             if shards or not any(_busy(path) for path in _locks(folder)):
-                found.append(Leftover(folder, why, _size(folder), _locks(folder)))
+                found.append(Leftover(folder, why, size_of(folder), _locks(folder)))
             continue
         wanted = {(u.speaker, u.utterance) for manifest in users for u in manifest.utterances}
         for path in shards:
             if not _used(path, wanted, users):
                 lock_file = path.with_name(f".{path.name}.lock")
                 why = "none of its utterances is in a manifest on record"
-                found.append(Leftover(path, why, _size(path), (lock_file,)))
+                found.append(Leftover(path, why, size_of(path), (lock_file,)))
         found += _debris(folder)
     return [one for one in found if not any(_busy(path) for path in one.locks)]
 
@@ -255,9 +257,9 @@ def _debris(folder: Path) -> Iterator[Leftover]:
         head, is_shard, _ = path.name.rpartition(f"{SUFFIX}.")
         if is_shard:
             why = "an interrupted run left it; `mfhca-cache features` would go on from it"
-            yield Leftover(path, why, _size(path), (folder / f"{head}{SUFFIX}.lock",))
+            yield Leftover(path, why, size_of(path), (folder / f"{head}{SUFFIX}.lock",))
         elif path.suffix == ".tmp" and time.time() - path.stat().st_mtime > SETTLED_SECONDS:
-            yield Leftover(path, "an interrupted run left it", _size(path))
+            yield Leftover(path, "an interrupted run left it", size_of(path))
 
 
 def remove(leftover: Leftover) -> None:
@@ -292,8 +294,3 @@ def _busy(path: Path) -> bool:
             return False
     except MfhcaError as error:
         return isinstance(error.__cause__, BlockingIOError)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files)

@@ -14,6 +14,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, sha256_text
 
 TAILS = ("pad", "overlap", "drop")
+ALL_LAYERS = "all"
 DTYPES = ("float16", "float32")
 CHOICES = {
     "tail": TAILS,
@@ -176,7 +177,7 @@ class Mfcc(_Mel):
 
 @dataclass(frozen=True)
 class Ssl(_Recipe):
-    """A hidden layer of a frozen speech encoder, one (frames, width) array a segment.
+    """A hidden layer of a frozen speech encoder, one (frames, width) array a segment; of all (layers, frames, width).
 
     The frame shape follows from the weights, so it stands in recipe.json beside the recipe.
     """
@@ -192,11 +193,16 @@ class Ssl(_Recipe):
     tail: str = "pad"  # pad | overlap | drop; III.A pads
     minimum_tail_samples: int = 0  # a shorter tail is dropped (unless it is all there is); our choice
     pre_emphasis: float = 0.0  # coefficient
-    layer: int = -1  # index into the hidden states; -1 is the final one
+    layer: int | str = -1  # index into the hidden states; -1 is the final one; "all" keeps every one of them
     compute_dtype: str = "float32"  # float32 | bfloat16; float16 inference can give NaN
     attention: str = "sdpa"  # the implementation: it decides last bits
     dtype: str = "float16"  # as stored
     version: int = 1  # of the code: raised when the same fields give other numbers
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.layer, str) and self.layer != ALL_LAYERS:
+            raise MfhcaError(f"ssl.layer is {self.layer!r}, expected a whole number or {ALL_LAYERS}")
 
 
 Spectral = LogSpec | LogMel | Mfcc  # computed from a short-time spectrum, without an encoder
@@ -215,8 +221,9 @@ def _typed(name: str, type_name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if type_name == "float" and number:
         return float(value) + 0.0  # minus zero is zero
-    if type_name == "int" and number and value == int(value):
+    types = type_name.split(" | ")
+    if "int" in types and number and value == int(value):
         return int(value)
-    if type_name in ("str", "bool") and type(value).__name__ == type_name:
+    if type(value).__name__ in types and type(value) in (str, bool):
         return value
     raise MfhcaError(f"{name} is {value!r}, expected {type_name}")

@@ -8,13 +8,27 @@ from typing import Any
 
 import click
 
-from mfhca_cache.recipe import CHOICES, DTYPES, TAILS
+from mfhca_cache.recipe import ALL_LAYERS, CHOICES, DTYPES, TAILS
 from mfhca_cache.settings import DEFAULT_KINDS, KINDS, Settings
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
 # Options that decide the numbers of some kinds alone; given without any of these they would be ignored.
 SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
+
+
+def layer(value: int | str) -> int | str:
+    """A whole number or `all`, of --layer.
+
+    Raises:
+        click.BadParameter: it is neither.
+    """
+    if value == ALL_LAYERS:
+        return ALL_LAYERS
+    try:
+        return int(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither a whole number nor {ALL_LAYERS}") from error
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,10 +64,11 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--layer",
-            type=int,
+            type=layer,
+            metavar=f"N|{ALL_LAYERS}",
             default=DEFAULTS.layer,
             show_default=True,
-            help="Encoder layer; -1 is the output.",
+            help="Encoder layer: 0 enters the first, -1 is the output; all: every one (see `--dry-run`).",
         ),
         click.option(
             "--tail",

@@ -7,13 +7,14 @@ the work, `inventory` tells of it.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.backbone import Backbone
+from mfhca_cache.backbone import Backbone, frame_shape
 from mfhca_cache.backbone import check as check_backbone
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.kinds import SPECTRAL, Mfcc, Recipe, Ssl
@@ -30,7 +31,7 @@ class Target:
 
     recipe: Recipe
     folder: Path
-    frame_shape: tuple[int, int]  # (T, F)
+    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) of all layers
 
     @property
     def kind(self) -> str:
@@ -43,7 +44,7 @@ class Target:
 
     def bytes_of(self, segments: int) -> int:
         """Bytes that the features of so many segments take."""
-        return segments * self.frame_shape[0] * self.frame_shape[1] * DTYPES[self.recipe.dtype].itemsize
+        return segments * math.prod(self.frame_shape) * DTYPES[self.recipe.dtype].itemsize
 
 
 def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tuple[Target, ...]:
@@ -83,8 +84,8 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
             compute_dtype=settings.compute_dtype,
         )
         check_backbone(backbone, ssl)
-        shape = (backbone.frames(ssl.segment_samples), backbone.width)
-        targets.append(Target(ssl, folder_for(cache, ssl, ssl_name(backbone.name)), shape))
+        folder = folder_for(cache, ssl, ssl_name(backbone.name, ssl.layer))
+        targets.append(Target(ssl, folder, frame_shape(backbone, ssl)))
     return tuple(targets)
 
 

@@ -7,6 +7,7 @@ how it is checked, is in `shard`.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,7 +77,7 @@ def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> Recip
         return found[0]
     asked = f"{kind} features" + (f" named {prefix}..." if prefix else "")
     if found:
-        names = listing([recipe.path.name for recipe in found])
+        names = listing([f"{recipe.path.name}{_differing(recipe, found)}" for recipe in found])
         raise MfhcaError(
             f"{cache}: {len(found)} recipes of {asked}; name one (a unique beginning will do):\n{names}"
         )
@@ -88,19 +89,33 @@ def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> Recip
     )
 
 
+def _differing(recipe: RecipeFolder, among: Iterable[RecipeFolder]) -> str:
+    """What tells a recipe from others besides its name: " (layer 6, tail pad)"; digests say nothing to people."""
+    fields = [name for name in recipe.recipe if not name.endswith("_sha256")]
+    parts = [
+        f"{name} {recipe.recipe[name]}"
+        for name in fields
+        if any(other.recipe.get(name) != recipe.recipe[name] for other in among)
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 class Features:
     """Shards of one recipe, opened for gathering rows. A context manager.
 
     Attributes:
         shards: one a speaker, in the order asked for.
-        frame_shape: (T, F).
+        frame_shape: (T, F); (M, T, F) where all layers of several are read.
         dtype: float16 or float32.
+        row_bytes: bytes that are read of a segment.
     """
 
-    def __init__(self, shards: tuple[Shard, ...], descriptors: list[int]) -> None:
+    def __init__(self, shards: tuple[Shard, ...], descriptors: list[int], layer: int | None = None) -> None:
         self.shards = shards
-        self.frame_shape: tuple[int, int] = (shards[0].shape[1], shards[0].shape[2])
+        self.frame_shape: tuple[int, ...] = shards[0].shape[1 if layer is None else 2 :]
         self.dtype: np.dtype[Any] = shards[0].dtype
+        self.row_bytes = math.prod(self.frame_shape) * self.dtype.itemsize
+        self._layer = layer
         self._descriptors = descriptors
         self._segments = np.array([shard.shape[0] for shard in shards], np.int64)
         self._rows: dict[str, tuple[int, int, int]] = {}
@@ -118,7 +133,7 @@ class Features:
         """Opens the shards of some speakers.
 
         Args:
-            folder: of a recipe.
+            folder: of a recipe; its `layer` chooses one of several, and the others are not read.
             speakers: ids; the order is kept, repetitions are not.
 
         Raises:
@@ -143,11 +158,16 @@ class Features:
                 shard = read_open(descriptors[-1], path)
                 _compare(shard, recipe, speaker)
                 shards.append(shard)
-            return cls(tuple(shards), descriptors)
+            return cls(tuple(shards), descriptors, recipe.layer)
         except BaseException:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise
+
+    def moments(self, index: int, name: str) -> Array:
+        """`Shard.moments` of `shards[index]`, of the layer that is read: (U, F), or (U, M, F) of all."""
+        table = self.shards[index].moments(name)
+        return table if self._layer is None else np.ascontiguousarray(table[:, self._layer])
 
     def rows(self, utterance_id: str) -> tuple[int, int, int]:
         """Where an utterance is: (index into shards, first row, number of segments), rows in time order.
@@ -186,10 +206,10 @@ class Features:
         Args:
             shard_index: (N,) integers, index into `shards`.
             rows: (N,) integers, row of that shard.
-            out: (N, T, F) C-contiguous of `dtype`, filled and returned; allocated by default.
+            out: (N, *frame_shape) C-contiguous of `dtype`, filled and returned; allocated by default.
 
         Returns:
-            (N, T, F) of `dtype`.
+            (N, *frame_shape) of `dtype`.
 
         Raises:
             MfhcaError: a file became shorter, or the disk fails.
@@ -214,13 +234,14 @@ class Features:
         if not len(rows):
             return out
         view = out.reshape(-1).view(np.uint8).data
-        step = self.shards[0].row_bytes
-        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
+        step, stride = self.row_bytes, self.shards[0].row_bytes
+        apart = self._layer is not None  # between a layer of one segment and of the next lie the others
+        breaks = np.flatnonzero(apart | (np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
         starts = [0, *breaks.tolist()]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             index = int(which[start])
             shard = self.shards[index]
-            offset = shard.offset + int(rows[start]) * step
+            offset = shard.offset + int(rows[start]) * stride + (self._layer or 0) * step
             read_exactly(self._descriptors[index], view[start * step : end * step], offset, shard.path)
         return out
 

@@ -14,9 +14,22 @@ from typing import Any
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json, write_json
-from mfhca_cache.kinds import CHOICES, DTYPES, KINDS, TAILS, LogMel, LogSpec, Mfcc, Recipe, Ssl, key_of
+from mfhca_cache.kinds import (
+    ALL_LAYERS,
+    CHOICES,
+    DTYPES,
+    KINDS,
+    TAILS,
+    LogMel,
+    LogSpec,
+    Mfcc,
+    Recipe,
+    Ssl,
+    key_of,
+)
 
 __all__ = [
+    "ALL_LAYERS",
     "CHOICES",
     "DTYPES",
     "KINDS",
@@ -51,7 +64,18 @@ class RecipeFolder:
     key: str
     kind: str
     recipe: dict[str, Any]  # as written, perhaps by a later version of this program
-    frame_shape: tuple[int, int]  # (T, F): frames of a segment, values of a frame
+    frame_shape: tuple[int, ...]  # (T, F): frames of a segment, values of a frame; of all layers (M, T, F)
+    layer: int | None = None  # the one to be read of all; None: as stored
+
+    @property
+    def read_as(self) -> dict[str, Any]:
+        """The fields of the recipe that would store just what a reader gets."""
+        return self.recipe if self.layer is None else {**self.recipe, "layer": self.layer}
+
+    @property
+    def layers(self) -> int:
+        """How many layers a reader gets of each frame: 0 where there is one, without an axis for it."""
+        return self.frame_shape[0] if len(self.frame_shape) == 3 and self.layer is None else 0
 
 
 def recipe_key(recipe: Recipe) -> str:
@@ -79,14 +103,15 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     return kind(**given)
 
 
-def ssl_name(backbone: str) -> str:
-    """The cosmetic name of a backbone's recipe: "ssl-" and the last part of its path or hub id.
+def ssl_name(backbone: str, layer: int | str = -1) -> str:
+    """The cosmetic name of a backbone's recipe: "ssl-", the last part of its path or hub id, and the layer.
 
-    >>> ssl_name("facebook/hubert-base-ls960"), ssl_name("models/my hubert/")
-    ('ssl-hubert-base-ls960', 'ssl-my_hubert')
+    >>> ssl_name("facebook/hubert-base-ls960"), ssl_name("models/my hubert/", 6), ssl_name("x", "all")
+    ('ssl-hubert-base-ls960', 'ssl-my_hubert-layer6', 'ssl-x-all')
     """
     last = Path(backbone).name or Path(backbone).resolve().name
-    return "ssl-" + (re.sub(r"[^A-Za-z0-9._-]+", "_", last).strip("._-")[:100] or "model")
+    name = "ssl-" + (re.sub(r"[^A-Za-z0-9._-]+", "_", last).strip("._-")[:100] or "model")
+    return name if layer == -1 else f"{name}-{layer if layer == ALL_LAYERS else f'layer{layer}'}"
 
 
 def folder_for(cache: Path, recipe: Recipe, name: str | None = None) -> Path:
@@ -107,13 +132,13 @@ def folder_for(cache: Path, recipe: Recipe, name: str | None = None) -> Path:
     return found[0] if found else cache / f"{name or recipe.kind}-{recipe.key}"
 
 
-def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, int]) -> None:
+def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, ...]) -> None:
     """Writes recipe.json into a recipe's folder (made if need be); one that is there is checked.
 
     Args:
         folder: from `folder_for`.
         recipe: the recipe.
-        frame_shape: (T, F), frames of a segment and values of a frame.
+        frame_shape: (T, F), frames of a segment and values of a frame; (M, T, F) of all layers.
 
     Raises:
         MfhcaError: the folder cannot be written, or holds the recipe with another frame shape.
@@ -145,14 +170,18 @@ def read_recipe(folder: Path) -> RecipeFolder:
     recipe, shape = value.get("recipe"), value.get("frame_shape")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
         raise MfhcaError(f"{path}: holds no recipe; {remedy}")
-    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)):
-        raise MfhcaError(f"{path}: frame_shape is {shape!r}, expected two whole numbers above 0; {remedy}")
+    axes = 3 if recipe.get("layer") == ALL_LAYERS else 2
+    if not (isinstance(shape, list) and len(shape) == axes and all(type(n) is int and n > 0 for n in shape)):
+        wanted = {2: "two", 3: "three"}[axes]
+        raise MfhcaError(
+            f"{path}: frame_shape is {shape!r}, expected {wanted} whole numbers above 0; {remedy}"
+        )
     found = key_of(recipe)
     if found != key:
         raise MfhcaError(
             f"{path}: the recipe has key {found}, its folder says {key}; it was edited: {remedy}"
         )
-    return RecipeFolder(folder, name, key, recipe["kind"], recipe, (shape[0], shape[1]))
+    return RecipeFolder(folder, name, key, recipe["kind"], recipe, tuple(shape))
 
 
 def explain(

@@ -30,17 +30,19 @@ USER_BLOCK = 4096
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
-FEATURES = "features"  # (S, T, F) segments, frames, bins; contiguous, uncompressed
+FEATURES = (
+    "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) of M layers; contiguous, uncompressed
+)
 UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
 AUDIO_SHA256 = "audio_sha256"  # (U,) of the audio files, hexadecimal
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
     "valid_frames": np.dtype("<i4"),  # (S,) frames that lie within the audio, not in its padding
     "moments/count": np.dtype("<i8"),  # (U,) valid frames of the utterance
-    "moments/sum": np.dtype("<f8"),  # (U, F) over its valid frames, of the values as stored
-    "moments/sum_squares": np.dtype("<f8"),  # (U, F)
-    "moments/minimum": np.dtype("<f8"),  # (U, F) +inf where there is no valid frame
-    "moments/maximum": np.dtype("<f8"),  # (U, F) -inf where there is no valid frame
+    "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over its valid frames, of the values as stored
+    "moments/sum_squares": np.dtype("<f8"),
+    "moments/minimum": np.dtype("<f8"),  # +inf where there is no valid frame
+    "moments/maximum": np.dtype("<f8"),  # -inf where there is no valid frame
 }
 # Attributes of the root group, all text; `version` stands beside them as a number. The last is JSON.
 ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
@@ -126,7 +128,7 @@ def as_stored(
     """The features of an utterance rounded to what a shard holds.
 
     Args:
-        features: (n, T, F) floating point.
+        features: (n, T, F) floating point, or (n, M, T, F) of M layers.
         dtype: float16 or float32.
         name: whose they are, for the message.
 
@@ -136,13 +138,12 @@ def as_stored(
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(features, dtype)
     if not np.isfinite(stored).all():
-        segment, frame, column = np.argwhere(~np.isfinite(stored))[0].tolist()
-        value = features[segment, frame, column]
+        at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
+        value = features[at]
+        axes = ("segment", *["layer"] * (len(at) - 3), "frame", "column")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
         remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
-        raise MfhcaError(
-            f"{name}: {value} in segment {segment}, frame {frame}, column {column} "
-            f"does not fit {dtype.name}; {remedy}"
-        )
+        raise MfhcaError(f"{name}: {value} in {place} does not fit {dtype.name}; {remedy}")
     return stored
 
 
@@ -151,7 +152,7 @@ def content_digest(
     key: str,
     kind: str,
     speaker: str,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     stored_as: np.dtype[Any],
     features_sha256: str,
     utterance_ids: tuple[str, ...],
@@ -162,7 +163,7 @@ def content_digest(
 
     Args:
         key, kind, speaker: recipe key and kind, speaker id.
-        shape, stored_as: of the features, (S, T, F) and float16 or float32.
+        shape, stored_as: of the features, (S, T, F) or (S, M, T, F), and float16 or float32.
         features_sha256: hexadecimal, of the features' bytes in row order.
         utterance_ids, audio_sha256: (U,) each.
         tables: the arrays named in TABLES.

@@ -24,7 +24,7 @@ class Settings:
     db_reference: str = "full_scale"  # logspec, logmel: full_scale | utterance
     dtype: str = "float16"  # as stored
     compute_dtype: str = "float32"  # ssl: float32 | bfloat16
-    layer: int = -1  # ssl: index into the hidden states, -1 the final one
+    layer: int | str = -1  # ssl: index into the hidden states, -1 the final one, or "all"
 
 
 def cpus() -> int:

@@ -33,7 +33,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """What a shard says, without its features (S segments, T frames, F bins, U utterances)."""
+    """What a shard says, without its features (S segments, M layers, T frames, F bins, U utterances)."""
 
     path: Path
     key: str
@@ -47,7 +47,7 @@ class Shard:
     places: dict[str, int] = field(repr=False)  # of the other moments, bytes from the start of the file
     digest: str
     offset: int  # bytes from the start of the file to the features
-    shape: tuple[int, int, int]  # (S, T, F)
+    shape: tuple[int, ...]  # (S, T, F), or (S, M, T, F) of all layers
     dtype: np.dtype[Any]  # float16 or float32
     stat: tuple[int, int, int]  # (inode, size, mtime_ns)
     provenance: dict[str, Any] = field(repr=False)  # threads, CPU, versions; outside the digest
@@ -55,10 +55,10 @@ class Shard:
     @property
     def row_bytes(self) -> int:
         """Bytes of one segment."""
-        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def moments(self, name: str) -> Array:
-        """(U, F) float64 over an utterance's valid frames, read anew each time: they can be larger than memory.
+        """(U, F) or (U, M, F) float64 over an utterance's valid frames, read anew each time: they may outgrow memory.
 
         Args:
             name: sum, sum_squares, minimum (+inf without a valid frame) or maximum (-inf).
@@ -68,7 +68,8 @@ class Shard:
         """
         descriptor = open_unchanged(self)
         try:
-            values = np.empty((len(self.utterance_ids), self.shape[2]), schema.TABLES[f"moments/{name}"])
+            shape = (len(self.utterance_ids), *self.shape[1:-2], self.shape[-1])
+            values = np.empty(shape, schema.TABLES[f"moments/{name}"])
             if values.size:
                 read_exactly(descriptor, values.reshape(-1).view(np.uint8).data, self.places[name], self.path)
         finally:
@@ -263,11 +264,12 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
     require(isinstance(provenance, dict), "its provenance is not a table")
     features = dataset(schema.FEATURES)
     require(
-        features.ndim == 3 and features.dtype in schema.DTYPES.values(), "its features are of another type"
+        features.ndim in (3, 4) and features.dtype in schema.DTYPES.values(),
+        "its features are of another type",
     )
-    segments, frames, bins = features.shape
-    require(frames > 0 and bins > 0, f"its segments have shape {(frames, bins)}")
-    size = segments * frames * bins * features.dtype.itemsize
+    segments, *layers, frames, bins = features.shape
+    require(all(features.shape[1:]), f"its segments have shape {features.shape[1:]}")
+    size = math.prod(features.shape) * features.dtype.itemsize
     offset = features.id.get_offset() if segments else seal.features_offset
     require(
         (offset, size) == (seal.features_offset, seal.features_bytes), "its features are not where it says"
@@ -279,7 +281,7 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
     )
     require(all(ids) and all(a < b for a, b in pairwise(ids)), "its utterances are not in order")
     shapes = {"segment_utterance": (segments,), "valid_frames": (segments,), "moments/count": (len(ids),)}
-    tables = {name: table(name, shapes.get(name, (len(ids), bins))) for name in schema.TABLES}
+    tables = {name: table(name, shapes.get(name, (len(ids), *layers, bins))) for name in schema.TABLES}
     owner, valid, count = (tables[name] for name in shapes)
     require(
         np.all((owner >= 0) & (owner < len(ids))) and np.all(np.diff(owner) >= 0),
@@ -291,7 +293,8 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
     names = ("sum", "sum_squares", "minimum", "maximum")
     total, squares, low, high = (tables[f"moments/{name}"] for name in names)
     finite = np.isfinite(total).all() and np.isfinite(squares).all() and not np.isnan(low).any()
-    require(finite and np.all((low <= high) | (count == 0)[:, None]), "its moments are not numbers")
+    some = (count > 0).reshape(-1, *[1] * (low.ndim - 1))
+    require(finite and np.all((low <= high) | ~some), "its moments are not numbers")
     return Shard(
         path=path,
         key=said["key"],
@@ -305,7 +308,7 @@ def _shard(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         places={name: dataset(f"moments/{name}").id.get_offset() or 0 for name in names},
         digest=said["digest"],
         offset=offset,
-        shape=(segments, frames, bins),
+        shape=features.shape,
         dtype=features.dtype,
         stat=status,
         provenance=provenance,

@@ -35,7 +35,7 @@ class ShardWriter:
     """Collects the segments of one speaker and assembles the shard from them. A context manager."""
 
     def __init__(
-        self, folder: Path, key: str, kind: str, speaker: str, frame_shape: tuple[int, int], dtype: str
+        self, folder: Path, key: str, kind: str, speaker: str, frame_shape: tuple[int, ...], dtype: str
     ) -> None:
         """Names the shard; nothing is touched before the context is entered.
 
@@ -43,11 +43,11 @@ class ShardWriter:
             folder: of the recipe.
             key, kind: of the recipe.
             speaker: id.
-            frame_shape: (T, F), frames of a segment and values of a frame.
+            frame_shape: (T, F), frames of a segment and values of a frame; (M, T, F) of M layers.
             dtype: float16 or float32, as stored.
         """
         self.path = folder / schema.shard_name(speaker)
-        shape = (int(frame_shape[0]), int(frame_shape[1]))
+        shape = tuple(int(size) for size in frame_shape)
         self._identity = Identity(key, kind, speaker, shape, schema.DTYPES[dtype])
         self._stem = folder / f".{self.path.name}"
         self._flushed = 0.0
@@ -100,7 +100,7 @@ class ShardWriter:
         Args:
             utterance_id: unique in the corpus.
             audio_sha256: hexadecimal, of the audio.
-            features: (n, T, F) floating point, segments in time order; n may be 0.
+            features: (n, T, F) or (n, M, T, F) floating point, segments in time order; n may be 0.
             valid_frames: (n,) integers, frames of each segment that lie within the audio, 0..T.
 
         Raises:
@@ -116,7 +116,7 @@ class ShardWriter:
             raise ValueError(
                 f"{utterance_id}: features {features.dtype} {features.shape}, {len(valid)} valid_frames"
             )
-        if not all(0 <= frames <= what.frame_shape[0] for frames in valid) or not SHA256.fullmatch(
+        if not all(0 <= frames <= what.frame_shape[-2] for frames in valid) or not SHA256.fullmatch(
             audio_sha256
         ):
             raise ValueError(f"{utterance_id}: valid_frames {valid}, audio_sha256 {audio_sha256!r}")
@@ -181,7 +181,7 @@ class ShardWriter:
         self, keep: Shard, keep_ids: Collection[str], stack: contextlib.ExitStack
     ) -> dict[str, Source]:
         """Sources for the rows to keep; the file stays open until `stack` ends."""
-        found = Identity(keep.key, keep.kind, keep.speaker, (keep.shape[1], keep.shape[2]), keep.dtype)
+        found = Identity(keep.key, keep.kind, keep.speaker, keep.shape[1:], keep.dtype)
         if found != self._identity:
             raise MfhcaError(
                 f"{keep.path}: holds {found}, expected {self._identity}; delete it and run again"

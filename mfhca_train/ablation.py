@@ -29,6 +29,7 @@ from mfhca_train.plan import (
     check,
     plan,
     read_ground,
+    recipe_names,
 )
 from mfhca_train.portrait import portray
 
@@ -140,11 +141,14 @@ def _claim(
 ) -> dict[str, Any]:
     """run.json with the rows of this call; where it would go on is returned."""
     rows = {**known, **{name: entry.identity for name, entry in plans.items()}}
+    names = recipe_names([entry.row for entry in plans.values()])
     deciding = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
-    here = runfolder.claim(request.out, deciding, request.device, request.cluster, to_train)
+    about = {**deciding, "recipe_names": names}
+    here = runfolder.claim(request.out, about, request.device, request.cluster, to_train)
     there = runfolder.read_about(request.out)
     if there["rows"] != rows:
-        write_json(request.out / runfolder.ABOUT, there | {"rows": rows})
+        names = {**there.get("recipe_names", {}), **names}
+        write_json(request.out / runfolder.ABOUT, there | {"rows": rows, "recipe_names": names})
     return here
 
 

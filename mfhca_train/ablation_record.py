@@ -56,6 +56,7 @@ ABOUT = {
     "cpu": str,
 }
 AGREEING = (*SCORES, "confusion", "best_epoch", "epochs", "n_utterances", "n_segments", "stopped_by")
+SHAPES = {"ssl": (2, 3)}  # how many sizes a shape may have, where not two: see `Inputs`
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
 
 
@@ -69,7 +70,7 @@ class AblationRecord:
         outcomes: row -> its score of each speaker and its right utterances.
         histories: row -> for each of its units, in the order of its `folds`, the curves; of networks only.
         recipes: key -> the fields of the recipe, as far as networks have kept them.
-        shapes: side -> frames and width of a segment, likewise.
+        shapes: side -> shape of a segment, likewise: frames and width; of all layers their number comes first.
     """
 
     about: Mapping[str, Any]
@@ -77,7 +78,7 @@ class AblationRecord:
     outcomes: Mapping[str, Outcome]
     histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
     recipes: Mapping[str, Mapping[str, Any]]
-    shapes: Mapping[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @property
     def rows(self) -> Mapping[str, Mapping[str, Any]]:
@@ -127,7 +128,7 @@ def read_ablation(run: Path) -> AblationRecord:
     _expect(run / "results.json", problem(results, ABLATION, "") or _contradiction(results, about))
     outcomes, histories = {}, {}
     recipes: dict[str, Mapping[str, Any]] = {}
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for name, row in results["rows"].items():
         folders = [unit_folder(run, name, unit["seed"], unit["id"]) for unit in row["folds"]]
         units = [_unit(run, name, *pair, row["classes"]) for pair in zip(folders, row["folds"], strict=True)]
@@ -139,7 +140,7 @@ def read_ablation(run: Path) -> AblationRecord:
             ]
         for side, key, kept in _sides(folders[0], row["recipes"]):
             recipes.setdefault(key, kept["recipe"])
-            shapes.setdefault(side, (kept["shape"][0], kept["shape"][1]))
+            shapes.setdefault(side, tuple(kept["shape"]))
     return AblationRecord(about, results, outcomes, histories, recipes, shapes)
 
 
@@ -194,8 +195,8 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
         wrong = next(
             (w for _, _, kept in found if (w := problem(kept, {"shape": [int], "recipe": {}}, ""))), None
         )
-        if wrong or any(len(kept["shape"]) != 2 for _, _, kept in found):
-            raise ValueError(wrong or "a shape has not two numbers")
+        if wrong or any(len(kept["shape"]) not in SHAPES.get(side, (2,)) for side, _, kept in found):
+            raise ValueError(wrong or "a shape has another number of sizes")
     except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run ablate again") from error
     yield from found

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mfhca_train.layers import Layers
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -19,7 +21,7 @@ class Batch:
     """Normalised tensors on the device; None where the model has no such input."""
 
     spec: Tensor | None  # (B, 1, T, F)
-    ssl: Tensor | None  # (B, L, D)
+    ssl: Tensor | Layers | None  # (B, L, D), or all layers
     spec_valid: Tensor | None  # (B,)
     ssl_valid: Tensor | None  # (B,)
     label: Tensor  # (B,)
@@ -27,7 +29,7 @@ class Batch:
     mfcc_valid: Tensor | None = None  # (B,)
 
     @property
-    def inputs(self) -> tuple[Tensor | None, ...]:
+    def inputs(self) -> tuple[Tensor | Layers | None, ...]:
         """All but the label, in the order in which the network takes them."""
         return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
 
@@ -36,8 +38,8 @@ class Batch:
 class Normaliser:
     """y = x * scale + shift, per bin; from training speakers only."""
 
-    scale: Array  # (F,) float32
-    shift: Array  # (F,) float32
+    scale: Array  # (F,) float32, or (M, F) of M layers
+    shift: Array  # likewise
 
 
 Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # side -> scale and shift on the device
@@ -61,15 +63,22 @@ def as_batch(
     """Scales features and lays them out as the network takes them.
 
     Args:
-        stored: by side (B, T, F), as a cache holds them; left as they are.
+        stored: by side (B, T, F), or (B, M, T, F) of M layers, as a cache holds them; left as they are.
         affine: by side; None leaves the stored values as they are.
         valid: by side (B,), real frames.
         label: (B,).
     """
     import torch
 
+    from mfhca_train.layers import Layers
+
     values: dict[str, Tensor] = {}
+    layers: Layers | None = None
     for side, x in stored.items():
+        if x.ndim == 4:  # all layers stay as stored: whoever sums them scales them on the way
+            both = affine[side]
+            layers = Layers(x) if both is None else Layers(x, *(part.unsqueeze(1) for part in both))
+            continue
         values[side] = x.float()
         if (pair := affine[side]) is not None:
             own = None if values[side] is x else values[side]  # float32 is not copied above
@@ -77,7 +86,7 @@ def as_batch(
     spec = values.get("spec")
     return Batch(
         None if spec is None else spec.unsqueeze(1),
-        values.get("ssl"),
+        layers or values.get("ssl"),
         valid.get("spec"),
         valid.get("ssl"),
         label,

@@ -58,8 +58,8 @@ def utterance_means(corpus: Corpus) -> Array:
     """(U, D) float64: mean hidden state of each utterance over its valid frames, from the shards' sums."""
     features = corpus.features["ssl"]
     rows: dict[str, Array] = {}
-    for shard in features.shards:
-        means = shard.moments("sum") / np.maximum(shard.count, 1)[:, None]
+    for index, shard in enumerate(features.shards):
+        means = features.moments(index, "sum") / np.maximum(shard.count, 1)[:, None]
         rows |= dict(zip(shard.utterance_ids, means, strict=True))
     return np.stack([rows[u.utterance] for u in corpus.utterances])
 

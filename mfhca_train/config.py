@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +52,12 @@ class ModelConfig:
     hca: Literal["temporal", "channel", "frames", "released"] = _("temporal", "ours", "how eq. 9-11 are read")
     hca_scale: Literal["none", "sqrt"] = _(
         "none", "eq. 9", "its product as written, or divided by sqrt(D) (ours)"
+    )
+    ssl_layer: int | Literal["auto", "weighted", "weighted-norm"] = _(
+        "auto",
+        "ours",
+        "hidden states: what the cache holds, a learned sum of all layers (SUPERB's), or one layer",
+        "auto|weighted|weighted-norm, or a layer from -1 (the output) on",
     )
     bilstm: bool = _(True, "II.D", "over the hidden states (f'_hubert), whatever the fusion")
     width: int = _(
@@ -96,6 +104,8 @@ class Config:
         """Plain nested values, as they go into run.json."""
         plain = dataclasses.asdict(self)
         plain["model"]["grf_channels"] = list(self.model.grf_channels)
+        if self.model.ssl_layer == "auto":
+            del plain["model"]["ssl_layer"]  # runs from before there was a choice stay the same runs
         return plain
 
 
@@ -218,6 +228,13 @@ def _typed(name: str, value: Any, owner: type, key: str) -> Any:
                 "off": False,
                 "0": False,
             }[text.lower()]
+        if origin in (typing.Union, types.UnionType):  # a number or one of some words
+            words = [word for part in typing.get_args(annotation) for word in typing.get_args(part)]
+            if text in words:
+                return text
+            if not re.fullmatch(r"[+-]?\d+", text):
+                raise MfhcaError(f"{name} = {text!r} is neither a whole number nor one of {', '.join(words)}")
+            return int(text)
         if annotation is int:
             return int(text)
         number = float(text)
@@ -237,6 +254,7 @@ def _check(config: Config, given: set[str]) -> None:
     ranges = {
         "model.grf_channels": bool(model.grf_channels) and min(model.grf_channels) > 0,
         "model.grf_rate": model.grf_rate >= 1,
+        "model.ssl_layer": isinstance(model.ssl_layer, str) or model.ssl_layer >= -1,
         "model.width": model.width >= 1,
         "model.dropout": 0 <= model.dropout < 1,
         "train.lr": 0 < train.lr <= 10,
@@ -270,7 +288,14 @@ def unread(config: Config) -> set[str]:
     if model.hca in ("channel", "released"):
         fused = fused | {"model.hca_scale"}
     ignored = {
-        "spec": {"model.fusion", "model.hca", "model.hca_scale", "model.bilstm", "train.ssl_norm"},
+        "spec": {
+            "model.fusion",
+            "model.hca",
+            "model.hca_scale",
+            "model.bilstm",
+            "model.ssl_layer",
+            "train.ssl_norm",
+        },
         "ssl": {
             "model.spec_encoder",
             "model.alexnet_weights",

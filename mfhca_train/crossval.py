@@ -32,6 +32,7 @@ from mfhca_train.plan import (
     folds_of,
     plan,
     read_ground,
+    recipe_names,
 )
 from mfhca_train.portrait import portray
 from mfhca_train.published import read_published, yardsticks
@@ -57,15 +58,18 @@ def cross_validate(request: Request) -> dict[str, Any]:
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
     model = request.config.model
-    recipes = choose_recipes(request.cache, model.inputs, request.spec, request.ssl, model.mfcc)
+    recipes = choose_recipes(
+        request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
+    )
     row = Row(ROW, request.config, request.protocol, request.seeds, folds, chosen, recipes)
     with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
         with Corpora(ground) as corpora:
             with log.phase("opening the features"):
                 planned = plan(request, ground, row, corpora.of(recipes))
             _refuse_another(request, planned.identity, corpora.of(recipes))
+            about = {**planned.identity, "recipe_names": recipe_names([row])}
             here = runfolder.claim(
-                request.out, planned.identity, request.device, request.cluster, bool(planned.unfinished)
+                request.out, about, request.device, request.cluster, bool(planned.unfinished)
             )
             datafile.write(request.out, corpora.of(recipes))
             log.LOG.debug("units: %d, of them unfinished: %d", len(planned.units), len(planned.unfinished))

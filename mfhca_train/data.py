@@ -173,8 +173,8 @@ class Corpus:
         shards = self.features[side].shards
         return [shards[at].audio_sha256[row] for at, row in span[chosen][:, (0, 3)]]
 
-    def shape(self, side: str) -> tuple[int, int]:
-        """(frames, bins) of "spec", "ssl" or "mfcc"."""
+    def shape(self, side: str) -> tuple[int, ...]:
+        """(frames, bins) of "spec", "ssl" or "mfcc"; (layers, frames, bins) where all layers are read."""
         return self.features[side].frame_shape
 
     def of_speakers(self, speakers: Iterable[str]) -> Array:
@@ -205,18 +205,18 @@ class Corpus:
         """
         if how == "none":
             return None
-        shards, span = self.features[side].shards, self._spans[side][chosen]
+        features, span = self.features[side], self._spans[side][chosen]
 
         def tables(name: str) -> Iterator[Array]:
             """The chosen rows, a shard at a time: all of them might be larger than memory."""
             for at in np.unique(span[:, 0]):
-                yield shards[at].moments(name)[span[span[:, 0] == at, 3]]
+                yield features.moments(at, name)[span[span[:, 0] == at, 3]]
 
         if how == "minmax":
             low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
             high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
             return _normaliser(low, high - low)
-        count = sum(int(shards[at].count[row]) for at, row in span[:, (0, 3)])
+        count = sum(int(features.shards[at].count[row]) for at, row in span[:, (0, 3)])
         mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
         variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
         return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
@@ -224,8 +224,7 @@ class Corpus:
     def stored_bytes(self) -> int:
         """Bytes of all segments of these utterances, as they are stored."""
         return sum(
-            int(span[:, 2].sum()) * self.features[side].shards[0].row_bytes
-            for side, span in self._spans.items()
+            int(span[:, 2].sum()) * self.features[side].row_bytes for side, span in self._spans.items()
         )
 
     def make_resident(self, device: str) -> None:

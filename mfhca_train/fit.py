@@ -27,7 +27,7 @@ from torch.nn import functional
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock, write_atomically, write_json
-from mfhca_train import machine
+from mfhca_train import layer_weights, machine
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
@@ -276,6 +276,7 @@ class _Trainer:
             "validation_wa": best["validation_wa"],
             "validation_ua": best["validation_ua"],
             "parameters": parameter_counts(self.model),
+            **layer_weights.named(self.model.layer_shares),
         }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from mfhca_train.config import ModelConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import EVALUATION_BATCH, autocast
+from mfhca_train.layers import Layers
 from mfhca_train.model import MFHCA, GlobalReceptiveField
 from mfhca_train.pooling import mean_over_time, valid_mask
 
@@ -134,7 +135,7 @@ def mean_of_segments(values: Array, segments: Segments, count: int) -> Array:
     return sums / np.bincount(segments.utterance, minlength=count)[:, None]
 
 
-def saliency(model: MFHCA, inputs: tuple[Tensor | None, ...], target: int, precision: str) -> Array:
+def saliency(model: MFHCA, inputs: tuple[Tensor | Layers | None, ...], target: int, precision: str) -> Array:
     """How much each value of the spectrogram moves the log-probability of a class: |d log p / d x|.
 
     A check that does not depend on the gates. It says to what the network is sensitive at this very input.
@@ -149,7 +150,7 @@ def saliency(model: MFHCA, inputs: tuple[Tensor | None, ...], target: int, preci
         (B, T, F).
     """
     spec = inputs[0]
-    if spec is None:
+    if not isinstance(spec, Tensor):
         raise ValueError("this model reads no spectrogram")
     spec = spec.detach().clone().requires_grad_()
     with torch.enable_grad(), autocast("cpu", precision):

@@ -77,7 +77,13 @@ def resolve(
                 _name(request, grid, row, "spec", there),
                 _name(request, grid, row, "ssl", there),
                 config.model.mfcc,
+                config.model.ssl_layer,
             )
+            if row.kind == "svm" and recipes["ssl"].layers:
+                raise MfhcaError(
+                    f"{recipes['ssl'].path}: kind svm reads one layer, these are all; "
+                    "set model.ssl_layer to a number"
+                )
         except MfhcaError as error:
             raise MfhcaError(f"row {row.name}: {error}") from error
         # What has no random numbers gives the same under every seed.

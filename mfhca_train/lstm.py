@@ -1,10 +1,10 @@
-"""A bidirectional LSTM layer for inputs that need no gradient: the same equations as `torch.nn.LSTM`, less work.
+"""A bidirectional LSTM layer: the same equations as `torch.nn.LSTM`, less work.
 
-The input of MFHCA's BiLSTM is the frozen encoder's output, so a fifth of a
-general layer's arithmetic, the gradient towards the input, would be thrown
-away. Left out it goes, and so does a workspace of several times the
-activations. `tests/test_lstm.py` holds values and gradients against
-`torch.nn.LSTM`.
+The input of MFHCA's BiLSTM is mostly the frozen encoder's output, so a fifth of
+a general layer's arithmetic, the gradient towards the input, would be thrown
+away. It is left out unless the input wants it, as a learned sum over layers
+does; and so is a workspace of several times the activations.
+`tests/test_lstm.py` holds values and gradients against `torch.nn.LSTM`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BidirectionalLSTM(Function):
         """
         batch, length, _ = x.shape
         directions, _, units = w_hh.shape
-        ctx.dtype = w_hh.dtype
+        ctx.dtype, ctx.x_dtype = w_hh.dtype, x.dtype
         x, w_ih, w_hh, bias = (part.to(low) for part in (x, w_ih, w_hh, bias))
         both = both_ways(x)
         gates = x.new_empty(length, directions, batch, 4 * units)
@@ -58,13 +58,13 @@ class BidirectionalLSTM(Function):
             torch.tanh(cells[t], out=h).mul_(o)
             exact[0].keep(gates[t])
             exact[1].keep(hidden[t])
-        ctx.save_for_backward(x, w_hh, gates, cells, hidden)
+        ctx.save_for_backward(x, w_hh, gates, cells, hidden, w_ih if ctx.needs_input_grad[0] else None)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_hidden: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_hh, gates, cells, hidden = ctx.saved_tensors
+        x, w_hh, gates, cells, hidden, w_ih = ctx.saved_tensors
         length, directions, batch, units = hidden.shape
         d_h, d_c, bent, part = (torch.zeros_like(cells[0]) for _ in range(4))
         d_now = torch.empty_like(gates[0], dtype=ctx.dtype)
@@ -98,8 +98,12 @@ class BidirectionalLSTM(Function):
             d_w_ih.append(flat.T @ both[s].flatten(0, 1))
             d_w_hh.append(flat[batch:].T @ hidden[:-1, s].flatten(0, 1))
             d_bias.append(flat.sum(dim=0, dtype=ctx.dtype))
+        d_x = None
+        if w_ih is not None:
+            ways = [(d_gates[:, s].flatten(0, 1) @ w_ih[s]).view(length, batch, -1) for s in range(2)]
+            d_x = (ways[0] + ways[1].flip(0)).transpose(0, 1).to(ctx.x_dtype)
         d_w = (torch.stack(parts).to(ctx.dtype) for parts in (d_w_ih, d_w_hh))
-        return None, *d_w, torch.stack(d_bias), None
+        return d_x, *d_w, torch.stack(d_bias), None
 
 
 class _Exact:
@@ -129,18 +133,16 @@ def both_ways(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bilstm(x: Tensor, layer: nn.LSTM, products: torch.dtype | None = None) -> Tensor:
-    """`layer(x)[0]` for a one-layer, batch-first, bidirectional LSTM with biases; no gradient flows to x.
+    """`layer(x)[0]` for a one-layer, batch-first, bidirectional LSTM with biases.
 
     Args:
-        x: (B, L, D) without `requires_grad`.
+        x: (B, L, D).
         layer: holds the weights.
         products: type of the matrix products and of the result, bfloat16 say; the weights' own by default.
 
     Returns:
         (B, L, 2H).
     """
-    if x.requires_grad:
-        raise ValueError("the gradient towards x is left out; call the layer itself")
     w_ih, w_hh, b_ih, b_hh = (
         torch.stack([getattr(layer, f"{name}_l0"), getattr(layer, f"{name}_l0_reverse")])
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

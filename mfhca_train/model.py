@@ -4,7 +4,7 @@ Shape letters, used throughout:
     B  batch (segments)            T  spectrogram frames (300)     F  frequency bins (200)
     C  channels                    H, W  a feature map's time and frequency extent
     L  encoder frames (149)        D  encoder width (768 for HuBERT base)
-    N  width of both sides (128)   K  classes
+    M  encoder layers, if several  N  width of both sides (128)    K  classes
 
 Where the paper leaves a choice, each reading is a named option (README,
 "Departures and readings"). Nothing here reads files; normalisation of the
@@ -23,6 +23,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_train import fused
 from mfhca_train.baseline import AlexNet, CoAttention, MfccBranch
 from mfhca_train.config import ModelConfig
+from mfhca_train.layers import Layers, WeightedSum
 from mfhca_train.lstm import bilstm
 from mfhca_train.pooling import mean_over_time, pool_cells, softmax_over_time, valid_mask
 
@@ -254,6 +255,8 @@ class MFHCA(nn.Module):
         ssl_frames, ssl_width: L and D of the cached hidden states; unused for `inputs="spec"`.
         in_channels: spectrogram channels.
         mfcc_shape: frames and coefficients of the MFCCs; unused without `mfcc`.
+        ssl_layers: M, where the hidden states of several layers come in and their weighted sum is learned;
+            0 where one layer comes in.
     """
 
     def __init__(
@@ -264,6 +267,7 @@ class MFHCA(nn.Module):
         ssl_width: int = 768,
         in_channels: int = 1,
         mfcc_shape: tuple[int, int] = (300, 40),
+        ssl_layers: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -285,6 +289,8 @@ class MFHCA(nn.Module):
         if config.mfcc:
             self.mfcc = MfccBranch(config, *mfcc_shape)
         if self.has_ssl:
+            if ssl_layers:
+                self.layers = WeightedSum(ssl_layers, config.ssl_layer == "weighted-norm")
             if config.bilstm:
                 if ssl_width % 2:
                     raise MfhcaError(
@@ -311,6 +317,11 @@ class MFHCA(nn.Module):
         )
 
     @property
+    def layer_shares(self) -> list[float]:
+        """The weight of each layer in the sum, (M,), adding up to 1; empty where one layer comes in."""
+        return self.layers.shares.detach().tolist() if hasattr(self, "layers") else []
+
+    @property
     def spec_encoder(self) -> MultiSpatialFusion | AlexNet:
         """What reads the spectrogram."""
         return self.alexnet if self.config.spec_encoder == "alexnet" else self.mf
@@ -318,7 +329,7 @@ class MFHCA(nn.Module):
     def forward(
         self,
         spec: Tensor | None = None,
-        ssl: Tensor | None = None,
+        ssl: Tensor | Layers | None = None,
         spec_valid: Tensor | None = None,
         ssl_valid: Tensor | None = None,
         mfcc: Tensor | None = None,
@@ -328,7 +339,7 @@ class MFHCA(nn.Module):
 
         Args:
             spec: (B, 1, T, F) or None for `inputs="ssl"`.
-            ssl: f_hubert, (B, L, D), or None for `inputs="spec"`.
+            ssl: f_hubert, (B, L, D), of several layers (B, M, L, D) or `Layers`; None for `inputs="spec"`.
             spec_valid, ssl_valid, mfcc_valid: (B,) real frames of each; read only with `mask_padding`,
                 otherwise padding is treated like speech, as in the paper.
             mfcc: (B, T, 40) with the setting `mfcc`.
@@ -352,7 +363,7 @@ class MFHCA(nn.Module):
                     "this model reads hidden states (and, with mask_padding, their valid frames)"
                 )
             guide = torch.cat(sides, dim=-1) if self.config.mfcc else f_spec
-            side, attention = self.ssl_side(ssl, ssl_valid, pooled, guide)
+            side, attention = self.ssl_side(self.one_layer(ssl), ssl_valid, pooled, guide)
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
@@ -369,6 +380,15 @@ class MFHCA(nn.Module):
         pooled = pool_cells(x, cells, None if valid is None else valid / spec.shape[2])  # (B, C, h, w)
         pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
         return pooled, functional.relu(self.spec_out(self.dropout(pooled)))
+
+    def one_layer(self, ssl: Tensor | Layers) -> Tensor:
+        """f_hubert, (B, L, D): what comes in, or the weighted sum of the layers that do."""
+        if hasattr(self, "layers"):
+            summed: Tensor = self.layers(ssl)
+            return summed
+        if isinstance(ssl, Layers) or ssl.ndim != 3:
+            raise ValueError("this model reads one layer, (B, L, D)")
+        return ssl
 
     def ssl_side(
         self, ssl: Tensor, valid: Tensor | None, pooled: Tensor | None, guide: Tensor | None
@@ -390,13 +410,9 @@ class MFHCA(nn.Module):
 
     def with_context(self, ssl: Tensor) -> Tensor:
         """The BiLSTM, (B, L, D) to (B, L, D)."""
-        if ssl.device.type == "cpu":
+        if fused.pays_for(ssl):
             halved = torch.is_autocast_enabled("cpu")
-            if not ssl.requires_grad:
-                return bilstm(ssl, self.bilstm, torch.get_autocast_dtype("cpu") if halved else None)
-            if halved:
-                with torch.autocast("cpu", enabled=False):  # many processors have no LSTM in bfloat16
-                    return cast(Tensor, self.bilstm(ssl.float())[0])
+            return bilstm(ssl, self.bilstm, torch.get_autocast_dtype("cpu") if halved else None)
         return cast(Tensor, self.bilstm(ssl)[0])
 
     @staticmethod

@@ -31,7 +31,7 @@ class Inputs:
     """What a network reads, by side ("spec", "ssl", "mfcc").
 
     Attributes:
-        shapes: (frames, bins) of a segment.
+        shapes: (frames, bins) of a segment, or (layers, frames, bins) where a sum over layers is learned.
         recipes: how its features were made, the fields of a recipe (see `mfhca_cache.recipe.from_dict`).
         normalisers: what a side is scaled by; None leaves it as it is stored.
         names: how the recipes' folders were called; cosmetic.
@@ -39,7 +39,7 @@ class Inputs:
             trained the weights or selected the epoch.
     """
 
-    shapes: Mapping[str, tuple[int, int]]
+    shapes: Mapping[str, tuple[int, ...]]
     recipes: Mapping[str, Mapping[str, Any]]
     normalisers: Mapping[str, Normaliser | None]
     names: Mapping[str, str] = field(default_factory=dict)
@@ -50,24 +50,27 @@ class Inputs:
         return digest[:HEARD_DIGITS] in self.heard
 
 
-def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, int]], classes: int) -> MFHCA:
+def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], classes: int) -> MFHCA:
     """The network for inputs of these shapes, with fresh weights.
 
     Args:
         config: the readings.
-        shapes: (frames, bins) of "spec", "ssl" and/or "mfcc": read from the cache, never assumed.
+        shapes: of "spec", "ssl" and/or "mfcc", see `Inputs`: read from the cache, never assumed.
         classes: K.
 
     Raises:
         MfhcaError: a setting does not fit the shapes.
     """
-    frames, width = shapes.get("ssl", (0, 0))
+    *layers, frames, width = shapes.get("ssl", (0, 0))
     if "spec" in shapes:
         cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # after MF's convolutions and pooling
         rate = config.grf_rate
         if rate > min(cells):
             raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
-    return MFHCA(config, classes, frames, width, mfcc_shape=shapes.get("mfcc", (0, 0)))
+    mfcc = shapes.get("mfcc", (0, 0))
+    return MFHCA(
+        config, classes, frames, width, mfcc_shape=(mfcc[0], mfcc[1]), ssl_layers=layers[0] if layers else 0
+    )
 
 
 def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser | None]) -> Inputs:
@@ -81,7 +84,7 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
     heard = corpus.audio(corpus.of_speakers((*fold.train, *fold.validation)))
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},
-        {side: recipe.recipe for side, recipe in corpus.recipes.items()},
+        {side: recipe.read_as for side, recipe in corpus.recipes.items()},
         normalisers,
         {side: recipe.name for side, recipe in corpus.recipes.items()},
         frozenset(digest[:HEARD_DIGITS] for digest in heard),
@@ -116,7 +119,9 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
     Raises:
         KeyError, TypeError, ValueError, AttributeError: they are not what it returned.
     """
-    shapes = {side: (int(about["shape"][0]), int(about["shape"][1])) for side, about in sides.items()}
+    shapes = {side: tuple(int(size) for size in about["shape"]) for side, about in sides.items()}
+    if any(len(shape) not in ((2, 3) if side == "ssl" else (2,)) for side, shape in shapes.items()):
+        raise ValueError(f"shapes {shapes}")
     recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
     normalisers = {
         side: Normaliser(tensors[f"{side}.scale"].numpy(), tensors[f"{side}.shift"].numpy())
@@ -126,8 +131,9 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
     }
     for side, normaliser in normalisers.items():
         parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
-        if any(part.shape != shapes[side][1:] or part.dtype != np.float32 for part in parts):
-            raise ValueError(f"the scaling of {side} does not fit its {shapes[side][1]} bins")
+        *layers, _, bins = shapes[side]
+        if any(part.shape != (*layers, bins) or part.dtype != np.float32 for part in parts):
+            raise ValueError(f"the scaling of {side} does not fit its {bins} bins")
     digests = tensors[HEARD].numpy() if HEARD in tensors else np.empty((0, HEARD_DIGITS // 2), np.uint8)
     heard = frozenset(row.tobytes().hex() for row in digests)
     return Inputs(

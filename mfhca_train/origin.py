@@ -33,7 +33,11 @@ def settings(record: Record) -> str:
 def origin(record: Record) -> str:
     """The command, and what the figures rest on."""
     results, run = record.results, record.run
-    rows = [[f"features: {SIDES.get(side, side)}", key] for side, key in results["recipes"].items()]
+    called = run.get("recipe_names") or {}
+    rows = [
+        [f"features: {SIDES.get(side, side)}", f"{called[key]}-{key}" if key in called else key]
+        for side, key in results["recipes"].items()
+    ]
     rows += [["data of the features", run["data_digest"]], ["labels and speakers", run["label_digest"]]]
     rows += [["processor", run["cpu"]], ["device asked for", run["device"]]]
     rows += [["threads for each fold", results["threads"]]]

@@ -114,7 +114,7 @@ class Corpora:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._open: dict[tuple[tuple[str, Path], ...], Corpus] = {}
+        self._open: dict[tuple[tuple[str, Path, int | None], ...], Corpus] = {}
 
     def of(self, recipes: Mapping[str, RecipeFolder]) -> Corpus:
         """The open corpus with these features.
@@ -122,7 +122,7 @@ class Corpora:
         Raises:
             MfhcaError: features are missing or do not agree.
         """
-        key = tuple(sorted((side, recipe.path) for side, recipe in recipes.items()))
+        key = tuple((side, recipe.path, recipe.layer) for side, recipe in sorted(recipes.items()))
         if key not in self._open:
             self._open[key] = Corpus(recipes, self._ground.utterances, self._ground.label_set)
         return self._open[key]
@@ -197,6 +197,12 @@ def _identity(request: Request, ground: Ground, row: Row, corpus: Corpus) -> dic
         "threads": request.threads,
     }
     return identity if row.kind == NETWORK else identity | {"kind": row.kind}
+
+
+def recipe_names(rows: Sequence[Row]) -> dict[str, str]:
+    """What the recipes of some rows are called, by key; names may change, so they decide nothing."""
+    recipes = [recipe for row in rows for recipe in row.recipes.values()]
+    return {recipe.key: recipe.name for recipe in recipes}
 
 
 def choose_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:

@@ -77,7 +77,7 @@ def _pair(found: Mapping[str, Portrait]) -> list[str]:
 
 
 def _differences(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> int:
-    return sum(value != b[group].get(name) for group in a for name, value in a[group].items())
+    return sum(a[group].get(name) != b[group].get(name) for group in a for name in {*a[group], *b[group]})
 
 
 def _features(found: Mapping[str, Portrait], titles: Mapping[str, str], pair: Sequence[str]) -> str:

@@ -194,7 +194,7 @@ class Predictor:
     ) -> Iterator[Prediction | Failure]:
         if attention:
             self.expect_attention()
-        frames = self.ensemble.inputs.shapes["ssl"][0] if attention else 0
+        frames = self.ensemble.inputs.shapes["ssl"][-2] if attention else 0
         queue: deque[tuple[_Waiting, int]] = deque()
         for index, found in self._stream.run(recording for _, recording in recordings):
             name = recordings[index][0]

@@ -6,11 +6,13 @@ or `logmel`), "ssl" (hidden states) and "mfcc" (the baseline's third input).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.reader import RecipeFolder, find_recipe, list_recipes
+from mfhca_cache.recipe import ALL_LAYERS
 
 SPEC_KINDS = ("logspec", "logmel")  # the first one that a cache holds is meant, unless --spec names another
 SSL_KIND, MFCC_KIND = "ssl", "mfcc"
@@ -18,7 +20,12 @@ CUT_BY = ("sample_rate", "segment_samples", "tail", "minimum_tail_samples")  # a
 
 
 def choose_recipes(
-    cache: Path, inputs: str, spec: str | None = None, ssl: str | None = None, mfcc: bool = False
+    cache: Path,
+    inputs: str,
+    spec: str | None = None,
+    ssl: str | None = None,
+    mfcc: bool = False,
+    ssl_layer: int | str = "auto",
 ) -> dict[str, RecipeFolder]:
     """The recipe of each side that a network reads.
 
@@ -28,15 +35,16 @@ def choose_recipes(
         spec, ssl: beginnings of recipe names, where a cache holds several. A cache with both kinds of
             spectrogram means `logspec` as long as `spec` names no `logmel`.
         mfcc: ModelConfig.mfcc. Of several recipes it is the one made like the spectrogram's.
+        ssl_layer: ModelConfig.ssl_layer. Of several recipes it is the only one that has it.
 
     Raises:
-        MfhcaError: none or several fit, or they cut the audio differently.
+        MfhcaError: none or several fit, they cut the audio differently, or the layer is not there.
     """
     chosen: dict[str, RecipeFolder] = {}
     if inputs != "ssl":
         chosen["spec"] = _find(cache, _spec_kind(cache, spec), spec)
     if inputs != "spec":
-        chosen["ssl"] = _find(cache, SSL_KIND, ssl)
+        chosen["ssl"] = with_layer(_find(cache, SSL_KIND, _name_with(cache, ssl, ssl_layer)), ssl_layer)
     if mfcc:
         chosen["mfcc"] = _find(cache, MFCC_KIND, _name_beside(cache, chosen.get("spec")))
     for a, b in pairwise(chosen.values()):
@@ -48,6 +56,43 @@ def choose_recipes(
                     f"({field}: {here} and {there}); run `mfhca-cache features` for all kinds alike"
                 )
     return chosen
+
+
+def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
+    """An encoder's recipe, to be read as a setting says.
+
+    Args:
+        recipe: of kind ssl.
+        wanted: ModelConfig.ssl_layer.
+
+    Raises:
+        MfhcaError: the recipe holds another layer, or none of that number.
+    """
+    stored, layers = recipe.recipe.get("layer"), recipe.frame_shape[0]
+    if wanted in ("auto", stored):
+        return recipe
+    if stored != ALL_LAYERS:
+        raise MfhcaError(
+            f"{recipe.path}: holds layer {stored} alone, model.ssl_layer={wanted} needs "
+            f"{'more' if isinstance(wanted, str) else 'another'}; leave it out, or run "
+            f"`mfhca-cache features --layer {ALL_LAYERS}` and name those features with --ssl"
+        )
+    if isinstance(wanted, str):
+        return recipe
+    if not -1 <= wanted < layers:
+        raise MfhcaError(
+            f"{recipe.path}: has no layer {wanted}; model.ssl_layer may be 0 (before the first layer) to "
+            f"{layers - 1}, or -1 for the final output"
+        )
+    return replace(recipe, layer=wanted % layers)
+
+
+def _name_with(cache: Path, name: str | None, layer: int | str) -> str | None:
+    """The folder of the hidden states that have a layer, where it is one alone of those of that name."""
+    found = [recipe for recipe in list_recipes(cache) if recipe.kind == SSL_KIND]
+    named = [r for r in found if name is None or r.path.name.startswith((name, f"{SSL_KIND}-{name}"))]
+    able = [r for r in named if r.recipe.get("layer") in (layer, ALL_LAYERS)]
+    return able[0].path.name if layer != "auto" and len(able) == 1 else name
 
 
 def _spec_kind(cache: Path, name: str | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
+from mfhca_train import layer_weights
 from mfhca_train.published import FIGURE
 from mfhca_train.results import ROW, SCORES, unit_folder
 from mfhca_train.shape import problem
@@ -70,8 +71,16 @@ RESULTS: dict[str, Any] = {
     "breakdown": {"": GROUPS},
     "folds": [FOLD],
     "yardsticks?": [FIGURE],
+    f"{layer_weights.KEY}?": layer_weights.SHAPE,
 }
-RUN = {"device": str, "data_digest": str, "label_digest": str, "versions": {"": str}, "cpu": str}
+RUN = {
+    "device": str,
+    "data_digest": str,
+    "label_digest": str,
+    "versions": {"": str},
+    "cpu": str,
+    "recipe_names?": {"": str},
+}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import read_json
 from mfhca_cache.manifest import Utterance
+from mfhca_train import layer_weights
 from mfhca_train.folds import ORACLES
 from mfhca_train.metrics import Array, confusion_matrix, scores
 from mfhca_train.statistics import fold_summary, speaker_bootstrap
@@ -179,6 +180,7 @@ def summarise(
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
         "folds": [{key: unit[key] for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER)} for unit in units],
+        **layer_weights.summary(units),
     }
 
 
@@ -273,6 +275,7 @@ def table(summary: Mapping[str, Any]) -> str:
         )
     if not summary["complete"]:
         lines.append(f"NOT COMPLETE: {summary['n_folds']} folds only; run cv without --fold for all")
+    lines += layer_weights.lines(summary)
     return "\n".join(lines)
 
 

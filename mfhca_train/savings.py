@@ -58,7 +58,7 @@ def find_baseline(record: AblationRecord) -> Baseline | None:
         return Baseline(record.rows[rows[0]]["parameters"], rows[0], None)
     if "ssl" not in record.shapes:
         return None
-    frames, width = record.shapes["ssl"]
+    frames, width = record.shapes["ssl"][-2:]
     return Baseline(_count(len(record.results["classes"]), frames, width), None, width)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mfhca_train import layer_weights
 from mfhca_train.beside import beside
 from mfhca_train.curves import curve_picture
 from mfhca_train.markup import Markup, interval, names, per_cent, plural, table
@@ -19,6 +20,7 @@ MODULES = {  # of model.py
     "alexnet": "the baseline's convolutions over the spectrogram",
     "mfcc": "the baseline's recurrent layers over MFCCs",
     "spec_out": "spectrogram features to one vector",
+    "layers": "weights of the speech encoder's layers in their sum",
     "bilstm": "recurrent layer over the speech encoder's features",
     "fusion": "attention that joins the two inputs",
     "ssl_out": "speech encoder's features to one vector",
@@ -195,7 +197,23 @@ and not counted.</p>
 {table(["Module", "What it does", "Parameters"], rows, foot, (2,), "parameters", (0,))}"""
 
 
-ALL = (folds, published, emotions, training, groups, network, settings, origin)
+def layers(record: Record) -> str:
+    """The weight of each layer of the speech encoder, where their sum was learned."""
+    weights, rows = record.results.get(layer_weights.KEY) or {}, []
+    for name, of in weights.items():
+        bar = f'<i class="bar"><i style="width:{100 * of["mean"]:.1f}%"></i></i>'
+        rows.append([name, per_cent(of["mean"]), per_cent(of["std"]), Markup(bar)])
+    shown = table(["Layer", "Weight", "sd", ""], rows, (), (0, 1, 2), "weights of the layers")
+    if not rows:
+        return ""
+    return f"""<h2>Layers of the speech encoder</h2>
+<p>The network reads a weighted sum of all layers. It learned the weights; they began equal and add up to 100 %
+(here: mean and sd over folds and seeds). Layer 0 enters the first layer, the last is the encoder's output. A layer
+of larger values counts for more at the same weight.</p>
+{shown}"""
+
+
+ALL = (folds, published, emotions, training, groups, network, layers, settings, origin)
 
 
 def _mark(record: Record) -> str:

@@ -18,6 +18,7 @@ from mfhca_train import machine
 from mfhca_train.config import Config
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold
+from mfhca_train.recipes import SSL_KIND, with_layer
 
 RESULT = "result.json"  # written last
 
@@ -76,6 +77,8 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
     manifest = read_manifest(unit.manifest)
     label_set = manifest.label_set(unit.label_set)
     recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
+    if SSL_KIND in recipes:
+        recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
     log.LOG.debug("%s: started", unit.name)
     start = time.monotonic()
     with Corpus(recipes, manifest.select(label_set), label_set) as corpus:

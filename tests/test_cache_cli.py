@@ -11,16 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from audio_factory import SEGMENTS, manifest_of, notes, recorded, write_audio, write_corpus
 from click.testing import CliRunner, Result
 
 from mfhca_cache.cli import main
+from mfhca_cache.console import byte_count
 from mfhca_cache.corpora import demo_backbone
 from mfhca_cache.files import lock
 from mfhca_cache.manifest import Utterance
+from mfhca_cache.reader import Features
+from mfhca_cache.recipe import read_recipe
 
 HEAVY = ("numpy", "torch", "h5py", "transformers", "librosa", "soundfile", "scipy", "soxr")
 TOTAL = sum(SEGMENTS.values())
@@ -192,6 +197,7 @@ def test_missing_backbone_is_one_line(corpus: Path, tmp_path: Path) -> None:
         ([], "kind ssl needs --backbone"),
         (["--kind", "logspec", "--pre-emphasis", "1.5"], "is not in the range"),
         (["--kind", "logspec", "--jobs", "0"], "is not in the range"),
+        (["--layer", "some"], "'some' is neither a whole number nor all"),
     ],
 )
 def test_wrong_usage_ends_with_2(corpus: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -215,7 +221,7 @@ def test_unknown_label_set_names_those_there_are(corpus: Path, tmp_path: Path) -
 def test_status_tells_what_is_stale_and_which_file_differs(own: Path) -> None:
     done(*command(own, own / "cache"))
     everything = done(*command(own, own / "cache", name="status"))
-    assert everything == f"{folder(own)}: 7 present of 7 utterances\n"
+    assert everything.startswith(f"{folder(own)}: 7 present of 7 utterances\non disk: ")
     write_audio(own / "audio/a/a1.wav", "other", 1.0)
     (own / "audio/c/c1.wav").unlink()
     rows = [row for row in write_rows(own) if row.utterance != "b2"]
@@ -248,6 +254,45 @@ def test_status_of_an_empty_cache_says_what_is_missing(corpus: Path, tmp_path: P
     printed = done(*command(corpus, tmp_path / "cache", name="status", ssl=True))
     assert printed.count("0 present, 7 missing of 7 utterances") == 2
     assert not (tmp_path / "cache").exists()
+
+
+def test_status_tells_what_every_recipe_takes_on_disk(own: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    done(*command(own, cache, "--tail", "drop"))
+    printed = done(*command(own, cache, name="status"))
+    sizes = {path.name: size(path) for path in cache.iterdir()}
+    assert len(sizes) == 2
+    assert f"on disk: {byte_count(sum(sizes.values()))}\n" in printed
+    for name, bytes_ in sizes.items():
+        assert f"{byte_count(bytes_)}  {name}\n" in printed
+
+
+def test_all_layers_are_told_and_computed_like_one(corpus: Path, tmp_path: Path) -> None:
+    cache, each = tmp_path / "cache", TOTAL * 149 * 64 * 2
+    every = ("--kind", "ssl", "--layer", "all")
+    arguments = command(corpus, cache, *every, ssl=True)
+    assert f"to compute: {TOTAL} segments, {byte_count(3 * each)}, time unknown" in done(
+        *arguments, "--dry-run"
+    )
+    assert f"{TOTAL} segments, {byte_count(3 * each)} in " in done(*arguments)
+    done(*command(corpus, cache, "--kind", "ssl", "--layer", "1", ssl=True))
+    folders = {path.name.rpartition("-")[0]: path for path in cache.iterdir()}
+    assert set(folders) == {"ssl-hubert-all", "ssl-hubert-layer1"}
+    with Features.open(folders["ssl-hubert-layer1"], "abc") as alone:
+        recipe = replace(read_recipe(folders["ssl-hubert-all"]), layer=1)
+        with Features.open(recipe, "abc") as of_all:
+            for index, (a, b) in enumerate(zip(alone.shards, of_all.shards, strict=True)):
+                rows = np.arange(a.shape[0])
+                which = np.full(len(rows), index)
+                np.testing.assert_array_equal(alone.gather(which, rows), of_all.gather(which, rows))
+                np.testing.assert_array_equal(a.valid_frames, b.valid_frames)
+                for name in ("sum", "sum_squares", "minimum", "maximum"):
+                    np.testing.assert_array_equal(alone.moments(index, name), of_all.moments(index, name))
+    printed = failed(*command(corpus, cache, "--kind", "ssl", "--layer", "3", ssl=True))
+    assert (
+        "has no layer 3; choose 0 (before the first layer) to 2, -1 for the final output, or all" in printed
+    )
 
 
 def test_verify_names_every_bad_shard_and_ends_with_1(own: Path) -> None:
@@ -384,13 +429,15 @@ def kill_at(arguments: list[str], ready: Callable[[], bool], late: float) -> boo
     return process.returncode != 0
 
 
-@pytest.mark.parametrize(("ssl", "kills"), [(False, 8), (True, 2)])
+@pytest.mark.parametrize(
+    ("ssl", "kills", "options"), [(False, 8, ()), (True, 2, ("--layer", "all"))], ids=("spectra", "layers")
+)
 def test_killed_runs_end_with_the_digests_of_an_undisturbed_one(
-    corpus: Path, tmp_path: Path, ssl: bool, kills: int
+    corpus: Path, tmp_path: Path, ssl: bool, kills: int, options: tuple[str, ...]
 ) -> None:
     cache = tmp_path / "cache"
-    arguments = command(corpus, cache, ssl=ssl)
-    done(*command(corpus, tmp_path / "fresh", ssl=ssl))
+    arguments = command(corpus, cache, *options, ssl=ssl)
+    done(*command(corpus, tmp_path / "fresh", *options, ssl=ssl))
     whole = size(tmp_path / "fresh")
     rng = random.Random(int(os.environ.get("MFHCA_KILL_SEED", "1")))
     killed = 0

@@ -78,3 +78,20 @@ def test_a_runs_own_settings_come_back_and_what_it_did_not_know_has_its_default(
         from_dict({**plain, "train": {"lr": "x"}})
     with pytest.raises(MfhcaError, match="out of range"):
         from_dict({**plain, "train": {"epochs": 0}})
+
+
+def test_layer_is_a_number_or_a_word_and_the_default_leaves_no_trace() -> None:
+    """The digest of settings from before there was a choice of layer stays what it was."""
+    assert "ssl_layer" not in Config().to_dict()["model"]
+    for given, expected in (("6", 6), (6, 6), ("-1", -1), ("weighted", "weighted"), ("weighted-norm",) * 2):
+        found = with_settings(Config(), {"model.ssl_layer": given})
+        assert found.model.ssl_layer == expected
+        assert found.to_dict()["model"]["ssl_layer"] == expected
+        assert with_settings(found, {"model.ssl_layer": "auto"}) == Config()
+    for value in ("1.5", "last", "", "٣."):
+        with pytest.raises(
+            MfhcaError, match="neither a whole number nor one of auto, weighted, weighted-nor"
+        ):
+            with_settings(Config(), {"model.ssl_layer": value})
+    with pytest.raises(MfhcaError, match=r"model\.ssl_layer would be ignored with model\.inputs=spec"):
+        with_settings(Config(), {"model.ssl_layer": "6", "model.inputs": "spec"})

@@ -199,6 +199,29 @@ def test_layer_k_is_the_hidden_state_k_of_the_whole_model(
     np.testing.assert_allclose(ours, bare(backbones[name], segments[0, : real[0]], layer), atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["hubert", "hubert-large", "wav2vec2", "wavlm", "wavlm-large"])
+def test_all_layers_are_bit_for_bit_those_computed_one_by_one(backbones: dict[str, Path], name: str) -> None:
+    segments, real = speech(1.2, 3.0, 4.1)
+    together = features(encoder_of(backbones[name], layer="all"), segments, real)
+    assert together.shape == (4, 4, 149, 16)
+    assert encoder_of(backbones[name], layer="all").frame_shape == (4, 149, 16)
+    for layer in (0, 1, 2) if name.endswith("-large") else (0, 1, 2, 3):
+        alone = features(encoder_of(backbones[name], layer=layer), segments, real)
+        np.testing.assert_array_equal(together[:, layer], alone)
+    np.testing.assert_array_equal(together[:, -1], features(encoder_of(backbones[name]), segments, real))
+
+
+def test_all_layers_of_real_speech_are_those_computed_one_by_one(shared: Path) -> None:
+    folder = shared / "backbones/hubert-nano"
+    path = min((shared / "data/emodb/wav").glob("*.wav"))
+    segments, real = cut(read_audio(path, 16_000).samples, 48_000)
+    together = features(encoder_of(folder, layer="all"), segments, real)
+    assert together.shape == (len(real), 5, 149, 256)
+    for layer in (1, 4):
+        alone = features(encoder_of(folder, layer=layer), segments, real)
+        np.testing.assert_array_equal(together[:, layer], alone)
+
+
 def test_input_is_normalised_over_the_sound_alone(backbones: dict[str, Path]) -> None:
     segments, real = speech(0.5)
     inputs = encoder_of(backbones["hubert"]).prepare(segments, real)

@@ -37,6 +37,29 @@ def test_a_second_backward_pass_is_refused_not_wrong() -> None:
         loss.backward()
 
 
-def test_an_input_that_wants_a_gradient_is_refused() -> None:
-    with pytest.raises(ValueError, match="left out"):
-        bilstm(torch.zeros(1, 2, 4, requires_grad=True), layer(4, 2).float())
+@pytest.mark.parametrize(("batch", "length", "width", "units"), [(1, 1, 4, 2), (3, 7, 6, 5)])
+def test_gradient_flows_to_an_input_that_wants_one(batch: int, length: int, width: int, units: int) -> None:
+    ours = layer(width, units)
+    theirs = copy.deepcopy(ours)
+    x = torch.randn(batch, length, width, dtype=torch.float64, requires_grad=True)
+    again = x.detach().clone().requires_grad_()
+    weights = torch.randn(batch, length, 2 * units, dtype=torch.float64)
+    (bilstm(x, ours) * weights).sum().backward()
+    (theirs(again)[0] * weights).sum().backward()
+    torch.testing.assert_close(x.grad, again.grad)
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_gradient_in_bfloat16_is_close_and_of_the_inputs_type() -> None:
+    found = []
+    for products in (None, torch.bfloat16):
+        torch.manual_seed(1)
+        weights = nn.LSTM(8, 5, batch_first=True, bidirectional=True)
+        x = torch.randn(3, 12, 8, requires_grad=True)
+        bilstm(x, weights, products).float().square().sum().backward()
+        assert x.grad is not None
+        assert x.grad.dtype == torch.float32
+        found.append(x.grad.flatten())
+    assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
+    assert not torch.equal(found[0], found[1])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
 
 from mfhca_cache.cli import main as cache_command
 from mfhca_cache.manifest import read_manifest, write_manifest
@@ -91,3 +93,59 @@ def test_from_nothing_to_a_report_past_a_file_that_cannot_be_read(demo: Path) ->
     assert sorted(tested) == sorted(u.utterance for u in manifest.utterances)
     assert results["complete"]
     assert results["corpus"] == "demo"
+
+
+def test_two_encoders_with_all_their_layers_share_a_cache(demo: Path, tmp_path: Path) -> None:
+    rows = [u for u in read_manifest(demo / "demo.csv").utterances if u.speaker[0] in "12"]
+    kept = {(u.speaker, u.emotion): u for u in rows}  # one of each emotion and speaker
+    write_manifest(tmp_path / "demo.csv", [u for u in rows if u in kept.values()])
+    (tmp_path / "data").symlink_to(demo / "data")
+    other = tmp_path / "hubert-other"
+    shutil.copytree(demo / "data/hubert-demo", other)
+    tensors = load_file(other / "model.safetensors")
+    tensors["feature_projection.projection.bias"] += 1
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    for encoder, layer in ((demo / "data/hubert-demo", "all"), (other, "all"), (other, "1")):
+        places = [
+            str(tmp_path / "demo.csv"),
+            "--root",
+            str(demo / "data"),
+            "--cache",
+            str(tmp_path / "cache"),
+        ]
+        options = ["--kind", "ssl", "--backbone", str(encoder), "--layer", layer]
+        result = CliRunner().invoke(cache_command, ["features", *places, *options])
+        assert result.exit_code == 0, result.output
+
+    def cv(*more: str) -> Result:
+        settings = ["--set", "model.inputs=ssl", "--set", "model.width=16", "--set", "train.epochs=1"]
+        places = [
+            str(tmp_path / "demo.csv"),
+            "--cache",
+            str(tmp_path / "cache"),
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        return CliRunner().invoke(
+            train_command, ["cv", *places, *settings, "--jobs", "1", "--fold", "1F", *more]
+        )
+
+    result = cv()
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert "3 recipes of ssl features; name one (a unique beginning will do)" in lines[0]
+    told = [(line.split()[0].rpartition("-")[0], line.split(" ", 3)[3]) for line in lines[1:]]
+    assert told == [
+        ("ssl-hubert-demo-all", "(layer all)"),
+        ("ssl-hubert-other-all", "(layer all)"),
+        ("ssl-hubert-other-layer1", "(layer 1)"),
+    ]
+    result = cv("--ssl", "hubert-o", "--set", "model.ssl_layer=weighted")
+    assert result.exit_code == 0, result.output
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert list(about["recipe_names"].values()) == ["ssl-hubert-other-all"]
+    unit = json.loads((tmp_path / "run/model/seed-0/fold-1F/result.json").read_text())
+    assert list(unit["layer_weights"]) == ["0", "1", "2"]
+    result = cv("--ssl", "hubert-demo")
+    assert result.exit_code == 1
+    assert "holds another run" in result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_factory import FRAMES, LAYERS, WIDTH, write_hidden_states
 from shard_factory import FRAME_SHAPE, RECIPE, open_files, recipe_folder, write
 
 from mfhca_cache import shard as shard_module
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.reader import Features, find_recipe, list_recipes, read_shard
-from mfhca_cache.recipe import LogSpec, Ssl, folder_for, write_recipe
+from mfhca_cache.recipe import LogSpec, Ssl, folder_for, read_recipe, write_recipe
 
 
 @pytest.fixture
@@ -85,6 +87,30 @@ def test_neighbours_are_read_in_one_call(folder: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(shard_module.os, "preadv", counted)
         features.gather(np.array([0, 0, 0, 1, 1, 0]), np.array([1, 2, 3, 4, 0, 1]))
     assert len(calls) == 4
+
+
+def test_one_layer_of_all_is_read_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = write_hidden_states(tmp_path)
+    recipe = read_recipe(folders["all"])
+    sizes: list[int] = []
+    real = os.preadv
+
+    def counted(descriptor: int, buffers: list, offset: int) -> int:
+        sizes.append(sum(map(len, buffers)))
+        return real(descriptor, buffers, offset)
+
+    which, rows = np.array([1, 0, 0, 1]), np.array([2, 0, 1, 2])
+    with Features.open(recipe, ["s0", "s1"]) as features:
+        whole = features.gather(which, rows)
+        assert whole.shape == (4, LAYERS, FRAMES, WIDTH)
+    for layer in range(LAYERS):
+        with Features.open(replace(recipe, layer=layer), ["s0", "s1"]) as features:
+            assert features.frame_shape == (FRAMES, WIDTH)
+            with monkeypatch.context() as patch:
+                patch.setattr(shard_module.os, "preadv", counted)
+                np.testing.assert_array_equal(features.gather(which, rows), whole[:, layer])
+            assert features.row_bytes == FRAMES * WIDTH * 2
+    assert sizes == [FRAMES * WIDTH * 2] * 4 * LAYERS
 
 
 def test_reads_that_return_less_are_gone_on_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +249,20 @@ def test_find_recipe(tmp_path: Path) -> None:
         match=r"no ssl features named bert\.\.\. \(there are ssl-hubert-.*, .*\); name one of them, or run",
     ):
         find_recipe(tmp_path, "ssl", "bert")
+
+
+def test_recipes_of_one_name_are_told_apart_by_the_fields_that_differ(tmp_path: Path) -> None:
+    for recipe in (ssl("a"), replace(ssl("a"), tail="drop", layer=6), replace(ssl("b"), layer="all")):
+        shape = (3, *FRAME_SHAPE) if recipe.layer == "all" else FRAME_SHAPE
+        write_recipe(folder_for(tmp_path, recipe, "ssl-x"), recipe, shape)
+    with pytest.raises(MfhcaError, match="3 recipes of ssl features") as caught:
+        find_recipe(tmp_path, "ssl")
+    lines = str(caught.value).splitlines()[1:]
+    assert sorted(line.split(" (")[1] for line in lines) == [
+        "tail drop, layer 6)",
+        "tail pad, layer -1)",
+        "tail pad, layer all)",
+    ]
 
 
 def test_shard_description_can_be_handed_to_workers(folder: Path) -> None:

@@ -37,6 +37,8 @@ def test_keys_of_the_defaults_stay_as_they_are() -> None:
     assert recipe_key(LogMel()) == "05ff65b25ca5d5a0"
     assert recipe_key(Mfcc()) == "2a2ed6d40ade579e"
     assert recipe_key(SSL) == "a7c7c4bdf2e6f51e"
+    assert recipe_key(dataclasses.replace(SSL, layer=6)) == "1b4a5cdd821b8d00"
+    assert recipe_key(dataclasses.replace(SSL, layer="all")) == "863d359f0ebb6d9d"
 
 
 @pytest.mark.parametrize("recipe", [LogSpec(), LogMel(), Mfcc(), SSL], ids=lambda recipe: recipe.kind)
@@ -116,6 +118,39 @@ def test_recipe_refuses_what_cannot_be(change: dict, match: str) -> None:
 def test_mel_recipes_refuse_what_cannot_be(kind: type[Recipe], change: dict, match: str) -> None:
     with pytest.raises(MfhcaError, match=match):
         kind(**change)
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        ("6", "ssl.layer is '6', expected a whole number or all"),
+        (True, r"ssl.layer is True, expected int \| str"),
+        (1.5, r"ssl.layer is 1.5, expected int \| str"),
+    ],
+)
+def test_layer_is_a_number_or_all(layer: object, match: str) -> None:
+    with pytest.raises(MfhcaError, match=match):
+        dataclasses.replace(SSL, layer=layer)
+    every = dataclasses.replace(SSL, layer="all")
+    assert from_dict(json.loads(json.dumps(every.to_dict()))) == every
+    assert explain(SSL, every) == ["layer: -1 here, all there"]
+
+
+def test_recipe_of_all_layers_says_how_many(tmp_path: Path) -> None:
+    every = dataclasses.replace(SSL, layer="all")
+    folder = folder_for(tmp_path, every, ssl_name("x", every.layer))
+    write_recipe(folder, every, (13, 149, 768))
+    found = read_recipe(folder)
+    assert (found.name, found.frame_shape, found.layers) == ("ssl-x-all", (13, 149, 768), 13)
+    one = dataclasses.replace(found, layer=6)
+    assert (one.layers, from_dict(one.read_as)) == (0, dataclasses.replace(SSL, layer=6))
+    other = folder_for(tmp_path, SSL)
+    write_recipe(other, SSL, (149, 768))
+    assert read_recipe(other).layers == 0
+    text = (folder / "recipe.json").read_text()
+    (folder / "recipe.json").write_text(text.replace("  13,\n", ""))
+    with pytest.raises(MfhcaError, match=r"frame_shape is \[149, 768\], expected three whole numbers"):
+        read_recipe(folder)
 
 
 def test_from_dict_refuses_other_kinds_and_versions() -> None:

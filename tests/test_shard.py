@@ -104,6 +104,47 @@ def test_write_read_identity(lengths: list[int], frames: int, bins: int, dtype: 
             assert np.isneginf(moments["maximum"][index]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_shard_of_layers_holds_each_as_a_shard_of_it_alone_would(tmp_path: Path, dtype: str) -> None:
+    from mfhca_cache.writer import ShardWriter
+
+    layers = 3
+    rows = [
+        utterance(name, n, (layers, *FRAME_SHAPE)) for name, n in (("a", 2), ("b", 0), ("c", 3), ("d", 1))
+    ]
+    rows = [(*row[:3], np.random.default_rng(7).integers(0, FRAME_SHAPE[0] + 1, len(row[2]))) for row in rows]
+
+    def write_one(folder: str, take: slice | int, shape: tuple[int, ...]) -> Shard:
+        (tmp_path / folder).mkdir()
+        with ShardWriter(tmp_path / folder, "0" * 16, "ssl", "s", shape, dtype) as w:
+            for name, audio, values, valid in rows[:2]:
+                w.append(name, audio, values[:, take], valid)
+        with ShardWriter(tmp_path / folder, "0" * 16, "ssl", "s", shape, dtype) as w:  # it goes on
+            assert set(w.done) == {"a", "b"}
+            for name, audio, values, valid in rows[2:]:
+                w.append(name, audio, values[:, take], valid)
+            path = w.finish(None, (), {})
+        assert path is not None
+        return read_shard(path)
+
+    every = write_one("all", slice(None), (layers, *FRAME_SHAPE))
+    verify_shard(every)
+    assert every.shape == (6, layers, *FRAME_SHAPE)
+    stored = np.fromfile(every.path, dtype, offset=every.offset, count=int(np.prod(every.shape)))
+    for layer in range(layers):
+        one = write_one(str(layer), layer, FRAME_SHAPE)
+        alone = np.fromfile(one.path, dtype, offset=one.offset, count=int(np.prod(one.shape)))
+        np.testing.assert_array_equal(stored.reshape(every.shape)[:, layer], alone.reshape(one.shape))
+        np.testing.assert_array_equal(every.count, one.count)
+        for name in ("sum", "sum_squares", "minimum", "maximum"):
+            np.testing.assert_array_equal(every.moments(name)[:, layer], one.moments(name))
+    data = bytearray(every.path.read_bytes())
+    data[every.offset + 5] ^= 1
+    every.path.write_bytes(data)
+    with pytest.raises(MfhcaError, match="has not the digest"):
+        verify_shard(read_shard(every.path))
+
+
 def test_shard_is_plain_hdf5(shard: Shard) -> None:
     assert h5py.is_hdf5(shard.path)
     with h5py.File(shard.path, "r") as file:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus_factory import CLASSES, SPEC, SPEC_SHAPE, SSL, SSL_SHAPE, utterances, write_features
+from layer_factory import LAYERS, write_hidden_states
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import LabelSet
@@ -115,3 +116,33 @@ def test_mfccs_of_other_audio_are_refused(tmp_path: Path) -> None:
     write_features(tmp_path, utterances(2), version={"s1_0": 1}, kinds=((MFCC, MFCC_SHAPE),))
     with pytest.raises(MfhcaError, match=r"utterance s1_0 \(s1_0\.wav\): .* different audio"):
         Corpus(choose_recipes(tmp_path, "both", mfcc=True), utterances(2), LABELS)
+
+
+def test_backbones_and_layers_in_one_cache_are_told_apart_by_name(tmp_path: Path) -> None:
+    one = write_hidden_states(tmp_path, ("all", -1, 2), "hubert")
+    other = write_hidden_states(tmp_path, ("all",), "wavlm", weights="7")
+    with pytest.raises(MfhcaError, match="4 recipes of ssl features; name one") as caught:
+        choose_recipes(tmp_path, "ssl")
+    for folder in (*one.values(), *other.values()):
+        assert folder.name in str(caught.value)
+
+    def chosen(name: str | None = None, layer: int | str = "auto") -> tuple[Path, int | None]:
+        found = choose_recipes(tmp_path, "ssl", ssl=name, ssl_layer=layer)["ssl"]
+        return found.path, found.layer
+
+    assert chosen("wavlm") == chosen("w") == chosen("ssl-wavlm-all") == (other["all"], None)
+    assert chosen("hubert") == (one[-1], None)  # the whole name
+    assert chosen("hubert-all") == (one["all"], None)
+    assert chosen("hubert-layer") == (one[2], None)
+    # The setting says which, where the name does not.
+    assert chosen("hubert", "weighted") == (one["all"], None)
+    assert chosen("hubert", 3) == (one["all"], 3)
+    assert chosen("wavlm", -1) == (other["all"], LAYERS - 1)
+    assert chosen("hubert-layer2", 2) == (one[2], None)
+    for layer, message in (("weighted", "needs more"), (3, "needs another")):
+        with pytest.raises(
+            MfhcaError, match=f"holds layer 2 alone, model.ssl_layer={layer} {message}; leave"
+        ):
+            chosen("hubert-layer2", layer)
+    with pytest.raises(MfhcaError, match=rf"has no layer {LAYERS}; .* to {LAYERS - 1}, or -1"):
+        chosen("wavlm", LAYERS)

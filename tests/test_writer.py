@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_factory import FRAME_SHAPE, audio_digest, flip, open_files, utterance, write, writer
+from shard_factory import FRAME_SHAPE, RECIPE, audio_digest, flip, open_files, utterance, write, writer
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.reader import read_shard, verify_shard
+from mfhca_cache.writer import ShardWriter
 
 LENGTHS = {f"u{i:02d}": i % 4 for i in range(12)}
 
@@ -267,6 +268,19 @@ def test_values_that_do_not_fit_are_refused(folder: Path, value: float, dtype: s
         path = w.finish(None, (), {})
     assert path is not None
     assert read_shard(path).utterance_ids == ("v",)
+
+
+def test_value_that_does_not_fit_names_its_layer(folder: Path) -> None:
+    name, audio, features, valid = utterance("u", 2, (5, *FRAME_SHAPE))
+    features[1, 4, 2, 0] = 1e6
+    shape = (5, *FRAME_SHAPE)
+    with (
+        ShardWriter(folder, RECIPE.key, RECIPE.kind, "03", shape, "float16") as w,
+        one_line(
+            "1000000.0 in segment 1, layer 4, frame 2, column 0 does not fit float16; use --dtype float32"
+        ),
+    ):
+        w.append(name, audio, features, valid)
 
 
 def test_largest_values_fit(folder: Path) -> None:
