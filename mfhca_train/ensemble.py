@@ -18,7 +18,7 @@ from mfhca_train.model import MFHCA
 from mfhca_train.network import BEST, Inputs, load_inputs, network_of
 from mfhca_train.plan import NETWORK
 from mfhca_train.results import ROW, SCORES, read_result, unit_folder
-from mfhca_train.runfolder import ABOUT, SURROUNDINGS, read_about
+from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
 
 OF_A_UNIT = (
     "seed",
@@ -168,7 +168,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         elif row not in (None, ROW):
             raise MfhcaError(f"{run}: a run of cv has no rows; leave --row out")
         else:
-            row, identity = ROW, {key: value for key, value in about.items() if key not in SURROUNDINGS}
+            row, identity = ROW, {key: value for key, value in about.items() if key not in BESIDE}
         digest = sha256_text(canonical_json(identity))
         members = []
         for fold in results["folds"]:

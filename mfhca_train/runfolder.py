@@ -16,6 +16,7 @@ from mfhca_train.data import Corpus
 ABOUT = "run.json"
 DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
 SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
+BESIDE = (*SURROUNDINGS, "recipe_names")  # all that is in it and decides nothing
 
 
 def read_about(out: Path) -> dict[str, Any]:

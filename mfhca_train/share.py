@@ -18,7 +18,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, fsync_folder, lock, sha256_text
 from mfhca_train.plan import RowUnit
 from mfhca_train.results import ROW, read_units, unit_folder
-from mfhca_train.runfolder import ABOUT, SURROUNDINGS, read_about
+from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
 FILES = (
@@ -82,7 +82,7 @@ def _rows_beside(out: Path, here: Mapping[str, Any]) -> Iterable[tuple[Path, str
             continue
         if any(about.get(name) != here.get(name) for name in SURROUNDINGS):
             continue
-        alone = {name: value for name, value in about.items() if name not in SURROUNDINGS}
+        alone = {name: value for name, value in about.items() if name not in BESIDE}
         rows = about["rows"] if isinstance(about.get("rows"), dict) else {ROW: alone}
         for row, identity in rows.items():
             yield run, row, sha256_text(canonical_json(identity))
