@@ -1,0 +1,258 @@
+"""A command of the project in a forked process group, that may be killed, or given little room for files.
+
+The parent has imported what the commands need and started no thread, so a trial
+costs no start-up; from the fork on the child is the command itself, with its own
+group, working directory and standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+TIMEOUT_SECONDS: Final = 120.0
+BUG: Final = "this was not foreseen"  # how a command announces what is not an MfhcaError
+# What changes files, of all that Python code calls; a kill can be aimed at the n-th of these.
+CALLS: Final = (
+    "open",
+    "mkdir",
+    "write",
+    "pwrite",
+    "fsync",
+    "ftruncate",
+    "posix_fallocate",
+    "fchmod",
+    "link",
+    "replace",
+    "rename",
+    "unlink",
+    "remove",
+    "rmdir",
+)
+TORN: Final = ("write", "pwrite")  # of which half may have happened
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When a group is killed: after so many seconds, or at the n-th system call that changes files."""
+
+    after_seconds: float | None = None
+    at_call: int | None = None
+    torn: bool = False  # in the middle of that call, where it writes
+    alone: bool = False  # the command's own process only: its workers have to notice
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int  # negative: the signal that killed it
+    output: str
+    seconds: float
+    calls: int = 0  # that changed files, in the command's own process
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended by SIGKILL."""
+        return self.code == -signal.SIGKILL
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended as a foreseen failure does: exit code 1, one error, no traceback."""
+        errors = [line for line in self.output.splitlines() if line.startswith("error: ")]
+        return self.code == 1 and len(errors) == 1 and not self.crashed
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by a bug or by a signal of its own making."""
+        return BUG in self.output or "Traceback" in self.output or (self.code < 0 and not self.killed)
+
+    @property
+    def error(self) -> str:
+        """Its error, or else the last of what it said."""
+        lines = self.output.strip().splitlines() or [""]
+        return next((line for line in lines if line.startswith("error: ")), lines[-1])
+
+
+def load() -> None:
+    """Imports what the commands would import, so that no child has to; starts no thread."""
+    import sklearn.manifold
+    import sklearn.metrics
+    import sklearn.svm
+    import transformers.models.hubert.modeling_hubert
+
+    import mfhca_cache.build
+    import mfhca_cache.cli
+    import mfhca_cache.corpora
+    import mfhca_cache.distribute
+    import mfhca_cache.inventory
+    import mfhca_train.ablation
+    import mfhca_train.cli
+    import mfhca_train.crossval
+    import mfhca_train.fit
+    import mfhca_train.kernels
+    import mfhca_train.predict
+    import mfhca_train.report
+    import mfhca_train.rescore  # noqa: F401
+
+
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    kill: Kill | None = None,
+    room_bytes: int | None = None,
+    count: bool = False,
+) -> Finished:
+    """Runs a command to its end, or kills its process group.
+
+    Args:
+        arguments: the command ("mfhca-cache" or "mfhca-train") and its arguments.
+        folder: where it works.
+        kill: when to kill it; a command that ends before is not killed.
+        room_bytes: no file can grow beyond this (RLIMIT_FSIZE, the signal ignored): EFBIG in place of ENOSPC.
+        count: count the calls that change files.
+    """
+    return Running(arguments, folder, kill, room_bytes, count).wait()
+
+
+class Running:
+    """A command that was started."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        kill: Kill | None = None,
+        room_bytes: int | None = None,
+        count: bool = False,
+    ) -> None:
+        self._started = time.monotonic()
+        self._kill = kill or Kill()
+        said, say = os.pipe()
+        counted, tell = os.pipe()
+        self._counted = counted
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(said)
+            os.close(counted)
+            _child(arguments, folder, say, tell, self._kill, room_bytes, count)
+        with contextlib.suppress(OSError):
+            os.setpgid(self.pid, self.pid)  # here and in the child: whoever comes first
+        os.close(say)
+        os.close(tell)
+        self._said = said
+
+    def wait(self) -> Finished:
+        """Its end; the group is killed when its time has come."""
+        after = self._kill.after_seconds
+        deadline = self._started + (TIMEOUT_SECONDS if after is None else after)
+        output, status = bytearray(), None
+        while status is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                (os.kill if self._kill.alone else os.killpg)(self.pid, signal.SIGKILL)
+                status = os.waitpid(self.pid, 0)[1]
+            else:
+                _drain(self._said, output, min(left, 0.005))
+                pid, found = os.waitpid(self.pid, os.WNOHANG)
+                status = found if pid else None
+        seconds = time.monotonic() - self._started
+        if not self._kill.alone:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # workers and helpers of a killed command
+        while _drain(self._said, output, 0.0):
+            pass
+        calls = os.read(self._counted, 64)
+        os.close(self._said)
+        os.close(self._counted)
+        code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGKILL and after is None and self._kill.at_call is None:
+            output += f"\nkilled after {TIMEOUT_SECONDS} s, it hung".encode()
+            code = -signal.SIGALRM
+        return Finished(code, output.decode(errors="replace"), seconds, int(calls or 0))
+
+
+def _drain(descriptor: int, output: bytearray, seconds: float) -> bool:
+    """Takes what a pipe has, waiting a moment for it; False where there is nothing."""
+    ready, _, _ = select.select([descriptor], [], [], seconds)
+    data = os.read(descriptor, 1 << 16) if ready else b""
+    if ready and not data:
+        time.sleep(seconds)
+    output += data
+    return bool(data)
+
+
+def _child(
+    arguments: Sequence[str],
+    folder: Path,
+    say: int,
+    tell: int,
+    kill: Kill,
+    room_bytes: int | None,
+    count: bool,
+) -> NoReturn:
+    """The command, from the fork to its end."""
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(say, 1)
+        os.dup2(say, 2)
+        os.chdir(folder)
+        if room_bytes is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, room_bytes))
+        calls = _watch(kill) if count or kill.at_call is not None else [0]
+        code = _invoke(arguments)
+        os.write(tell, str(calls[0]).encode())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    from mfhca_cache.cli import main as cache
+    from mfhca_train.cli import main as train
+
+    command = {"mfhca-cache": cache, "mfhca-train": train}[arguments[0]]
+    try:
+        command(list(arguments[1:]), prog_name=arguments[0])
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _watch(kill: Kill) -> list[int]:
+    """Counts this process's calls that change files, and kills its group at one of them."""
+    calls = [0]
+
+    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*arguments: Any, **options: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == kill.at_call:
+                if kill.torn and name in TORN:
+                    descriptor, data, *offset = arguments
+                    call(descriptor, bytes(data)[: len(data) // 2], *offset)
+                os.killpg(0, signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return one
+
+    for name in CALLS:
+        if hasattr(os, name):
+            setattr(os, name, watched(name, getattr(os, name)))
+    return calls
