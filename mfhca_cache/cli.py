@@ -168,6 +168,7 @@ def features(
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
+    from mfhca_cache.debris import tidy
     from mfhca_cache.inventory import other_recipes, record_manifest
 
     table, backbone, todo = _plan(**options)
@@ -214,6 +215,7 @@ def features(
         failed |= outcome.failed
     else:
         click.echo("nothing to compute")
+    tidy(todo)
     try:
         record_manifest([target for target in todo.targets if target.folder.exists()], table.path)
     except MfhcaError as error:  # a finished cache may well be read-only

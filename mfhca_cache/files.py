@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -69,20 +70,49 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        descriptor, temporary = _temporary(path)
         with os.fdopen(descriptor, "wb") as file:
+            _sweep(path)
             file.write(payload)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        publish(temporary, path)
+            publish(temporary, path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise MfhcaError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path` and its descriptor, locked for as long as this is open: its writer lives."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
+                return descriptor, Path(name)
+        except FileNotFoundError:
+            pass  # somebody swept it before it was locked
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _sweep(path: Path) -> None:
+    """Removes what killed writers of `path` have left beside it."""
+    for other in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.tmp"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(other, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, fsync_folder
 
+SUFFIXES = (".rows", ".journal")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -49,7 +51,7 @@ class Part:
         Raises:
             OSError: the files cannot be written or read.
         """
-        self._paths = (stem.with_name(stem.name + ".rows"), stem.with_name(stem.name + ".journal"))
+        self._paths = paths(stem)
         self._row_bytes = row_bytes
         self.entries: dict[str, Entry] = {}
         self._pending: dict[str, Entry] = {}
@@ -161,6 +163,16 @@ class Part:
             if descriptor >= 0:
                 os.close(descriptor)
         self._rows, self._journal = -1, -1
+
+
+def paths(stem: Path) -> tuple[Path, Path]:
+    """Rows and journal of a part file.
+
+    >>> [path.name for path in paths(Path(".03.h5"))]
+    ['.03.h5.rows', '.03.h5.journal']
+    """
+    rows, journal = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    return rows, journal
 
 
 def write_all(descriptor: int, data: memoryview, offset: int) -> None:

@@ -19,8 +19,8 @@ import pytest
 from audio_factory import SEGMENTS, manifest_of, notes, recorded, write_audio, write_corpus
 from click.testing import CliRunner, Result
 
+from mfhca_cache.amounts import size_text
 from mfhca_cache.cli import main
-from mfhca_cache.console import byte_count
 from mfhca_cache.corpora import demo_backbone
 from mfhca_cache.files import lock
 from mfhca_cache.manifest import Utterance
@@ -263,19 +263,19 @@ def test_status_tells_what_every_recipe_takes_on_disk(own: Path) -> None:
     printed = done(*command(own, cache, name="status"))
     sizes = {path.name: size(path) for path in cache.iterdir()}
     assert len(sizes) == 2
-    assert f"on disk: {byte_count(sum(sizes.values()))}\n" in printed
+    assert f"on disk: {size_text(sum(sizes.values()))}\n" in printed
     for name, bytes_ in sizes.items():
-        assert f"{byte_count(bytes_)}  {name}\n" in printed
+        assert f"{size_text(bytes_)}  {name}\n" in printed
 
 
 def test_all_layers_are_told_and_computed_like_one(corpus: Path, tmp_path: Path) -> None:
     cache, each = tmp_path / "cache", TOTAL * 149 * 64 * 2
     every = ("--kind", "ssl", "--layer", "all")
     arguments = command(corpus, cache, *every, ssl=True)
-    assert f"to compute: {TOTAL} segments, {byte_count(3 * each)}, time unknown" in done(
+    assert f"to compute: {TOTAL} segments, {size_text(3 * each)}, time unknown" in done(
         *arguments, "--dry-run"
     )
-    assert f"{TOTAL} segments, {byte_count(3 * each)} in " in done(*arguments)
+    assert f"{TOTAL} segments, {size_text(3 * each)} in " in done(*arguments)
     done(*command(corpus, cache, "--kind", "ssl", "--layer", "1", ssl=True))
     folders = {path.name.rpartition("-")[0]: path for path in cache.iterdir()}
     assert set(folders) == {"ssl-hubert-all", "ssl-hubert-layer1"}
@@ -452,3 +452,18 @@ def test_killed_runs_end_with_the_digests_of_an_undisturbed_one(
     done(*arguments)
     assert recorded(cache) == recorded(tmp_path / "fresh")
     assert done("prune", "--cache", str(cache), "--dry-run") == "nothing to remove\n"
+
+
+def test_features_removes_part_files_of_complete_shards_but_not_those_of_a_living_writer(own: Path) -> None:
+    done(*command(own, own / "cache"))
+    (folder,) = (own / "cache").iterdir()
+    whole = recorded(own / "cache")
+    rows, journal, other = (folder / f".{name}" for name in ("a.h5.rows", "a.h5.journal", "b.h5.rows"))
+    for path in (rows, journal, other):
+        path.write_bytes(b"left by a writer that was killed")
+    with lock(folder / ".b.h5.lock", "b"):
+        assert "nothing to compute" in done(*command(own, own / "cache"))
+        assert [path.exists() for path in (rows, journal, other)] == [False, False, True]
+    done(*command(own, own / "cache"))
+    assert not other.exists()
+    assert recorded(own / "cache") == whole

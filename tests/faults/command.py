@@ -8,6 +8,7 @@ group, working directory and standard output.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import resource
 import select
@@ -40,6 +41,15 @@ CALLS: Final = (
     "rmdir",
 )
 TORN: Final = ("write", "pwrite")  # of which half may have happened
+
+MODULES: Final = (
+    "sklearn.manifold",
+    "sklearn.svm",
+    "transformers.models.hubert.modeling_hubert",
+    *(f"mfhca_cache.{name}" for name in ("build", "cli", "corpora", "distribute", "inventory")),
+    *(f"mfhca_train.{name}" for name in ("ablation", "cli", "crossval", "fit", "kernels")),
+    *(f"mfhca_train.{name}" for name in ("predict", "report", "rescore")),
+)
 
 
 @dataclass(frozen=True)
@@ -86,24 +96,8 @@ class Finished:
 
 def load() -> None:
     """Imports what the commands would import, so that no child has to; starts no thread."""
-    import sklearn.manifold
-    import sklearn.metrics
-    import sklearn.svm
-    import transformers.models.hubert.modeling_hubert
-
-    import mfhca_cache.build
-    import mfhca_cache.cli
-    import mfhca_cache.corpora
-    import mfhca_cache.distribute
-    import mfhca_cache.inventory
-    import mfhca_train.ablation
-    import mfhca_train.cli
-    import mfhca_train.crossval
-    import mfhca_train.fit
-    import mfhca_train.kernels
-    import mfhca_train.predict
-    import mfhca_train.report
-    import mfhca_train.rescore  # noqa: F401
+    for name in MODULES:
+        importlib.import_module(name)
 
 
 def run(

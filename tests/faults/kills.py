@@ -17,7 +17,7 @@ PROMISE: Final = (
     "whatever is visible is whole, and the same command, run again, ends with the bytes of an undisturbed run"
 )
 EDIT_PROMISE: Final = (
-    "the command, run again, makes what a fresh run of the edited input makes, or refuses and says what differs"
+    "run again, it makes what a fresh run of the edited input does, or refuses and names what differs"
 )
 FAULTS: Final = {
     **{f"kill -9 of `{name}`": name for name in ("features", "cv", "ablate", "report")},

@@ -1,8 +1,8 @@
 """A small world in a folder: the demo's speech, its encoder, a manifest, a grid; commands on it, and what came of them.
 
-    demo.csv, demo.toml, data/     eight utterances of four speakers, and an encoder that never learned anything
-    grid.toml                      an ablation with two networks, a copy of one, and a machine without network
-    cache/, runs/cv, runs/grid     what the commands make
+demo.csv, demo.toml, data/     eight utterances of four speakers, and an encoder that never learned anything
+grid.toml                      an ablation with two networks, a copy of one, and a machine without network
+cache/, runs/cv, runs/grid     what the commands make
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ def make(folder: Path) -> Scene:
         raise RuntimeError(made.output)
     found = sorted(read_manifest(folder / "demo.csv").utterances, key=lambda u: u.samples or 0)
     kept = {
-        (u.speaker, u.emotion): u
-        for u in reversed(found)
-        if u.speaker in SPEAKERS and u.emotion in EMOTIONS
+        (u.speaker, u.emotion): u for u in reversed(found) if u.speaker in SPEAKERS and u.emotion in EMOTIONS
     }
     rows = sorted(kept.values(), key=lambda u: u.utterance)
     write_manifest(folder / "demo.csv", rows)
@@ -196,5 +194,8 @@ def outcome(scene: Scene, name: str) -> Digests:
 def difference(found: Digests, expected: Digests) -> str | None:
     """In which names two outcomes differ; None where they do not."""
     names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-    kinds = [f"{n} ({'missing' if n not in found else 'unexpected' if n not in expected else 'other'})" for n in names]
+    kinds = [
+        f"{n} ({'missing' if n not in found else 'unexpected' if n not in expected else 'other'})"
+        for n in names
+    ]
     return ", ".join(kinds[:6]) or None

@@ -90,6 +90,8 @@ def prepare(folder: Path) -> World:
     make(folder / _state(()))
     for name in NEEDS:
         references[name] = _reference(world.before(name).copy(world.after(name).folder), name)
+    for name in ("rescore", "predict"):
+        references[name] = _reference(world.after("cv"), name)
     for what, edit in EDITS.items():
         for number in EDITED:
             scene = world.before("features").copy(folder / f"edited-{what}-{number}")
