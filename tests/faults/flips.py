@@ -46,6 +46,10 @@ PROMISES: Final = {
     **dict.fromkeys(FILES, RUN_PROMISE),
     CHECKPOINT_FAULT: "`cv` ends with the bytes of an undisturbed run, or refuses in one line",
 }
+FAMILIES: Final = {
+    **dict.fromkeys(REGIONS, "a flipped bit anywhere in a shard: head, structure, features, ids, moments"),
+    **dict.fromkeys(FILES, "a flipped bit in any file of a finished run"),
+}
 
 
 def trials(counts: Mapping[str, int]) -> list[Trial]:

@@ -22,6 +22,9 @@ PROMISE: Final = (
     "one line and exit code 1; with room again the same command ends with the bytes of an undisturbed run"
 )
 PROMISES: Final = dict.fromkeys((*LIMITED, *MOUNTED), PROMISE)
+FAMILIES: Final = dict.fromkeys(
+    PROMISES, "no room for `features`, `cv`, `ablate`, `report`: a full disk, or files that cannot grow"
+)
 AMPLE: Final = 64 << 20  # bytes of a file system that is large enough
 PAGE: Final = 4096
 

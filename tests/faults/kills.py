@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from faults.command import Finished, Kill, run
-from faults.scene import COMMANDS, Scene, debris, difference, outcome
+from faults.scene import COMMANDS, Scene, debris, difference, outcome, place
 from faults.trial import Action, Outcome, Trial
-from faults.world import EDITED, EDITS, World, edit_name
+from faults.world import EDITS, World, edit_name
 
 PROMISE: Final = (
     "whatever is visible is whole, and the same command, run again, ends with the bytes of an undisturbed run"
@@ -25,6 +25,9 @@ FAULTS: Final = {
 }
 EDIT_FAULT: Final = "kill -9, then an edit of audio or label"
 PROMISES: Final = {**dict.fromkeys(FAULTS, PROMISE), EDIT_FAULT: EDIT_PROMISE}
+FAMILIES: Final = dict.fromkeys(
+    FAULTS, "`kill -9` at any point of `features`, `cv` (one or two jobs), `ablate`, `report`"
+)
 
 
 def trials(counts: Mapping[str, int]) -> list[Trial]:
@@ -99,7 +102,7 @@ def unlike(again: Finished, scene: Scene, name: str, world: World, edit: str = "
     differing = difference(outcome(scene, name), world.expected(name, edit))
     if differing:
         return f"{name}, run again: {differing}"
-    left = list(debris(scene.folder))
+    left = list(debris(place(scene, name)))
     return f"{name}, run again: left {', '.join(left[:5])}" if left else None
 
 
@@ -108,7 +111,7 @@ def _kill_and_edit(number: int) -> Action:
 
     def action(world: World, folder: Path, chance: random.Random) -> Outcome:
         what = "audio" if name == "features" else chance.choice(sorted(EDITS))
-        at = chance.choice(EDITED)
+        at = chance.choice(world.edited)
         scene, found = world.before(name).copy(folder), Outcome()
         kill_once(world, scene, name, chance, found)
         EDITS[what](scene, at)

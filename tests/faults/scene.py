@@ -186,9 +186,14 @@ def debris(folder: Path) -> Iterator[str]:
 
 def outcome(scene: Scene, name: str) -> Digests:
     """What there is after a command: digests of shards for `features`, of the run's files for the others."""
+    return shards(scene) if name == "features" else files(place(scene, name))
+
+
+def place(scene: Scene, name: str) -> Path:
+    """The folder that a command works in."""
     if name == "features":
-        return shards(scene)
-    return files(scene.folder / ("runs/grid" if "ablate" in name else "runs/cv"))
+        return scene.cache
+    return scene.folder / ("runs/grid" if "ablate" in name else "runs/cv")
 
 
 def difference(found: Digests, expected: Digests) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ class Outcome:
     refusals: int = 0  # commands that ended with one line
     losses: list[str] = field(default_factory=list)  # what did not hold
     skipped: str = ""  # why it could not be tried here
+    seconds: float = 0.0
 
     def lose(self, what: str | None) -> None:
         """Notes what did not hold; None: it did."""
@@ -54,7 +55,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.fault}-{self.number}".replace(" ", "-").replace("/", "-")
+        return "-".join(re.findall(r"\w+", f"{self.fault} {self.number}"))
 
     def do(self, world: World, folder: Path) -> Outcome:
         """Does it; a crash of the trial itself counts as a loss."""
@@ -111,12 +112,11 @@ def _slot(trial: Trial, world: World, outcomes: Path) -> NoReturn:
         found = trial.do(world, folder)
         if not found.losses:
             shutil.rmtree(folder, ignore_errors=True)
+        found.seconds = round(time.monotonic() - started, 2)
         path = outcomes / f"{trial.name}.json"
         path.with_suffix(".tmp").write_text(json.dumps(asdict(found)))
         path.with_suffix(".tmp").replace(path)
         code = 0
-        if os.environ.get("FAULTS_TIMES"):
-            print(f"{trial.name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ class World:
 
     folder: Path
     references: dict[str, Reference]
+    edited: tuple[int, ...] = EDITED
 
     def before(self, name: str) -> Scene:
         """The scene in which everything but the command itself was done; not to be written to."""
@@ -75,8 +77,19 @@ def _state(done: tuple[str, ...]) -> str:
     return "+".join(("scene", *done)).replace(" ", "-").replace(",", "")
 
 
-def prepare(folder: Path) -> World:
+def prepare(
+    folder: Path,
+    names: Collection[str] = tuple(NEEDS),
+    edited: tuple[int, ...] = EDITED,
+    edits: Collection[str] = tuple(EDITS),
+) -> World:
     """Makes scenes and references in a folder, or finds them there.
+
+    Args:
+        folder: where.
+        names: of the commands that are wanted.
+        edited: numbers of utterances that an edit may choose.
+        edits: those of EDITS that are wanted.
 
     Raises:
         RuntimeError: an undisturbed command failed.
@@ -84,22 +97,21 @@ def prepare(folder: Path) -> World:
     stored = folder / REFERENCES
     if stored.exists():
         text = json.loads(stored.read_text())
-        return World(folder, {name: Reference(**value) for name, value in text.items()})
+        return World(folder, {name: Reference(**value) for name, value in text.items()}, edited)
     references: dict[str, Reference] = {}
-    world = World(folder, references)
+    world = World(folder, references, edited)
     make(folder / _state(()))
-    for name in NEEDS:
+    for name in (name for name in NEEDS if name in names):
         references[name] = _reference(world.before(name).copy(world.after(name).folder), name)
     for name in ("rescore", "predict"):
         references[name] = _reference(world.after("cv"), name)
-    for what, edit in EDITS.items():
-        for number in EDITED:
-            scene = world.before("features").copy(folder / f"edited-{what}-{number}")
-            edit(scene, number)
-            for name in ("features", "cv"):
-                references[f"{name}{edit_name(what, number)}"] = _reference(scene, name)
-    half = {name: asdict(reference) for name, reference in references.items()}
-    stored.with_suffix(".tmp").write_text(json.dumps(half))
+    for what, number in product(edits, edited):
+        scene = world.before("features").copy(folder / f"edited-{what}-{number}")
+        EDITS[what](scene, number)
+        for name in ("features", "cv"):
+            references[f"{name}{edit_name(what, number)}"] = _reference(scene, name)
+    text = {name: asdict(reference) for name, reference in references.items()}
+    stored.with_suffix(".tmp").write_text(json.dumps(text))
     stored.with_suffix(".tmp").replace(stored)
     return world
 
