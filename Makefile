@@ -25,7 +25,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 
-.PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance bench clean
+.PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance torture bench clean
 
 help: ## list the targets and variables
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -98,9 +98,12 @@ docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside th
 acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, walk from EmoDB to a prediction
 	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
+torture: $(INSTALLED) ## the fault suite in its long form: kills, flipped bits, full disks, edits; goes on if interrupted
+	PYTHONPATH=tests $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python bench/readme.py && exit $$found
+
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)
 	$(VENV)/bin/python bench/readme.py
 
 clean: ## remove .venv and tool caches (features and runs stay)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .torture .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,12 @@
-"""Writes the README's demo output, results and speed sections from stored results and published figures.
+"""Writes the README's demo output, results, speed and fault sections from stored results and published figures.
 
     python bench/readme.py [RESULTS_JSON ...]
 
 With arguments, those `results.json` are first copied into bench/results/, named
 by corpus, label set, protocol and model. The speed section is made of what
-`python -m bench` has measured. Nothing in the sections is typed by hand; a test
-compares them with what this program writes.
+`python -m bench` has measured, the one on faults of what `make torture` has
+counted. Nothing in the sections is typed by hand; a test compares them with what
+this program writes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ STORED = REPOSITORY / "bench" / "results"
 MEASURED = REPOSITORY / "bench" / "results.json"
 RESULTS = "<!-- results: written by bench/readme.py -->", "<!-- end of results -->"
 SPEED = "<!-- speed: written by bench/readme.py -->", "<!-- end of speed -->"
+TORTURED = REPOSITORY / "bench" / "torture.json"
+TORTURE = "<!-- torture: written by bench/readme.py -->", "<!-- end of torture -->"
 DEMO = "<!-- demo: written by bench/readme.py -->", "<!-- end of demo -->"
 
 
@@ -118,6 +121,32 @@ def speed(measured: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def torture(found: dict[str, Any] | None) -> str:
+    """What was done to a cache and to runs, and what was lost: faults of one family in one row."""
+    if found is None:
+        return "Not measured yet: `make torture` does it."
+    machine, tried = found["machine"], found["tried"]
+    families: dict[str, list[dict[str, Any]]] = {}
+    for line in found["faults"]:
+        families.setdefault(line["family"], []).append(line)
+    rows = ["| what goes wrong | what is promised | tried | losses |", "|---|---|---|---|"]
+    left = 0
+    for family, lines in families.items():
+        count, losses = (sum(line[name] for line in lines) for name in ("tried", "losses"))
+        skipped = next((f" ({line['skipped']})" for line in lines if line["skipped"]), "")
+        rows.append(f"| {family} | {lines[0]['promise']} | {count}{skipped} | {losses} |")
+        left += sum(int(n) - int(k) for k, n in (line["trials"].split(" of ") for line in lines))
+    counts = ", ".join(f"{count} {name}" for name, count in tried.items())
+    head = (
+        f"`make torture` does this to real commands on real files and compares what comes out, byte for byte, with "
+        f"what undisturbed commands make: {counts}; {found['losses']} losses, in {found['seconds'] / 60:.0f} minutes "
+        f"on {machine['processor']}, {machine['cores']} cores."
+    )
+    if left:
+        head += f" **Not complete: {left} trials are left.**"
+    return f"{textwrap.fill(head, 118)}\n\n" + "\n".join(rows)
+
+
 def updated(readme: str) -> str:
     """The README with its section made anew."""
     everything = [json.loads(path.read_text()) for path in sorted(STORED.glob("*.json"))]
@@ -127,7 +156,8 @@ def updated(readme: str) -> str:
     readme = between(readme, DEMO, textwrap.indent(demo, "    "))
     readme = between(readme, RESULTS, section(stored, figures))
     measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {"sections": {}}
-    return between(readme, SPEED, speed(measured))
+    readme = between(readme, SPEED, speed(measured))
+    return between(readme, TORTURE, torture(json.loads(TORTURED.read_text()) if TORTURED.exists() else None))
 
 
 def between(text: str, marks: tuple[str, str], content: str) -> str:

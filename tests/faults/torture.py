@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a few of each, as in `make test`")
     parser.add_argument("--only", default="", help="faults whose name has this in it")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials side by side")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "bench" / "torture.json")
+    parser.add_argument("--out", type=Path, help="the counts; default: bench/torture.json if all is done")
     parser.add_argument("--scratch", type=Path, default=REPOSITORY / ".torture")
     given = parser.parse_args()
     counts = {f: n for f, n in (SHORT if given.short else LONG).items() if given.only in f}
@@ -165,8 +165,9 @@ def main() -> None:
     world = prepare(scratch / "world", **(short if given.short else {}))
     outcomes = scratch / "outcomes"
     outcomes.mkdir(exist_ok=True)
-    losses = torture(counts, world, outcomes, given.jobs, given.out)
-    print(f"{losses} losses; {given.out}")
+    out = given.out or (REPOSITORY / "bench" if counts == LONG else scratch) / "torture.json"
+    losses = torture(counts, world, outcomes, given.jobs, out)
+    print(f"{losses} losses; {out}")
     sys.exit(1 if losses else 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -98,6 +99,7 @@ def prepare(
     if stored.exists():
         text = json.loads(stored.read_text())
         return World(folder, {name: Reference(**value) for name, value in text.items()}, edited)
+    shutil.rmtree(folder, ignore_errors=True)  # of a call that was interrupted
     references: dict[str, Reference] = {}
     world = World(folder, references, edited)
     make(folder / _state(()))
