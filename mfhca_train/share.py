@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,20 +113,21 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
     with lock(target.with_name(f".{target.name}.lock"), f"{target}: this fold", LOCK_PATIENCE_SECONDS):
         if unit.finished:
             return True
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        work = target.with_name(f".{target.name}.taken.partial")  # the lock is held: nobody else is at it
         try:
+            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed here
+            work.mkdir()
             for name in FILES:
                 if (folder / name).exists():
                     _link(folder / name, work / name)
-            work.chmod(0o755)
+            # What an interrupted training had left is of no use any more.
+            shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
             os.replace(work, target)
             fsync_folder(target.parent)
         except OSError as error:
             raise MfhcaError(f"{target}: cannot be written ({error.strerror}); free space") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        # What an interrupted training had left is of no use any more.
-        shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
     return True
 
 

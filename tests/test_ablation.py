@@ -288,6 +288,21 @@ def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> 
     assert (folder / "runs/second/b/seed-0/fold-s0/predictions.csv").stat().st_ino != path.stat().st_ino
 
 
+def test_what_a_process_left_that_was_killed_while_taking_over_is_removed(
+    corpus: Path, tmp_path: Path
+) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "first"), grid, names=["b"])
+    seed = folder / "runs/second/b/seed-0"
+    for name in (".fold-s0.taken.partial", ".fold-s0.partial"):
+        (seed / name).mkdir(parents=True)
+        (seed / name / "history.csv").write_text("a part")
+    ablate(short(folder, "second"), grid, names=["b"])
+    assert sorted(path.name for path in seed.iterdir()) == [".fold-s0.lock", "fold-s0"]
+    assert tree(seed / "fold-s0") == tree(folder / "runs/first/b/seed-0/fold-s0")
+
+
 def test_units_of_other_versions_are_not_taken_over(corpus: Path, tmp_path: Path) -> None:
     grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
     folder = copy_of(corpus, tmp_path / "x")
