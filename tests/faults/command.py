@@ -204,6 +204,7 @@ def _child(
     code = 70
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(say, 1)
         os.dup2(say, 2)

@@ -130,7 +130,11 @@ def torture(counts: Mapping[str, int], world: World, outcomes: Path, slots: int,
             print(f"{trial.fault}: {left} trials left", file=sys.stderr, flush=True)
             write()
 
-    do_all(everything, world, outcomes, slots, done)
+    try:
+        do_all(everything, world, outcomes, slots, done)
+    except KeyboardInterrupt:
+        write()
+        sys.exit("interrupted; the same command goes on")
     return write()
 
 

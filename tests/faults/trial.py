@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -105,6 +106,7 @@ def read(path: Path) -> Outcome:
 
 def _slot(trial: Trial, world: World, outcomes: Path) -> NoReturn:
     code = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the program lets the trials end
     try:
         folder = outcomes / trial.name
         shutil.rmtree(folder, ignore_errors=True)
