@@ -151,7 +151,15 @@ class Running:
         self._said = said
 
     def wait(self) -> Finished:
-        """Its end; the group is killed when its time has come."""
+        """Its end; the group is killed when its time has come, or when this process is interrupted."""
+        try:
+            return self._wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            raise
+
+    def _wait(self) -> Finished:
         after = self._kill.after_seconds
         deadline = self._started + (TIMEOUT_SECONDS if after is None else after)
         output, status = bytearray(), None

@@ -132,10 +132,9 @@ def torture(counts: Mapping[str, int], world: World, outcomes: Path, slots: int,
 
     try:
         do_all(everything, world, outcomes, slots, done)
-    except KeyboardInterrupt:
-        write()
-        sys.exit("interrupted; the same command goes on")
-    return write()
+    finally:
+        losses = write()
+    return losses
 
 
 def _machine() -> dict[str, str]:
@@ -165,14 +164,22 @@ def main() -> None:
     made_by.write_text(digest)
     os.environ["OMP_NUM_THREADS"] = "1"
     load()
+    try:
+        losses, out = _all(given, counts, scratch)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on")
+    print(f"{losses} losses; {out}")
+    sys.exit(1 if losses else 0)
+
+
+def _all(given: argparse.Namespace, counts: Mapping[str, int], scratch: Path) -> tuple[int, Path]:
+    """World and trials; how many losses there are, and where the counts are."""
     short = {"names": ("features", "cv", "report"), "edited": EDITED[:1], "edits": ("audio",)}
     world = prepare(scratch / "world", **(short if given.short else {}))
     outcomes = scratch / "outcomes"
     outcomes.mkdir(exist_ok=True)
     out = given.out or (REPOSITORY / "bench" if counts == LONG else scratch) / "torture.json"
-    losses = torture(counts, world, outcomes, given.jobs, out)
-    print(f"{losses} losses; {out}")
-    sys.exit(1 if losses else 0)
+    return torture(counts, world, outcomes, given.jobs, out), out
 
 
 if __name__ == "__main__":
