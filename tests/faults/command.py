@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-TIMEOUT_SECONDS: Final = 120.0
+TIMEOUT_SECONDS: Final = 900.0  # of a command of a few seconds, on a machine with much else to do
 BUG: Final = "this was not foreseen"  # how a command announces what is not an MfhcaError
 # What changes files, of all that Python code calls; a kill can be aimed at the n-th of these.
 CALLS: Final = (

@@ -179,13 +179,18 @@ def _checkpoint(world: World, folder: Path, chance: random.Random) -> Outcome:
     scene, found = world.before("cv").copy(folder), Outcome(tried=1)
     reference = world.references["cv"]
     path = None
-    while path is None:  # killed where a checkpoint is there
+    for _ in range(50):  # killed where a checkpoint is there
+        if path is not None:
+            break
         run(
             COMMANDS["cv"],
             scene.folder,
             Kill(at_call=chance.randint(reference.calls // 8, reference.calls // 2)),
         )
         path = next(iter(scene.folder.glob("runs/cv/model/seed-0/.fold-*/checkpoint.safetensors")), None)
+    if path is None:
+        found.lose("no checkpoint was ever there")
+        return found
     where = flip_anywhere(path, chance)
     again = scene.do("cv")
     if again.refused:
