@@ -13,7 +13,7 @@ from typing import Any
 
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import lock, write_json
+from mfhca_cache.files import lock
 from mfhca_train import classic, datafile, pool, runfolder, share
 from mfhca_train.ablation_results import aggregate
 from mfhca_train.grid import Grid
@@ -32,6 +32,7 @@ from mfhca_train.plan import (
     recipe_names,
 )
 from mfhca_train.portrait import portray
+from mfhca_train.sealed import write_sealed
 
 
 def ablate(
@@ -87,7 +88,7 @@ def ablate(
             results = aggregate(request, grid, ground, plans)
             if lacking:
                 results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
-            write_json(request.out / "results.json", results)
+            write_sealed(request.out / "results.json", results)
         if request.portraits:
             with log.phase("portraits"):
                 portray(
@@ -148,7 +149,7 @@ def _claim(
     there = runfolder.read_about(request.out)
     if there["rows"] != rows:
         names = {**there.get("recipe_names", {}), **names}
-        write_json(request.out / runfolder.ABOUT, there | {"rows": rows, "recipe_names": names})
+        write_sealed(request.out / runfolder.ABOUT, there | {"rows": rows, "recipe_names": names})
     return here
 
 

@@ -21,6 +21,7 @@ from mfhca_train.config import ModelConfig
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.model import MFHCA
+from mfhca_train.sealed import RESULT, read_unit
 
 BEST, INPUTS = "best.safetensors", "inputs.safetensors"
 HEARD, HEARD_DIGITS = "heard", 16  # 64 bits: two of a million recordings agree by chance once in 10^7 corpora
@@ -181,6 +182,8 @@ def load_network(
     Raises:
         MfhcaError: a file is missing or damaged, or does not fit the settings.
     """
+    if (folder / RESULT).exists():
+        read_unit(folder)
     inputs, path = load_inputs(folder), folder / BEST
     try:
         return network_of(inputs, load_file(path), config, classes, device), inputs

@@ -21,7 +21,8 @@ from mfhca_cache.cluster import Cluster, await_file, results, stop_if_unwanted
 from mfhca_cache.console import progress
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import machine
-from mfhca_train.unit import RESULT, Unit, run_unit
+from mfhca_train.sealed import RESULT
+from mfhca_train.unit import Unit, run_unit
 
 ATTEMPTS = 3  # of the worker pool without any progress: a worker that is killed takes the whole pool with it
 BUSY_SECONDS = 600.0  # a cluster's worker lets go of a unit that nobody wants at the end of its epoch

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.files import read_json
 from mfhca_train import attention_sections
 from mfhca_train.attention_sections import oracle, spread
 from mfhca_train.markup import escaped, names, table
 from mfhca_train.portrait import FILE, Portrait, is_current, read
 from mfhca_train.portrait_pictures import feature_picture
+from mfhca_train.sealed import read_sealed
 
 MOST_PICTURES = 12  # of further rows
 
@@ -29,7 +29,7 @@ def sections(run: Path, rows: Sequence[str]) -> list[tuple[str, str]]:
     Raises:
         MfhcaError: a portrait is damaged.
     """
-    results = read_json(run / "results.json")
+    results = read_sealed(run / "results.json")
     found: dict[str, Portrait] = {}
     stale = []
     for name in rows:

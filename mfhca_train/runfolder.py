@@ -9,13 +9,14 @@ from typing import Any
 from mfhca_cache import log
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
-from mfhca_cache.files import read_json, write_json
 from mfhca_train import datafile, machine, pool
 from mfhca_train.data import Corpus
+from mfhca_train.sealed import read_sealed, write_sealed
 
 ABOUT = "run.json"
 DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
 SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
+BESIDE = (*SURROUNDINGS, "recipe_names")  # all that is in it and decides nothing
 
 
 def read_about(out: Path) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def read_about(out: Path) -> dict[str, Any]:
     """
     if not (out / ABOUT).exists():
         return {}
-    there = read_json(out / ABOUT)
+    there = read_sealed(out / ABOUT)
     if not isinstance(there, dict):
         raise MfhcaError(f"{out / ABOUT}: not of a run; delete it and run again")
     return there
@@ -95,7 +96,7 @@ def claim(
     there = read_about(out)
     if not there:
         here = pool.surroundings(device, cluster)
-        write_json(out / ABOUT, {**deciding, **here})
+        write_sealed(out / ABOUT, {**deciding, **here})
         _log(here)
         return here
     here = pool.surroundings(device, cluster) if to_train else {"versions": machine.versions()}

@@ -18,17 +18,10 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import canonical_json, fsync_folder, lock, sha256_text
 from mfhca_train.plan import RowUnit
 from mfhca_train.results import ROW, read_units, unit_folder
-from mfhca_train.runfolder import ABOUT, SURROUNDINGS, read_about
+from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
+from mfhca_train.sealed import RESULT, UNIT_FILES
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-FILES = (
-    "best.safetensors",
-    "inputs.safetensors",
-    "history.csv",
-    "predictions.csv",
-    "segments.csv",
-    "result.json",
-)
 
 
 def distinct(units: Sequence[RowUnit]) -> tuple[list[RowUnit], list[tuple[RowUnit, RowUnit]]]:
@@ -82,7 +75,7 @@ def _rows_beside(out: Path, here: Mapping[str, Any]) -> Iterable[tuple[Path, str
             continue
         if any(about.get(name) != here.get(name) for name in SURROUNDINGS):
             continue
-        alone = {name: value for name, value in about.items() if name not in SURROUNDINGS}
+        alone = {name: value for name, value in about.items() if name not in BESIDE}
         rows = about["rows"] if isinstance(about.get("rows"), dict) else {ROW: alone}
         for row, identity in rows.items():
             yield run, row, sha256_text(canonical_json(identity))
@@ -102,7 +95,7 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
     Raises:
         MfhcaError: its folder cannot be written.
     """
-    if not (folder / "result.json").exists():
+    if not (folder / RESULT).exists():
         return False
     try:
         ((found),) = read_units([folder], unit.identity, classes)
@@ -116,7 +109,7 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
             return True
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         try:
-            for name in FILES:
+            for name in (*UNIT_FILES, RESULT):
                 if (folder / name).exists():
                     _link(folder / name, work / name)
             work.chmod(0o755)
