@@ -19,7 +19,7 @@ from mfhca_train.plan import NETWORK
 from mfhca_train.published import CLAIM, FIGURE
 from mfhca_train.record import INTERVAL, RESULTS, disagreement, read_agreeing, read_history
 from mfhca_train.results import unit_folder
-from mfhca_train.sealed import note_unsealed, read_sealed
+from mfhca_train.sealed import note_unsealed, read_about, read_sealed
 from mfhca_train.shape import problem
 
 CHANGE = {"difference": float, "ci95": INTERVAL, "pairs": int, "p": float, "smallest_p": float, "method": str}
@@ -122,7 +122,11 @@ def read_ablation(run: Path) -> AblationRecord:
     Raises:
         MfhcaError: a file is missing, damaged, or contradicts another.
     """
-    about, results = read_sealed(run / "run.json"), read_sealed(run / "results.json")
+    if not (run / "run.json").is_file():
+        raise MfhcaError(
+            f"{run}: no run.json, so no finished run; run `mfhca-train ablate` with this --out first"
+        )
+    about, results = read_about(run), read_sealed(run / "results.json")
     _expect(run / "run.json", problem(about, ABOUT, ""))
     _expect(run / "results.json", problem(results, ABLATION, "") or _contradiction(results, about))
     outcomes, histories = {}, {}

@@ -92,7 +92,7 @@ def fit(
             return read_result(folder, identity)
         begin_folder(work)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
-        write_result(work, result)
+        result = write_result(work, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
         publish_folder(work, folder)
     return result

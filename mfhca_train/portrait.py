@@ -28,8 +28,8 @@ from mfhca_cache.files import canonical_json, sha256_file, write_atomically
 from mfhca_train import runfolder
 from mfhca_train.data import Array
 from mfhca_train.plan import NETWORK, Corpora, Ground, Plan, finished_folders
-from mfhca_train.results import read_predictions, read_result
-from mfhca_train.sealed import RESULT, tensors_digest
+from mfhca_train.results import read_predictions
+from mfhca_train.sealed import RESULT, read_unit, tensors_digest
 
 FILE = "portrait.safetensors"
 FORMAT = 1
@@ -131,7 +131,7 @@ def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
         classes: K names, in order.
         row: the row's name.
     """
-    results = [(read_result(folder, None), folder) for folder in folders]
+    results = [(read_unit(folder), folder) for folder in folders]
     ordered = sorted(results, key=lambda pair: (pair[0]["ua"], pair[0]["id"]))
     result, folder = ordered[(len(ordered) - 1) // 2]
     rows = [row for row in read_predictions(folder) if row["speaker"] in result["test_speakers"]]
@@ -148,7 +148,7 @@ def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
 def _fits(choice: Choice, folders: Sequence[Path]) -> bool:
     """Whether these units have the fold, and test the examples in it."""
     for folder in folders:
-        if read_result(folder, None)["id"] == choice.fold:
+        if read_unit(folder)["id"] == choice.fold:
             return set(choice.utterances) <= {row["utterance"] for row in read_predictions(folder)}
     return False
 

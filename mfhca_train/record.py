@@ -15,7 +15,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_train import layer_weights
 from mfhca_train.published import FIGURE
 from mfhca_train.results import FOLD, ROW, SCORES, UnitFiles, read_units, unit_folder
-from mfhca_train.sealed import note_unsealed, read_rows, read_sealed
+from mfhca_train.sealed import note_unsealed, read_about, read_rows, read_sealed
 from mfhca_train.shape import problem
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
@@ -105,7 +105,7 @@ def read_record(run: Path) -> Record:
             raise MfhcaError(
                 f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
             )
-    about, results = read_sealed(run / "run.json"), read_sealed(run / "results.json")
+    about, results = read_about(run), read_sealed(run / "results.json")
     _expect(run / "run.json", problem(about, RUN, "") or problem(about, {"corpus": str, "protocol": str}, ""))
     _expect(run / "results.json", problem(results, RESULTS, "") or disagreement(results))
     histories = []

@@ -32,6 +32,7 @@ from mfhca_cache.files import (
 )
 
 DIGEST, FILES = "digest", "files"
+ABOUT, DATA, DATA_DIGEST = "run.json", "data.csv", "data_csv_sha256"  # of a run; the last in the first
 RESULT = "result.json"  # of a unit; written last
 UNIT_FILES = ("best.safetensors", "inputs.safetensors", "history.csv", "predictions.csv", "segments.csv")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -80,8 +81,36 @@ def read_sealed(path: Path, remedy: str = ANEW) -> Any:
     return value
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+def read_about(out: Path) -> dict[str, Any]:
+    """A folder's run.json, after comparing data.csv with its digest; empty where there is none.
+
+    Raises:
+        MfhcaError: one of them cannot be read, or differs from what was written.
+    """
+    if not (out / ABOUT).exists():
+        return {}
+    about = read_sealed(out / ABOUT)
+    if not isinstance(about, dict):
+        raise MfhcaError(f"{out / ABOUT}: not of a run; {ANEW}")
+    if DATA_DIGEST in about and (out / DATA).exists():
+        _compare(out / DATA, about[DATA_DIGEST], ANEW)
+    return about
+
+
+def _compare(path: Path, digest: Any, remedy: str) -> None:
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise MfhcaError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    if found != digest:
+        raise MfhcaError(f"{path}: {DAMAGED}; {remedy}")
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """Writes a unit's result.json with the digests of all its other files, which must be there.
+
+    Returns:
+        What `read_unit` will return.
 
     Raises:
         MfhcaError: the folder is read-only or full.
@@ -89,7 +118,9 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     digests = {name: sha256_file(folder / name) for name in UNIT_FILES if (folder / name).exists()}
     for left in folder.glob(".*.tmp"):  # of a write that was killed
         left.unlink()
-    write_sealed(folder / RESULT, {**result, FILES: digests})
+    complete = {**result, FILES: digests}
+    write_sealed(folder / RESULT, complete)
+    return complete
 
 
 def read_unit(folder: Path) -> Any:
@@ -107,12 +138,7 @@ def read_unit(folder: Path) -> Any:
         path = folder / name
         if name not in said and not path.exists():
             continue
-        try:
-            found = sha256_file(path)
-        except OSError as error:
-            raise MfhcaError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
-        if found != said.get(name):
-            raise MfhcaError(f"{path}: {DAMAGED}; {remedy}")
+        _compare(path, said.get(name), remedy)
     return result
 
 
@@ -154,7 +180,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
         raise MfhcaError(f"{path}: cannot be read ({reason}); delete {path.parent} and run again") from error
     if any(None in row or None in row.values() for row in rows):
         raise MfhcaError(f"{path}: rows of different lengths; delete {path.parent} and run again")

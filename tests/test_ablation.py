@@ -33,6 +33,7 @@ from mfhca_train.config import Config
 from mfhca_train.crossval import cross_validate
 from mfhca_train.grid import read_grid, row_config
 from mfhca_train.rescore import rescore
+from mfhca_train.sealed import read_sealed, write_sealed
 
 GRIDS = sorted((REPOSITORY / "manifests" / "ablations").glob("*.toml"))
 SMALL_GRID = """
@@ -292,8 +293,7 @@ def test_units_of_other_versions_are_not_taken_over(corpus: Path, tmp_path: Path
     folder = copy_of(corpus, tmp_path / "x")
     ablate(short(folder, "first"), grid, names=["b"])
     about = folder / "runs/first/run.json"
-    there = json.loads(about.read_text())
-    about.write_text(json.dumps(there | {"cpu": "another"}))
+    write_sealed(about, read_sealed(about) | {"cpu": "another"})
     ablate(short(folder, "second"), grid, names=["b"])
     one, other = (folder / f"runs/{run}/b/seed-0/fold-s0/result.json" for run in ("first", "second"))
     assert one.read_bytes() == other.read_bytes()

@@ -308,7 +308,7 @@ def test_the_card_beside_the_manifest_wins_over_the_projects_own(tmp_path: Path)
         ('title = "Mine"', "", "title is missing"),
         ('title = "Mine"', "title = 3", "title is missing or not a text"),
         ('title = "Mine"', 'titel = "Mine"', "titel is not a key of a card"),
-        ('title = "Mine"', "title = Mine", "not a valid corpus card in TOML"),
+        ('title = "Mine"', "title = Mine", "not valid TOML"),
         ('default_set = "two"', 'default_set = "six"', "default_set six is none of the label sets: two, one"),
         ('labels = ["h", "e", "s", "n"]', "labels = []", "labels is missing"),
         ('labels = ["h", "e", "s", "n"]', 'labels = ["h", "e", "s", "n", "n"]', "labels names a label twice"),
