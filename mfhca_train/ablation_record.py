@@ -182,7 +182,9 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            head = json.loads(file.read(min(length, HEADER_LIMIT)))
+            if length > min(HEADER_LIMIT, path.stat().st_size - 8):
+                raise ValueError(f"a header of {length} bytes")
+            head = json.loads(file.read(length))
         sides = json.loads(head["__metadata__"]["sides"])
         found = [(side, keys[side], sides[side]) for side in sides if side in keys]
         wrong = next(
@@ -190,6 +192,6 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
         )
         if wrong or any(len(kept["shape"]) not in SHAPES.get(side, (2,)) for side, _, kept in found):
             raise ValueError(wrong or "a shape has another number of sizes")
-    except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
+    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run ablate again") from error
     yield from found
