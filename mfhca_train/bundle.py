@@ -121,7 +121,7 @@ def read_bundle(path: Path) -> Ensemble:
         used = [card[key] for key in ("corpus", "label_set", "protocol", "oracle", "scores", "threads")]
         if not all(isinstance(name, str) for name in card["classes"]) or None in used:
             raise ValueError("classes, corpus or protocol are not what they should be")
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MfhcaError(f"{path / CARD}: damaged ({_reason(error)}); export it again") from error
     return checked(Ensemble(path, card, config, tuple(members)))
 

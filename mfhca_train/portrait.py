@@ -211,7 +211,7 @@ def read(path: Path) -> Portrait:
             raise ValueError(f"format {about['format']!r}, this version reads {FORMAT}")
         if about["digest"] != tensors_digest(about, arrays):
             raise ValueError("its digest differs")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MfhcaError(
             f"{path}: cannot be read ({error}); delete it, and run cv or ablate as before to make it again"
         ) from error
