@@ -59,10 +59,16 @@ def _title(results: Mapping[str, Any], name: str) -> str:
     return str(results["rows"][name]["title"]) if "rows" in results else "this network"
 
 
+def _both(portrait: Portrait) -> bool:
+    return bool(portrait.about["config"]["model"]["inputs"] == "both")
+
+
 def _pair(found: Mapping[str, Portrait]) -> list[str]:
     """The first row with HCA, and the one without that differs from it in the fewest settings; or the first row."""
     with_hca = [
-        name for name in found if attention_sections.reading(found[name]) not in ("coattention", "none")
+        name
+        for name in found
+        if found[name].about["config"]["model"]["fusion"] == "hca" and _both(found[name])
     ]
     if not with_hca:
         return [next(iter(found))]
@@ -71,7 +77,7 @@ def _pair(found: Mapping[str, Portrait]) -> list[str]:
     others = [
         (_differences(settings, found[name].about["config"]), k, name)
         for k, name in enumerate(found)
-        if name not in with_hca and found[name].about["config"]["model"]["inputs"] == "both"
+        if name not in with_hca and _both(found[name])
     ]
     return [first, *([min(others)[2]] if others else [])]
 

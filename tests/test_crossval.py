@@ -171,6 +171,8 @@ def test_a_killed_worker_costs_its_unit_alone(finished: Path, tmp_path: Path) ->
     assert killer.victim not in (None, os.getpid())
     assert before
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    started = re.findall(r"(fold s\d+ seed 0): started$", (tmp_path / "x/run/log.txt").read_text(), re.M)
+    assert len(started) == len(set(started)) + 1  # the unit beside it went on
     assert tree(units) == tree(finished / "run/model/seed-0")
 
 

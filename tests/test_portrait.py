@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import write_json
+from mfhca_cache.log import FILE as LOG_FILE
 from mfhca_train import portrait_sections
 from mfhca_train.ablation import ablate
 from mfhca_train.cli import main
@@ -275,9 +276,7 @@ def test_a_portrait_of_other_folds_is_not_shown_and_made_again(single: Path, tmp
     assert "attend to" in (folder / "run" / "report.html").read_text()
 
 
-def test_units_of_an_earlier_version_are_left_out_with_a_word(
-    single: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_units_of_an_earlier_version_are_left_out_with_a_word(single: Path, tmp_path: Path) -> None:
     folder = copy(single, tmp_path)
     (folder / "run" / "model" / FILE).unlink()
     unit = unit_folder(folder / "run", "model", 0, "s0")
@@ -285,16 +284,14 @@ def test_units_of_an_earlier_version_are_left_out_with_a_word(
     result = read_sealed(unit / "result.json")
     write_json(unit / "result.json", {k: v for k, v in result.items() if k != "files"})
     cross_validate(asked(folder))
-    assert "row model: no portrait; an earlier version trained it" in capsys.readouterr().err
+    assert "row model: no portrait; an earlier version trained it" in (folder / "run" / LOG_FILE).read_text()
     assert not (folder / "run" / "model" / FILE).exists()
 
 
-def test_absent_audio_costs_the_waveforms_alone(
-    single: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_absent_audio_costs_the_waveforms_alone(single: Path, tmp_path: Path) -> None:
     folder = copy(single, tmp_path)
     cross_validate(asked(folder, root=tmp_path / "nowhere"))
-    assert "warning: pictures without waveforms: " in capsys.readouterr().err
+    assert "warning: pictures without waveforms: " in (folder / "run" / LOG_FILE).read_text()
     assert (folder / "run" / "model" / FILE).read_bytes() == (single / "run" / "model" / FILE).read_bytes()
 
 

@@ -33,6 +33,6 @@ def test_files_tests_and_targets_it_names_exist() -> None:
 def test_settings_it_names_exist() -> None:
     from mfhca_train.config import Config
 
-    config = Config().to_dict()
+    config = {"model": vars(Config().model), "train": vars(Config().train)}
     for group, name in re.findall(r"\b(model|train)\.([a-z_]+)\b", README):
         assert name in config[group] or name == "py", f"{group}.{name}"
