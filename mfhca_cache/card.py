@@ -183,9 +183,12 @@ def _expected_problems(expected: Any, classes: dict[str, dict[str, str]]) -> lis
                     f"expected.{name}.{key} is neither utterances = N nor a table classes or speakers"
                 )
         known = set(classes[name].values())
-        counted = entry.get("classes", {})
+        counted = entry.get("classes")
+        counted = counted if isinstance(counted, dict) else {}  # what it is instead is among the problems
         problems += [
-            f"expected.{name}.classes: {k} is not a class of that set" for k in counted if k not in known
+            f"expected.{name}.classes: {k} is not a class of that set"
+            for k in (counted if isinstance(counted, dict) else ())
+            if k not in known
         ]
     return problems
 

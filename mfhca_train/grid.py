@@ -170,7 +170,7 @@ def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, An
         raise MfhcaError(f"{path}: row {name}: kind {kind!r} is not one of {', '.join(kinds)}")
     published = entry.get("published", [])
     published = (published,) if isinstance(published, str) else tuple(published)
-    unknown = [key for key in published if key not in figures]
+    unknown = [key for key in published if not isinstance(key, str) or key not in figures]
     if unknown:
         raise MfhcaError(f"{path}: row {name}: published.toml has no figure with key {unknown[0]!r}")
     if kind == CITED and not published:

@@ -64,6 +64,11 @@ def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], cl
     Raises:
         MfhcaError: a setting does not fit the shapes.
     """
+    wanted = {"spec", "ssl"} if config.inputs == "both" else {config.inputs}
+    if set(shapes) != wanted | ({"mfcc"} if config.mfcc else set()):
+        raise MfhcaError(
+            f"the settings read {', '.join(sorted(wanted))}, the inputs are {', '.join(shapes) or 'none'}"
+        )
     *layers, frames, width = shapes.get("ssl", (0, 0))
     if "spec" in shapes:
         cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # after MF's convolutions and pooling

@@ -22,6 +22,7 @@ FIGURE = {
     "protocol": str,
     "source": str,
     "variant?": bool,
+    "key?": str,
 }
 CLAIM = {"what": str, "value": float, "source": str}
 PUBLISHED = {"figure": FIGURE, "claim": CLAIM}

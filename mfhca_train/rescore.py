@@ -86,7 +86,7 @@ def _segments(folder: Path, order: Mapping[str, int], classes: Sequence[str]) ->
         utterance = np.array([order[row["utterance"]] for row in rows], np.int64)
         frames = np.array([int(row["valid_frames"]) for row in rows], np.float64)
         outputs = np.array([[float(row[f"logp_{name}"]) for name in classes] for row in rows], np.float64)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run again") from error
     return utterance, frames, outputs.reshape(-1, len(classes))
 

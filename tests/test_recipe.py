@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.recipe import (
+    CHOICES,
     KINDS,
     LogMel,
     LogSpec,

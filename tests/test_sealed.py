@@ -64,7 +64,7 @@ def test_what_is_written_is_read_back_without_its_digest(
     path = tmp_path_factory.getbasetemp() / "any.json"
     write_sealed(path, value)
     assert read_sealed(path) == value
-    assert list(json.loads(path.read_text()))[0] == DIGEST
+    assert next(iter(json.loads(path.read_text()))) == DIGEST
 
 
 def test_every_file_of_a_unit_has_its_digest_in_the_result(run: Path) -> None:
@@ -121,7 +121,7 @@ def test_data_csv_is_vouched_for_by_run_json(run: Path) -> None:
     (run / "data.csv").unlink()  # no result depends on it, and cv writes it again
     assert read_about(run)
     (run / "data.csv").write_text("x")
-    with pytest.raises(MfhcaError, match="data.csv: damaged"):
+    with pytest.raises(MfhcaError, match=r"data\.csv: damaged"):
         read_about(run)
 
 
@@ -153,7 +153,7 @@ def test_results_that_are_not_those_of_the_units_are_refused(run: Path) -> None:
     results = read_sealed(run / "results.json")
     results["folds"][0]["wa"] = 0.99
     write_sealed(run / "results.json", results)
-    with pytest.raises(MfhcaError, match="fold s0, seed 0: wa is not that of .*result.json"):
+    with pytest.raises(MfhcaError, match=r"fold s0, seed 0: wa is not that of .*result\.json"):
         write_report(run)
 
 
