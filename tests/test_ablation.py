@@ -115,7 +115,7 @@ def test_every_row_of_every_shipped_grid_runs_to_the_end(
     shipped: dict[str, dict[str, Any]], corpus: Path, name: str
 ) -> None:
     grid = read_grid(REPOSITORY / "manifests" / "ablations" / f"{name}.toml")
-    results = json.loads((corpus / "runs" / name / "results.json").read_text())
+    results = read_sealed(corpus / "runs" / name / "results.json")
     assert results == shipped[name]
     assert list(results["rows"]) == [row.name for row in grid.trained]
     for row in results["rows"].values():
