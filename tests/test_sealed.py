@@ -100,6 +100,16 @@ def test_a_missing_file_is_found(run: Path, name: str) -> None:
         read_unit(run / UNIT)
 
 
+@pytest.mark.parametrize("name", [*UNIT_FILES, "result.json"])
+def test_a_flipped_bit_anywhere_in_a_unit_is_found(run: Path, name: str) -> None:
+    path = run / UNIT / name
+    whole = path.read_bytes()
+    for at in [0, *range(5, len(whole), max(1, len(whole) // 25)), len(whole) - 1]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(MfhcaError, match=f"{re.escape(name)}: "):
+            read_unit(run / UNIT)
+
+
 def test_a_file_that_comes_later_is_found(tmp_path: Path) -> None:
     for name in UNIT_FILES[:1]:
         (tmp_path / name).write_bytes(b"x")
