@@ -9,6 +9,7 @@ runs/<name>/report.html, report.md      all of it in words, tables and pictures
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mfhca_cache import log
@@ -27,6 +28,7 @@ from mfhca_train.plan import (
     Request,
     Row,
     check,
+    finished_seeds,
     plan,
     read_ground,
     recipe_names,
@@ -172,12 +174,13 @@ def _train(request: Request, plans: Mapping[str, Plan], corpora: Corpora, here: 
 def _finished_before(
     request: Request, grid: Grid, ground: Ground, corpora: Corpora, plans: Mapping[str, Plan]
 ) -> dict[str, Plan]:
-    """Rows that were not asked for now, but that an earlier call has finished with the same seeds and folds."""
+    """Rows that were not asked for now, with the seeds of which an earlier call has finished all these folds."""
     listed = runfolder.read_about(request.out)["rows"]
     others = [row.name for row in grid.trained if row.name not in plans and row.name in listed]
     found = {}
     for row in resolve(request, grid, ground, others)[0] if others else []:
-        entry = _plan(request, ground, row, corpora)
-        if entry.identity == listed[row.name] and not entry.unfinished:
+        seeds = finished_seeds(request.out, row)
+        entry = _plan(request, ground, replace(row, seeds=seeds), corpora)
+        if entry.identity == listed[row.name] and seeds:
             found[row.name] = entry
     return found

@@ -273,6 +273,10 @@ def test_nothing_to_do_changes_no_byte_and_one_row_keeps_the_others(corpus: Path
     assert tree(corpus / "runs/again") == before
     ablate(short(corpus, "again"), grid, names=["b"])
     assert tree(corpus / "runs/again") == before
+    more = ablate(replace(short(corpus, "again"), seeds=(0, 1)), grid, names=["b"])
+    assert {name: row["seeds"] for name, row in more["rows"].items()} == {
+        name: [0, 1] if name == "b" else [0] for name in json.loads(before["results.json"])["rows"]
+    }
 
 
 def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
