@@ -2,10 +2,11 @@
 
     python bench/readme.py [RESULTS_JSON ...]
 
-With arguments, those `results.json` are first copied into bench/results/, named
-by corpus, label set, protocol and model. The speed section is made of what
-`python -m bench` has measured, the one on faults of what `make torture` has
-counted. Nothing in the sections is typed by hand; a test compares them with what
+With arguments, those `results.json` of `cv` are first copied into bench/results/,
+named by corpus, label set, protocol and model; of an ablation it is the report.md
+beside its results.json, named by corpus, label set and grid. The speed section is
+made of what `python -m bench` has measured, the one on faults of what `make torture`
+has counted. Nothing in the sections is typed by hand; a test compares them with what
 this program writes.
 """
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import sys
 import textwrap
 import tomllib
@@ -42,16 +45,21 @@ def name_of(results: dict[str, Any]) -> str:
     return f"{results['corpus']}-{results['label_set']}-{results['protocol']}-{kind}-{digest[:6]}.json"
 
 
-def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
-    """The section's text: a table for each corpus and label set."""
+def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]], reports: dict[str, str]) -> str:
+    """The section's text: a table for each corpus and label set, then what was published of it.
+
+    Args:
+        stored: results of `cv`.
+        figures: published ones.
+        reports: report.md of ablations by the name of their file, "<corpus>-<label set>-<grid>.md".
+    """
     parts = []
-    for corpus, label_set in sorted({(r["corpus"], r["label_set"]) for r in stored}):
-        lines = [
-            f"**{corpus}, label set `{label_set}`** (in per cent)",
-            "",
-            "| system | WA | UA | score | protocol |",
-            "|---|---|---|---|---|",
-        ]
+    found = {(r["corpus"], r["label_set"]) for r in stored} | {of(name) for name in reports}
+    for corpus, label_set in sorted(found):
+        heading = f"**{corpus}, label set `{label_set}`** (in per cent)"
+        parts.append(heading)
+        parts += [ablation(name, text) for name, text in reports.items() if of(name) == (corpus, label_set)]
+        lines = ["| system | WA | UA | score | protocol |", "|---|---|---|---|---|"]
         ours = [r for r in stored if (r["corpus"], r["label_set"]) == (corpus, label_set)]
         lines += [row for results in ours for row in own_rows(results)]
         for f in figures:
@@ -62,6 +70,32 @@ def section(stored: list[dict[str, Any]], figures: list[dict[str, Any]]) -> str:
                 )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def of(report: str) -> tuple[str, str]:
+    """Corpus and label set of a report by its name."""
+    corpus, label_set, _ = report.split("-", 2)
+    return corpus, label_set
+
+
+def ablation(name: str, report: str) -> str:
+    """What an ablation's report says in words, and its scores."""
+    head, *parts = re.split(r"^#+ ", report, flags=re.MULTILINE)[1:]
+    title, *preface = head.strip().split("\n\n")
+    body = {name: text.strip() for name, text in (part.split("\n", 1) for part in parts)}
+    table = "\n".join(line for line in body["Scores"].splitlines() if line.startswith("|"))
+    spread = (
+        "Mean ± standard deviation over folds, seeds averaged first; per-row tests, pictures and settings:"
+    )
+    return "\n\n".join(
+        [
+            f"*{title}.*",
+            *(text for text in preface if not text.startswith("**")),  # the report's tiles say what follows
+            table,
+            f"{spread} [{name}](bench/results/{name}).",
+            body["In plain words"],
+        ]
+    )
 
 
 def own_rows(results: dict[str, Any]) -> list[str]:
@@ -154,7 +188,8 @@ def updated(readme: str) -> str:
     figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
     demo = "\n\n".join(scores_table(results) for results in everything if results["corpus"] == "demo")
     readme = between(readme, DEMO, textwrap.indent(demo, "    "))
-    readme = between(readme, RESULTS, section(stored, figures))
+    reports = {path.name: path.read_text(encoding="utf-8") for path in sorted(STORED.glob("*.md"))}
+    readme = between(readme, RESULTS, section(stored, figures, reports))
     measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {"sections": {}}
     readme = between(readme, SPEED, speed(measured))
     return between(readme, TORTURE, torture(json.loads(TORTURED.read_text()) if TORTURED.exists() else None))
@@ -173,7 +208,11 @@ def main() -> None:
     for argument in sys.argv[1:]:
         results = json.loads(Path(argument).read_text())
         if not results["complete"]:
-            raise SystemExit(f"{argument}: not all folds are there; run cv without --fold")
+            raise SystemExit(f"{argument}: not all folds and rows are there; run without --fold and --row")
+        if "rows" in results:
+            name = f"{results['corpus']}-{results['label_set']}-{results['grid']}.md"
+            shutil.copyfile(Path(argument).with_name("report.md"), STORED / name)
+            continue
         (STORED / name_of(results)).write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     readme = REPOSITORY / "README.md"
     readme.write_text(updated(readme.read_text()))

@@ -6,7 +6,6 @@ table of utterances that it belongs to is in `manifest`.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError, listing
+from mfhca_cache.files import read_toml
 from mfhca_cache.utterance import Utterance
 
 TEXTS = ("name", "title", "citation", "licence", "source", "layout", "default_set")
@@ -67,12 +67,7 @@ def read_card(path: Path) -> Card:
     Raises:
         MfhcaError: the file cannot be read, is not TOML, or is not a complete card.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise MfhcaError(f"{path}: not a valid corpus card in TOML ({error}); correct it") from error
+    data = read_toml(path, "correct this corpus card")
     if problems := _problems(data):
         raise MfhcaError(
             f"{path}: not a complete corpus card; correct it, or move it elsewhere:\n{listing(problems)}"
@@ -188,9 +183,12 @@ def _expected_problems(expected: Any, classes: dict[str, dict[str, str]]) -> lis
                     f"expected.{name}.{key} is neither utterances = N nor a table classes or speakers"
                 )
         known = set(classes[name].values())
-        counted = entry.get("classes", {})
+        counted = entry.get("classes")
+        counted = counted if isinstance(counted, dict) else {}  # what it is instead is among the problems
         problems += [
-            f"expected.{name}.classes: {k} is not a class of that set" for k in counted if k not in known
+            f"expected.{name}.classes: {k} is not a class of that set"
+            for k in (counted if isinstance(counted, dict) else ())
+            if k not in known
         ]
     return problems
 

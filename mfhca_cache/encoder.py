@@ -181,6 +181,7 @@ def _load(backbone: Backbone, attention: str) -> Any:
                 local_files_only=True,
                 attn_implementation=attention,
                 output_loading_info=True,
+                weights_only=True,  # the default; of weights in the old form (.bin) tensors are read and nothing else
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
             )
     except Exception as error:  # torch, safetensors and transformers each raise their own for a damaged file

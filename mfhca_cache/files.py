@@ -11,14 +11,19 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
+
+ANEW = "delete it and run again"  # the usual remedy for a file that a program wrote
+WHOLE_DIGITS = 20  # of 64 bits, with a sign
 
 
 def canonical_json(value: Any) -> str:
@@ -115,23 +120,85 @@ def _sweep(path: Path) -> None:
                 os.close(descriptor)
 
 
+def readable_json(value: Any) -> str:
+    """JSON for people, an entry a line; equal values in equal order have equal text."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as readable JSON, atomically; equal values give equal bytes."""
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, readable_json(value))
+
+
+def read_text(path: Path, remedy: str = ANEW) -> str:
+    """Reads a text in UTF-8, line endings as they are; `remedy` is for the message.
+
+    Raises:
+        MfhcaError: the file is missing, unreadable, or not such a text.
+    """
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise MfhcaError(f"{path}: not text in UTF-8 (byte {error.start}); {remedy}") from error
+
+
+def parse_json(path: Path, text: str, remedy: str = ANEW) -> Any:
+    """What a JSON text says; `path` and `remedy` are for the message.
+
+    Raises:
+        MfhcaError: it is not JSON, nests too deeply, or holds what nothing here writes: numbers that are not
+            finite, whole numbers of more than 64 bits, or halves of characters.
+    """
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        if "\\ud" in text or "\\uD" in text:  # half a character can be escaped, but never be written again
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MfhcaError(f"{path}: not valid JSON ({error}); {remedy}") from error
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > WHOLE_DIGITS:
+        raise ValueError(f"{text[:WHOLE_DIGITS]}... is too large a number")
+    return int(text)
 
 
 def read_json(path: Path) -> Any:
     """Reads JSON.
 
     Raises:
-        MfhcaError: the file is missing, unreadable or not JSON.
+        MfhcaError: the file is missing, unreadable or not JSON, see `parse_json`.
+    """
+    return parse_json(path, read_text(path))
+
+
+def read_toml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
+    """Reads TOML.
+
+    Args:
+        path: of the file.
+        remedy: for the message.
+
+    Raises:
+        MfhcaError: the file is missing, unreadable, or not TOML.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise MfhcaError(f"{path}: not valid JSON ({error}); delete it and run again") from error
+        text = read_text(path, remedy)
+        return tomllib.loads(text, parse_float=_finite)
+    except MfhcaError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MfhcaError(f"{path}: not valid TOML ({error}); {remedy}") from error
 
 
 @contextlib.contextmanager

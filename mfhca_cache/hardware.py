@@ -24,10 +24,15 @@ def processor() -> str:
     return _line_of("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
 
 
+def flags() -> list[str]:
+    """The processor's features by the names of /proc/cpuinfo; empty where the system does not tell."""
+    return _line_of("/proc/cpuinfo", "flags", "Features").split()
+
+
 def has_bfloat16() -> bool | None:
     """Whether the processor multiplies bfloat16 in hardware; None where the system does not tell."""
-    flags = _line_of("/proc/cpuinfo", "flags", "Features").split()
-    return any(name in BFLOAT16_UNITS for name in flags) if flags else None
+    found = flags()
+    return any(name in BFLOAT16_UNITS for name in found) if found else None
 
 
 def memory_bytes(name: str = "MemTotal") -> int:

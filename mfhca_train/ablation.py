@@ -9,11 +9,12 @@ runs/<name>/report.html, report.md      all of it in words, tables and pictures
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import lock, write_json
+from mfhca_cache.files import lock
 from mfhca_train import classic, datafile, pool, runfolder, share
 from mfhca_train.ablation_results import aggregate
 from mfhca_train.grid import Grid
@@ -27,11 +28,13 @@ from mfhca_train.plan import (
     Request,
     Row,
     check,
+    finished_seeds,
     plan,
     read_ground,
     recipe_names,
 )
 from mfhca_train.portrait import portray
+from mfhca_train.sealed import write_sealed
 
 
 def ablate(
@@ -87,7 +90,7 @@ def ablate(
             results = aggregate(request, grid, ground, plans)
             if lacking:
                 results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
-            write_json(request.out / "results.json", results)
+            write_sealed(request.out / "results.json", results)
         if request.portraits:
             with log.phase("portraits"):
                 portray(
@@ -148,7 +151,7 @@ def _claim(
     there = runfolder.read_about(request.out)
     if there["rows"] != rows:
         names = {**there.get("recipe_names", {}), **names}
-        write_json(request.out / runfolder.ABOUT, there | {"rows": rows, "recipe_names": names})
+        write_sealed(request.out / runfolder.ABOUT, there | {"rows": rows, "recipe_names": names})
     return here
 
 
@@ -171,12 +174,13 @@ def _train(request: Request, plans: Mapping[str, Plan], corpora: Corpora, here: 
 def _finished_before(
     request: Request, grid: Grid, ground: Ground, corpora: Corpora, plans: Mapping[str, Plan]
 ) -> dict[str, Plan]:
-    """Rows that were not asked for now, but that an earlier call has finished with the same seeds and folds."""
+    """Rows that were not asked for now, with the seeds of which an earlier call has finished all these folds."""
     listed = runfolder.read_about(request.out)["rows"]
     others = [row.name for row in grid.trained if row.name not in plans and row.name in listed]
     found = {}
     for row in resolve(request, grid, ground, others)[0] if others else []:
-        entry = _plan(request, ground, row, corpora)
-        if entry.identity == listed[row.name] and not entry.unfinished:
+        seeds = finished_seeds(request.out, row)
+        entry = _plan(request, ground, replace(row, seeds=seeds), corpora)
+        if entry.identity == listed[row.name] and seeds:
             found[row.name] = entry
     return found

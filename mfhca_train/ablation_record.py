@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import read_json
 from mfhca_train.comparison import Outcome, outcome
 from mfhca_train.plan import NETWORK
 from mfhca_train.published import CLAIM, FIGURE
-from mfhca_train.record import INTERVAL, RESULTS, disagreement, read_history
-from mfhca_train.results import SCORES, UnitFiles, check_predictions, read_predictions, unit_folder
+from mfhca_train.record import INTERVAL, RESULTS, disagreement, read_agreeing, read_history
+from mfhca_train.results import unit_folder
+from mfhca_train.sealed import note_unsealed, read_about, read_sealed
 from mfhca_train.shape import problem
 
 CHANGE = {"difference": float, "ci95": INTERVAL, "pairs": int, "p": float, "smallest_p": float, "method": str}
@@ -55,7 +55,6 @@ ABOUT = {
     "versions": {"": str},
     "cpu": str,
 }
-AGREEING = (*SCORES, "confusion", "best_epoch", "epochs", "n_utterances", "n_segments", "stopped_by")
 SHAPES = {"ssl": (2, 3)}  # how many sizes a shape may have, where not two: see `Inputs`
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
 
@@ -110,7 +109,7 @@ def is_ablation(run: Path) -> bool:
         MfhcaError: results.json cannot be read.
     """
     path = run / "results.json"
-    results = read_json(path) if path.is_file() else None
+    results = read_sealed(path) if path.is_file() else None
     return isinstance(results, dict) and "rows" in results
 
 
@@ -123,15 +122,24 @@ def read_ablation(run: Path) -> AblationRecord:
     Raises:
         MfhcaError: a file is missing, damaged, or contradicts another.
     """
-    about, results = read_json(run / "run.json"), read_json(run / "results.json")
+    if not (run / "run.json").is_file():
+        raise MfhcaError(
+            f"{run}: no run.json, so no finished run; run `mfhca-train ablate` with this --out first"
+        )
+    about, results = read_about(run), read_sealed(run / "results.json")
     _expect(run / "run.json", problem(about, ABOUT, ""))
     _expect(run / "results.json", problem(results, ABLATION, "") or _contradiction(results, about))
     outcomes, histories = {}, {}
+    every = []
     recipes: dict[str, Mapping[str, Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, row in results["rows"].items():
         folders = [unit_folder(run, name, unit["seed"], unit["id"]) for unit in row["folds"]]
-        units = [_unit(run, name, *pair, row["classes"]) for pair in zip(folders, row["folds"], strict=True)]
+        units = [
+            read_agreeing(run, name, folder, told, row["classes"], "ablate")
+            for folder, told in zip(folders, row["folds"], strict=True)
+        ]
+        every += units
         outcomes[name] = outcome(units, row["classes"])
         if row["kind"] == NETWORK:
             histories[name] = [
@@ -141,6 +149,7 @@ def read_ablation(run: Path) -> AblationRecord:
         for side, key, kept in _sides(folders[0], row["recipes"]):
             recipes.setdefault(key, kept["recipe"])
             shapes.setdefault(side, tuple(kept["shape"]))
+    note_unsealed(run, [unit.result for unit in every])
     return AblationRecord(about, results, outcomes, histories, recipes, shapes)
 
 
@@ -162,22 +171,6 @@ def _contradiction(results: Mapping[str, Any], about: Mapping[str, Any]) -> str 
     return None
 
 
-def _unit(run: Path, row: str, folder: Path, told: Mapping[str, Any], classes: Sequence[str]) -> UnitFiles:
-    """A unit's result and predictions, which must be those that results.json tells of."""
-    result = read_json(folder / "result.json")
-    if not isinstance(result, dict) or not {*AGREEING, "seed", "test_speakers"} <= set(result):
-        raise MfhcaError(f"{folder}/result.json: not of a whole unit; delete {folder} and run ablate again")
-    differing = [key for key in AGREEING if result[key] != told[key]]
-    if differing:
-        raise MfhcaError(
-            f"{run / 'results.json'}: row {row}, fold {told['id']}, seed {told['seed']}: {differing[0]} is not that "
-            f"of {folder}/result.json; run `mfhca-train ablate` again"
-        )
-    predictions = read_predictions(folder)
-    check_predictions(folder, result, predictions, classes)
-    return UnitFiles(result, predictions)
-
-
 def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Side, key, shape and recipe of what a unit reads, from the head of inputs.safetensors; nothing where it is none.
 
@@ -189,7 +182,9 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            head = json.loads(file.read(min(length, HEADER_LIMIT)))
+            if length > min(HEADER_LIMIT, path.stat().st_size - 8):
+                raise ValueError(f"a header of {length} bytes")
+            head = json.loads(file.read(length))
         sides = json.loads(head["__metadata__"]["sides"])
         found = [(side, keys[side], sides[side]) for side in sides if side in keys]
         wrong = next(
@@ -197,6 +192,6 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
         )
         if wrong or any(len(kept["shape"]) not in SHAPES.get(side, (2,)) for side, _, kept in found):
             raise ValueError(wrong or "a shape has another number of sizes")
-    except (OSError, struct.error, ValueError, KeyError, TypeError) as error:
+    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run ablate again") from error
     yield from found

@@ -19,6 +19,7 @@ WEIGHTS = {  # what the attention of a fusion is
     "released": "the output of a ReLU for each frame, without softmax; here its share of the sum",
     "coattention": "the output of a ReLU for each frame, without softmax; here its share of the sum",
     "none": "none; all frames count the same",
+    "other": "not shown: this report does not know what the fusion's weights are spread over",
 }
 
 
@@ -27,7 +28,8 @@ def reading(portrait: Portrait) -> str:
     model = portrait.about["config"]["model"]
     if model["inputs"] != "both" or model["fusion"] == "concat":
         return "none"
-    return str(model["hca"] if model["fusion"] == "hca" else model["fusion"])
+    found = str(model["hca"] if model["fusion"] == "hca" else model["fusion"])
+    return found if found in WEIGHTS else "other"
 
 
 def oracle(portrait: Portrait) -> bool:

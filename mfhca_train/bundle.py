@@ -20,10 +20,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import read_json, write_atomically, write_json
+from mfhca_cache.files import write_atomically
 from mfhca_train.config import from_dict
 from mfhca_train.ensemble import Ensemble, Member, checked, read_run
 from mfhca_train.network import pack_inputs, unpack_inputs
+from mfhca_train.sealed import read_sealed, write_sealed
 from mfhca_train.unit import publish_folder
 
 FORMAT, VERSION = "mfhca-bundle", 1
@@ -76,7 +77,7 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
         work.chmod(0o755)
         write_atomically(work / NETWORKS, payload)
-        write_json(work / CARD, card)
+        write_sealed(work / CARD, card)
         publish_folder(work, out.absolute())
     except OSError as error:
         raise MfhcaError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
@@ -99,7 +100,7 @@ def read_bundle(path: Path) -> Ensemble:
     Raises:
         MfhcaError: it is none, or of a later version, or a byte of the weights differs.
     """
-    card = read_json(path / CARD)
+    card = read_sealed(path / CARD, "export it again")
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise MfhcaError(f"{path / CARD}: not of a bundle; `mfhca-train export RUN --out DIR` makes one")
     if card.get("version") != VERSION:
@@ -120,7 +121,7 @@ def read_bundle(path: Path) -> Ensemble:
         used = [card[key] for key in ("corpus", "label_set", "protocol", "oracle", "scores", "threads")]
         if not all(isinstance(name, str) for name in card["classes"]) or None in used:
             raise ValueError("classes, corpus or protocol are not what they should be")
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MfhcaError(f"{path / CARD}: damaged ({_reason(error)}); export it again") from error
     return checked(Ensemble(path, card, config, tuple(members)))
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.console import progress
-from mfhca_cache.files import lock, write_atomically, write_json
+from mfhca_cache.files import lock, write_atomically
 from mfhca_train.data import Array, Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.metrics import confusion_matrix, scores
 from mfhca_train.plan import Plan, RowUnit
+from mfhca_train.sealed import write_result
 from mfhca_train.unit import begin_folder, publish_folder
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
@@ -78,7 +79,7 @@ def _compute(unit: RowUnit, kind: str, corpus: Corpus, means: Array | None) -> N
         else:
             assert means is not None
             candidates = _support_vectors(corpus, unit.fold, means)
-        write_json(work / "result.json", _files(work, unit, corpus, candidates))
+        write_result(work, _files(work, unit, corpus, candidates))
         publish_folder(work, folder)
 
 

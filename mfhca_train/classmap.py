@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_toml
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,9 @@ def read_map(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _file(path: Path) -> dict[str, str]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MfhcaError(
-            f"--map {path}: neither THEIRS=OURS nor a file that can be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise MfhcaError(f"{path}: not a class map in TOML ({error}); correct it") from error
+    if not path.is_file():
+        raise MfhcaError(f"--map {path}: neither THEIRS=OURS nor a file that can be read")
+    table = read_toml(path, "correct this class map")
     wrong = [name for name, target in table.items() if not isinstance(target, str)]
     if wrong:
         raise MfhcaError(f'{path}: {wrong[0]} is not a text; write lines like joy = "happiness"')

@@ -106,15 +106,15 @@ def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path |
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 def report(runs: tuple[Path, ...]) -> None:
     """Write report.html and report.md of finished runs anew; of an ablation, print its table too."""
-    from mfhca_cache.files import read_json
     from mfhca_train.ablation_record import is_ablation
     from mfhca_train.ablation_table import table
     from mfhca_train.report import write_report
+    from mfhca_train.sealed import read_sealed
 
     for run in runs:
         page = write_report(run)
         if is_ablation(run):
-            click.echo(table(read_json(run / "results.json")))
+            click.echo(table(read_sealed(run / "results.json")))
         click.echo(page)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import lock, write_json
+from mfhca_cache.files import lock
 from mfhca_cache.manifest import Utterance
 from mfhca_train import datafile, pool, runfolder
 from mfhca_train.data import Corpus
@@ -38,6 +38,7 @@ from mfhca_train.portrait import portray
 from mfhca_train.published import read_published, yardsticks
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.results import ROW, head, read_units, summarise
+from mfhca_train.sealed import write_sealed
 
 __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 
@@ -85,7 +86,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
                 request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
             )
             results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
-            write_json(request.out / "results.json", results)
+            write_sealed(request.out / "results.json", results)
         if request.portraits:
             with log.phase("portraits"):
                 portray(request.out, [planned], ground, request.device, root=request.root)

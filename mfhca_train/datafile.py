@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mfhca_cache.files import write_atomically
+from mfhca_cache.files import sha256_text, write_atomically
 from mfhca_train.data import Corpus
+from mfhca_train.sealed import ABOUT, DATA, DATA_DIGEST, read_sealed, write_sealed
 
-FILE = "data.csv"
+FILE = DATA
 COLUMNS = ("utterance", "speaker", "session", "gender", "class", "audio_sha256")
 
 
 def write(out: Path, corpus: Corpus) -> None:
-    """Writes the file where there is none.
+    """Writes the file where there is none, and its digest into run.json, which must be there.
 
     Raises:
         MfhcaError: the folder is read-only or full.
@@ -33,6 +34,7 @@ def write(out: Path, corpus: Corpus) -> None:
     writer.writerow(COLUMNS)
     writer.writerows(_rows(corpus))
     write_atomically(out / FILE, buffer.getvalue())
+    write_sealed(out / ABOUT, read_sealed(out / ABOUT) | {DATA_DIGEST: sha256_text(buffer.getvalue())})
 
 
 def differences(out: Path, corpus: Corpus) -> list[str]:

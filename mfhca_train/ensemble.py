@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import canonical_json, read_json, sha256_text
+from mfhca_cache.files import canonical_json, sha256_text
 from mfhca_train.config import Config, from_dict
 from mfhca_train.model import MFHCA
 from mfhca_train.network import BEST, Inputs, load_inputs, network_of
 from mfhca_train.plan import NETWORK
 from mfhca_train.results import ROW, SCORES, read_result, unit_folder
 from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
+from mfhca_train.sealed import note_unsealed, read_sealed
 
 OF_A_UNIT = (
     "seed",
@@ -160,7 +161,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         raise MfhcaError(
             f"{run}: no {missing}, so no finished run; run `mfhca-train cv` with this --out first"
         )
-    results = read_json(run / "results.json")
+    results = read_sealed(run / "results.json")
     try:
         if "rows" in about:
             row = _choose_row(run, results["rows"], row)
@@ -170,10 +171,11 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         else:
             row, identity = ROW, {key: value for key, value in about.items() if key not in BESIDE}
         digest = sha256_text(canonical_json(identity))
-        members = []
+        members, units = [], []
         for fold in results["folds"]:
             folder = unit_folder(run, row, fold["seed"], fold["id"])
             result = read_result(folder, digest)
+            units.append(result)
             named = {"fold": result["id"]} | {key: result[key] for key in OF_A_UNIT}
             members.append(Member(named, load_inputs(folder), _weights(folder)))
         card = {
@@ -189,6 +191,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         raise MfhcaError(
             f"{run}: {ABOUT}, results.json or a result.json lacks {error}; run `mfhca-train cv` again"
         ) from error
+    note_unsealed(run, units)
     return checked(Ensemble(run, card, config, tuple(members)))
 
 

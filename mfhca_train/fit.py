@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import lock, write_atomically, write_json
+from mfhca_cache.files import lock, sha256_file, write_atomically
 from mfhca_train import layer_weights, machine
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
@@ -35,7 +35,9 @@ from mfhca_train.folds import Fold
 from mfhca_train.model import parameter_counts
 from mfhca_train.network import BEST, build_network, inputs_of, save_inputs
 from mfhca_train.results import read_result
-from mfhca_train.unit import RESULT, begin_folder, publish_folder
+from mfhca_train.sealed import DAMAGED, DIGEST, RESULT, tensors_digest, write_result
+from mfhca_train.shape import problem
+from mfhca_train.unit import begin_folder, publish_folder
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
@@ -90,7 +92,7 @@ def fit(
             return read_result(folder, identity)
         begin_folder(work)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
-        write_json(work / RESULT, result)
+        result = write_result(work, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
         publish_folder(work, folder)
     return result
@@ -115,6 +117,7 @@ class _Trainer:
         train = config.train
         kind = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
         self.optimiser = kind(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        self.best_sha256 = ""  # of the selected weights as they were written
         self.weights = None
         if train.class_weights:
             counts = np.bincount(corpus.labels[self.train_utterances], minlength=len(corpus.classes))
@@ -144,6 +147,7 @@ class _Trainer:
             history.append(row)
             if best_row(history) is row:
                 _save(self.work / BEST, self.model.state_dict(), {"epoch": str(epoch)})
+                self.best_sha256 = sha256_file(self.work / BEST)
             self._checkpoint(history)
             log.LOG.debug(
                 "%s epoch %d: %.2f s (training %.2f s, %.1f segments/s), "
@@ -202,7 +206,8 @@ class _Trainer:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-        _save(self.work / CHECKPOINT, tensors, {"history": json.dumps(history), "identity": self.identity})
+        about = {"history": json.dumps(history), "identity": self.identity, "best_sha256": self.best_sha256}
+        _save(self.work / CHECKPOINT, tensors, about | {DIGEST: _digest(about, tensors)})
 
     def _resume(self) -> list[dict[str, float]]:
         """The history so far, with model and optimiser as they were then; empty for a fresh start."""
@@ -212,10 +217,16 @@ class _Trainer:
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata()
+            tensors = load_file(path)  # on the CPU, where Adam wants its counts of steps; the rest is moved
+            # An earlier version wrote the first two entries alone.
+            if set(metadata) != {"history", "identity"} and metadata[DIGEST] != _digest(metadata, tensors):
+                raise ValueError(DAMAGED)
             history: list[dict[str, float]] = json.loads(metadata["history"])
+            if wrong := problem(history, [dict.fromkeys(HISTORY, float)], "history"):
+                raise ValueError(wrong)
             if metadata["identity"] != self.identity:
                 raise ValueError("it is of a run with other settings or data")
-            tensors = load_file(path)  # on the CPU, where Adam wants its counts of steps; the rest is moved
+            self.best_sha256 = metadata.get("best_sha256", "")
             model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
             state: dict[int, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():
@@ -225,22 +236,30 @@ class _Trainer:
             self.model.load_state_dict(model)
             groups = self.optimiser.state_dict()["param_groups"]
             self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise MfhcaError(
                 f"{path}: cannot be resumed ({error}); delete {self.work} and run again"
             ) from error
         return history
 
+    def _load_best(self, epoch: str) -> None:
+        """The selected weights, which must be those that were written at this epoch."""
+        path = self.work / BEST
+        try:
+            if self.best_sha256 and sha256_file(path) != self.best_sha256:
+                raise ValueError(DAMAGED)
+            with safe_open(path, "pt") as file:
+                if file.metadata()["epoch"] != epoch:
+                    raise ValueError(f"not of epoch {epoch}")
+            self.model.load_state_dict(load_file(path, device=self.device))
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise MfhcaError(f"{path}: cannot be used ({error}); delete {self.work} and run again") from error
+
     def _finish(self, history: list[dict[str, float]]) -> dict[str, Any]:
         """The test pass with the selected weights, and every file of the unit but result.json."""
         fold, corpus = self.fold, self.corpus
         best = best_row(history)
-        with safe_open(self.work / BEST, "pt") as file:
-            if file.metadata()["epoch"] != str(best["epoch"]):
-                raise MfhcaError(
-                    f"{self.work / BEST}: not of epoch {best['epoch']}; delete {self.work}, run again"
-                )
-        self.model.load_state_dict(load_file(self.work / BEST, device=self.device))
+        self._load_best(str(best["epoch"]))
         test = corpus.of_speakers(fold.test)
         segments = corpus.segments(test)
         judged = self._evaluate(test, segments)
@@ -278,6 +297,14 @@ class _Trainer:
             "parameters": parameter_counts(self.model),
             **layer_weights.named(self.model.layer_shares),
         }
+
+
+def _digest(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """Of a checkpoint; types that numpy does not know are taken as bytes."""
+    return tensors_digest(
+        about,
+        {name: t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for name, t in tensors.items()},
+    )
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int) -> float:

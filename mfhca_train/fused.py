@@ -26,7 +26,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mfhca_train import kernels
-from mfhca_train.kernels import over_samples, tiled
+from mfhca_train.compiled import over_samples, tiled
 
 
 def pays_for(x: Tensor) -> bool:

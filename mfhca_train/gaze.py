@@ -18,10 +18,18 @@ from mfhca_train.config import ModelConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import EVALUATION_BATCH, autocast
 from mfhca_train.layers import Layers
-from mfhca_train.model import MFHCA, GlobalReceptiveField
+from mfhca_train.mf import GlobalReceptiveField
+from mfhca_train.model import MFHCA
 from mfhca_train.pooling import mean_over_time, valid_mask
 
 TIME, CHANNELS = "time", "channels"  # what the weights of a fusion are spread over
+SPREAD = {  # by the reading of HCA, or by the fusion; one that is not named here shows no weights
+    "temporal": TIME,
+    "frames": TIME,
+    "channel": CHANNELS,
+    "released": TIME,
+    "coattention": TIME,
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,9 @@ class Sight:
 
 def attended(config: ModelConfig) -> str | None:
     """Whether the fusion weighs the encoder's frames (TIME), its values (CHANNELS), or nothing (None)."""
-    if config.inputs != "both" or config.fusion == "concat":
+    if config.inputs != "both":
         return None
-    return CHANNELS if config.fusion == "hca" and config.hca == "channel" else TIME
+    return SPREAD.get(config.hca if config.fusion == "hca" else config.fusion)
 
 
 @contextmanager
@@ -116,7 +124,8 @@ def behold(
     for start, batch in zip(range(0, len(order), EVALUATION_BATCH), batches, strict=True):
         with torch.inference_mode(), autocast(device, precision), record_gates(model) as gates:
             out = model(*batch.inputs)
-            weights = over_time(model.config, out.attention, batch.spec, batch.spec_valid)
+            shown = out.attention if attended(model.config) else None
+            weights = over_time(model.config, shown, batch.spec, batch.spec_valid)
             logp = torch.log_softmax(out.logits.float(), dim=-1)
         yield Sight(
             slice(start, start + len(logp)),

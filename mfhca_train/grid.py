@@ -16,13 +16,13 @@ manifests/README.md explains every field.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_toml
 from mfhca_train.classic import KINDS as CLASSIC
 from mfhca_train.config import Config, with_settings
 from mfhca_train.folds import PROTOCOLS
@@ -109,12 +109,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         MfhcaError: it cannot be read, or a field, name, kind, protocol or published key is not known.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise MfhcaError(f"{path}: not valid TOML ({error})") from error
+    data = read_toml(path)
     _known(path, "the file", data, FIELDS)
     base = data.get("base", {})
     _known(path, "[base]", base, BASE_FIELDS)
@@ -175,7 +170,7 @@ def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, An
         raise MfhcaError(f"{path}: row {name}: kind {kind!r} is not one of {', '.join(kinds)}")
     published = entry.get("published", [])
     published = (published,) if isinstance(published, str) else tuple(published)
-    unknown = [key for key in published if key not in figures]
+    unknown = [key for key in published if not isinstance(key, str) or key not in figures]
     if unknown:
         raise MfhcaError(f"{path}: row {name}: published.toml has no figure with key {unknown[0]!r}")
     if kind == CITED and not published:

@@ -21,8 +21,11 @@ from mfhca_train.config import ModelConfig
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.model import MFHCA
+from mfhca_train.sealed import RESULT, read_unit
 
 BEST, INPUTS = "best.safetensors", "inputs.safetensors"
+MALFORMED = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+LARGEST = 1 << 16  # frames, bins or layers: more would ask for memory that no network of ours needs
 HEARD, HEARD_DIGITS = "heard", 16  # 64 bits: two of a million recordings agree by chance once in 10^7 corpora
 
 
@@ -61,6 +64,11 @@ def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], cl
     Raises:
         MfhcaError: a setting does not fit the shapes.
     """
+    wanted = {"spec", "ssl"} if config.inputs == "both" else {config.inputs}
+    if set(shapes) != wanted | ({"mfcc"} if config.mfcc else set()):
+        raise MfhcaError(
+            f"the settings read {', '.join(sorted(wanted))}, the inputs are {', '.join(shapes) or 'none'}"
+        )
     *layers, frames, width = shapes.get("ssl", (0, 0))
     if "spec" in shapes:
         cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # after MF's convolutions and pooling
@@ -122,6 +130,8 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
     shapes = {side: tuple(int(size) for size in about["shape"]) for side, about in sides.items()}
     if any(len(shape) not in ((2, 3) if side == "ssl" else (2,)) for side, shape in shapes.items()):
         raise ValueError(f"shapes {shapes}")
+    if not all(1 <= size <= LARGEST for shape in shapes.values() for size in shape):
+        raise ValueError(f"shapes {shapes}, expected 1 to {LARGEST}")
     recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
     normalisers = {
         side: Normaliser(tensors[f"{side}.scale"].numpy(), tensors[f"{side}.shift"].numpy())
@@ -163,7 +173,7 @@ def load_inputs(folder: Path) -> Inputs:
             sides = json.loads(file.metadata()["sides"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
         return unpack_inputs(tensors, sides)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (*MALFORMED, AttributeError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
 
 
@@ -181,6 +191,8 @@ def load_network(
     Raises:
         MfhcaError: a file is missing or damaged, or does not fit the settings.
     """
+    if (folder / RESULT).exists():
+        read_unit(folder)
     inputs, path = load_inputs(folder), folder / BEST
     try:
         return network_of(inputs, load_file(path), config, classes, device), inputs

@@ -20,7 +20,7 @@ from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold, make_folds
 from mfhca_train.results import ROW, unit_folder
-from mfhca_train.unit import Unit, label_digest
+from mfhca_train.unit import RESULT, Unit, label_digest
 
 RUN_FORMAT = 1
 NETWORK = "network"  # the kind of a row that is trained; the others are in classic.py
@@ -245,14 +245,20 @@ def check(request: Request, ground: Ground, protocols: Sequence[str]) -> None:
 
 def finished_folders(out: Path, row: Row) -> list[Path]:
     """Folders of all finished units of a row that make a full grid of seeds and folds with those asked for."""
-
-    def done(seed: int, fold: Fold) -> bool:
-        return (unit_folder(out, row.name, seed, fold.id) / "result.json").exists()
-
     names = {fold.id for fold in row.chosen}
-    kept = [f for f in row.folds if f.id in names or all(done(seed, f) for seed in row.seeds)]
-    there = [
-        int(p.name.removeprefix("seed-")) for p in (out / row.name).glob("seed-*") if p.name[5:].isdigit()
-    ]
-    seeds = [s for s in sorted({*there, *row.seeds}) if s in row.seeds or all(done(s, f) for f in kept)]
+    kept = [f for f in row.folds if f.id in names or all(_done(out, row, seed, f) for seed in row.seeds)]
+    seeds = sorted({*finished_seeds(out, row, kept), *row.seeds})
     return [unit_folder(out, row.name, seed, fold.id) for seed in seeds for fold in kept]
+
+
+def finished_seeds(out: Path, row: Row, folds: Sequence[Fold] | None = None) -> tuple[int, ...]:
+    """The seeds with which all of these folds, by default those asked for, are finished."""
+    there = [path.name.removeprefix("seed-") for path in (out / row.name).glob("seed-*")]
+    folds = row.chosen if folds is None else folds
+    return tuple(
+        s for s in sorted(int(t) for t in there if t.isdigit()) if all(_done(out, row, s, f) for f in folds)
+    )
+
+
+def _done(out: Path, row: Row, seed: int, fold: Fold) -> bool:
+    return (unit_folder(out, row.name, seed, fold.id) / RESULT).exists()

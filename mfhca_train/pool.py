@@ -1,8 +1,7 @@
 """The queue of units: one after the other here, in processes side by side, or on the workers of a cluster.
 
 All three give the same bits. Units are trained at most once, and go on from their
-last checkpoint: a worker that dies costs the epoch it was at, of loky's also the
-epochs that the others of the pool were at.
+last checkpoint: a worker that dies costs the epoch it was at.
 """
 
 from __future__ import annotations
@@ -11,7 +10,9 @@ import contextlib
 import os
 import time
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from mfhca_cache.cluster import Cluster, await_file, results, stop_if_unwanted
 from mfhca_cache.console import progress
 from mfhca_cache.errors import MfhcaError
 from mfhca_train import machine
-from mfhca_train.unit import RESULT, Unit, run_unit
+from mfhca_train.sealed import RESULT
+from mfhca_train.unit import Unit, run_unit
 
-ATTEMPTS = 3  # of the worker pool without any progress: a worker that is killed takes the whole pool with it
+ATTEMPTS = 3  # of a unit whose worker processes are killed
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of libraries beside torch
 BUSY_SECONDS = 600.0  # a cluster's worker lets go of a unit that nobody wants at the end of its epoch
 
 
@@ -96,34 +99,51 @@ def _train_here(units: Sequence[Unit], bar: Any) -> None:
 
 
 def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
+    """Trains so many side by side, each in a pool of a single process: one that is killed takes no other along."""
+    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # A worker keeps what it freed (see machine.prepare_process); loky takes that for a leak and renews it.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-    left, failures = list(units), 0
-    while failures < ATTEMPTS:
-        pool = Parallel(
-            n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1, pre_dispatch=jobs
-        )
-        try:
-            for _ in pool(
-                delayed(_run_in_process)(unit, os.getpid(), log.path(), log.level()) for unit in left
-            ):
-                bar.update()
-            return
-        except TerminatedWorkerError:
-            before, left = left, [unit for unit in left if not unit.finished]
-            log.LOG.debug("a worker was killed; %d units are left, started again", len(left))
-            failures = failures + 1 if len(left) == len(before) else 1
-        finally:
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
-    names = ", ".join(unit.name for unit in left)
-    raise MfhcaError(
-        f"workers were killed {ATTEMPTS} times (out of memory?) while these were left: {names}; "
-        "run again with fewer --jobs"
-    )
+    settings = {name: str(units[0].threads) for name in THREADS}
+
+    def lane() -> Any:
+        return ProcessPoolExecutor(1, env=settings)
+
+    waiting = deque((unit, 1) for unit in units)
+    idle = [lane() for _ in range(jobs)]
+    busy: dict[Future[None], tuple[Any, Unit, int]] = {}
+    try:
+        while waiting or busy:
+            while waiting and idle:
+                unit, attempt = waiting.popleft()
+                worker = idle.pop()
+                busy[worker.submit(_run_in_process, unit, os.getpid(), log.path(), log.level())] = (
+                    worker,
+                    unit,
+                    attempt,
+                )
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker, unit, attempt = busy[future]
+                try:
+                    future.result()
+                except TerminatedWorkerError as error:
+                    if attempt == ATTEMPTS:
+                        raise MfhcaError(
+                            f"{unit.name}: its worker was killed {ATTEMPTS} times (out of memory?); "
+                            "run again with fewer --jobs"
+                        ) from error
+                    log.LOG.debug("%s: its worker was killed; started again", unit.name)
+                    worker.shutdown(kill_workers=True)
+                    worker = lane()
+                    waiting.appendleft((unit, attempt + 1))
+                else:
+                    bar.update()
+                del busy[future]
+                idle.append(worker)
+    finally:
+        for worker in (*idle, *(worker for worker, _, _ in busy.values())):
+            worker.shutdown(kill_workers=True)
 
 
 def _run_in_process(unit: Unit, parent: int, file: Path | None, level: int) -> None:

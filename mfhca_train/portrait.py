@@ -12,7 +12,6 @@ in it; where that has changed, or the file is damaged, it is made again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,15 +24,16 @@ from safetensors.numpy import save
 
 from mfhca_cache.console import progress
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import canonical_json, read_json, sha256_file, sha256_text, write_atomically
+from mfhca_cache.files import canonical_json, sha256_file, write_atomically
 from mfhca_train import runfolder
 from mfhca_train.data import Array
 from mfhca_train.plan import NETWORK, Corpora, Ground, Plan, finished_folders
 from mfhca_train.results import read_predictions
+from mfhca_train.sealed import RESULT, read_unit, tensors_digest
 
 FILE = "portrait.safetensors"
 FORMAT = 1
-RESULT, PREDICTIONS, INPUTS = "result.json", "predictions.csv", "inputs.safetensors"  # of a unit
+PREDICTIONS, INPUTS = "predictions.csv", "inputs.safetensors"  # of a unit
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
         classes: K names, in order.
         row: the row's name.
     """
-    results = [(read_json(folder / RESULT), folder) for folder in folders]
+    results = [(read_unit(folder), folder) for folder in folders]
     ordered = sorted(results, key=lambda pair: (pair[0]["ua"], pair[0]["id"]))
     result, folder = ordered[(len(ordered) - 1) // 2]
     rows = [row for row in read_predictions(folder) if row["speaker"] in result["test_speakers"]]
@@ -148,7 +148,7 @@ def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
 def _fits(choice: Choice, folders: Sequence[Path]) -> bool:
     """Whether these units have the fold, and test the examples in it."""
     for folder in folders:
-        if read_json(folder / RESULT)["id"] == choice.fold:
+        if read_unit(folder)["id"] == choice.fold:
             return set(choice.utterances) <= {row["utterance"] for row in read_predictions(folder)}
     return False
 
@@ -185,17 +185,8 @@ def is_current(portrait: Portrait, row: Path, folds: int) -> bool:
 def write(path: Path, portrait: Portrait) -> None:
     """Writes a portrait, atomically; equal portraits give equal bytes."""
     arrays = {name: np.ascontiguousarray(array) for name, array in portrait.arrays.items()}
-    about = dict(portrait.about) | {"digest": _digest(portrait.about, arrays)}
+    about = dict(portrait.about) | {"digest": tensors_digest(portrait.about, arrays)}
     write_atomically(path, save(arrays, {"portrait": canonical_json(about)}))
-
-
-def _digest(about: Mapping[str, Any], arrays: Mapping[str, Array]) -> str:
-    """Of everything but itself."""
-    content = [
-        [name, str(a.dtype), a.shape, hashlib.sha256(a.tobytes()).hexdigest()]
-        for name, a in sorted(arrays.items())
-    ]
-    return sha256_text(canonical_json([{k: v for k, v in about.items() if k != "digest"}, content]))
 
 
 def _stored(path: Path) -> Mapping[str, Any]:
@@ -218,9 +209,9 @@ def read(path: Path) -> Portrait:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}, this version reads {FORMAT}")
-        if about["digest"] != _digest(about, arrays):
+        if about["digest"] != tensors_digest(about, arrays):
             raise ValueError("its digest differs")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MfhcaError(
             f"{path}: cannot be read ({error}); delete it, and run cv or ablate as before to make it again"
         ) from error

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.files import read_json
 from mfhca_train import attention_sections
 from mfhca_train.attention_sections import oracle, spread
 from mfhca_train.markup import escaped, names, table
 from mfhca_train.portrait import FILE, Portrait, is_current, read
 from mfhca_train.portrait_pictures import feature_picture
+from mfhca_train.sealed import read_sealed
 
 MOST_PICTURES = 12  # of further rows
 
@@ -29,7 +29,7 @@ def sections(run: Path, rows: Sequence[str]) -> list[tuple[str, str]]:
     Raises:
         MfhcaError: a portrait is damaged.
     """
-    results = read_json(run / "results.json")
+    results = read_sealed(run / "results.json")
     found: dict[str, Portrait] = {}
     stale = []
     for name in rows:
@@ -59,10 +59,16 @@ def _title(results: Mapping[str, Any], name: str) -> str:
     return str(results["rows"][name]["title"]) if "rows" in results else "this network"
 
 
+def _both(portrait: Portrait) -> bool:
+    return bool(portrait.about["config"]["model"]["inputs"] == "both")
+
+
 def _pair(found: Mapping[str, Portrait]) -> list[str]:
     """The first row with HCA, and the one without that differs from it in the fewest settings; or the first row."""
     with_hca = [
-        name for name in found if attention_sections.reading(found[name]) not in ("coattention", "none")
+        name
+        for name in found
+        if found[name].about["config"]["model"]["fusion"] == "hca" and _both(found[name])
     ]
     if not with_hca:
         return [next(iter(found))]
@@ -71,7 +77,7 @@ def _pair(found: Mapping[str, Portrait]) -> list[str]:
     others = [
         (_differences(settings, found[name].about["config"]), k, name)
         for k, name in enumerate(found)
-        if name not in with_hca and found[name].about["config"]["model"]["inputs"] == "both"
+        if name not in with_hca and _both(found[name])
     ]
     return [first, *([min(others)[2]] if others else [])]
 

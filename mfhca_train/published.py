@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import mfhca_cache
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_toml
 from mfhca_train.shape import problem
 
 # What an entry of each list must have; see shape.py.
@@ -22,6 +22,7 @@ FIGURE = {
     "protocol": str,
     "source": str,
     "variant?": bool,
+    "key?": str,
 }
 CLAIM = {"what": str, "value": float, "source": str}
 PUBLISHED = {"figure": FIGURE, "claim": CLAIM}
@@ -42,10 +43,7 @@ def read_published(owner: Path) -> dict[str, list[dict[str, Any]]]:
     for folder in (owner.parent, owner.parent.parent, *manifest_folders()):
         path = folder / "published.toml"
         if path.is_file():
-            try:
-                read = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise MfhcaError(f"{path}: cannot be read ({error})") from error
+            read = read_toml(path)
             found = {name: read.get(name, []) for name in PUBLISHED}
             wrong = problem(found, {name: [shape] for name, shape in PUBLISHED.items()}, "")
             if wrong:

@@ -6,17 +6,16 @@ line that names the file, and the code behind can trust what it is given.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import read_json
 from mfhca_train import layer_weights
 from mfhca_train.published import FIGURE
-from mfhca_train.results import ROW, SCORES, unit_folder
+from mfhca_train.results import FOLD, ROW, SCORES, UnitFiles, read_units, unit_folder
+from mfhca_train.sealed import note_unsealed, read_about, read_rows, read_sealed
 from mfhca_train.shape import problem
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
@@ -31,23 +30,6 @@ SCORE = {
     "pooled_ci95": INTERVAL,
 }
 GROUPS = {"": {"n": int, "wa": float, "ua": float}}
-FOLD = {
-    "id": str,
-    "seed": int,
-    "test_speakers": [str],
-    "validation_speakers": [str],
-    "wa": float,
-    "ua": float,
-    "f1": float,
-    "classes_absent": [str],
-    "best_epoch": int,
-    "epochs": int,
-    "stopped_by": str,
-    "selected_on": str,
-    "n_utterances": int,
-    "n_segments": int,
-    "confusion": [[int]],
-}
 RESULTS: dict[str, Any] = {
     "corpus": str,
     "label_set": str,
@@ -123,14 +105,43 @@ def read_record(run: Path) -> Record:
             raise MfhcaError(
                 f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
             )
-    about, results = read_json(run / "run.json"), read_json(run / "results.json")
+    about, results = read_about(run), read_sealed(run / "results.json")
     _expect(run / "run.json", problem(about, RUN, "") or problem(about, {"corpus": str, "protocol": str}, ""))
     _expect(run / "results.json", problem(results, RESULTS, "") or disagreement(results))
-    histories = [
-        read_history(unit_folder(run, ROW, fold["seed"], fold["id"]) / "history.csv", fold["epochs"])
-        for fold in results["folds"]
-    ]
+    histories = []
+    units = []
+    for fold in results["folds"]:
+        folder = unit_folder(run, ROW, fold["seed"], fold["id"])
+        units.append(read_agreeing(run, ROW, folder, fold, results["classes"]))
+        histories.append(read_history(folder / "history.csv", fold["epochs"]))
+    note_unsealed(run, [unit.result for unit in units])
     return Record(about, results, histories)
+
+
+def read_agreeing(
+    run: Path, row: str, folder: Path, told: Mapping[str, Any], classes: Sequence[str], command: str = "cv"
+) -> UnitFiles:
+    """A unit's result and predictions, which must be those that results.json tells of.
+
+    Args:
+        run: the run folder.
+        row: the unit's.
+        folder: of the unit.
+        told: its entry in results.json.
+        classes: K names, in order.
+        command: which makes results.json anew, for the message.
+
+    Raises:
+        MfhcaError: a file is missing, damaged, or contradicts another.
+    """
+    (unit,) = read_units([folder], None, classes)
+    differing = [key for key in FOLD if unit.result[key] != told[key]]
+    if differing:
+        raise MfhcaError(
+            f"{run / 'results.json'}: row {row}, fold {told['id']}, seed {told['seed']}: {differing[0]} is not that "
+            f"of {folder}/result.json; run `mfhca-train {command}` again"
+        )
+    return unit
 
 
 def _expect(path: Path, wrong: str | None) -> None:
@@ -175,14 +186,15 @@ def read_history(path: Path, epochs: int, command: str = "cv") -> dict[str, list
         MfhcaError: it is missing or damaged.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(path)
         curves = {name: [float(row[name]) for row in rows] for name in CURVES}
         numbers = [int(row["epoch"]) for row in rows]
         if not all(0 <= value <= 1 for name in CURVES[2:] for value in curves[name]):
             raise ValueError("a score is not between 0 and 1")
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__} {error}"
+    except MfhcaError:
+        raise
+    except (KeyError, ValueError) as error:
+        reason = f"{type(error).__name__} {error}"
         raise MfhcaError(
             f"{path}: cannot be read ({reason}); delete {path.parent} and run `mfhca-train {command}` again"
         ) from error

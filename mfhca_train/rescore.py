@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import read_json
 from mfhca_train.metrics import Array, confusion_matrix, scores
 from mfhca_train.results import ROW, SCORES, UnitFiles, percent, read_units, summarise, unit_folder
+from mfhca_train.sealed import read_rows, read_sealed
 
 POOLINGS = {
     "mean": "mean of the segments' log-probabilities (what cv does)",
@@ -39,7 +38,7 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
         raise MfhcaError(
             f"{run}: no results.json, so no finished run; run `mfhca-train cv` with this --out first"
         )
-    results = read_json(run / "results.json")
+    results = read_sealed(run / "results.json")
     found = {}
     try:
         for name, row in results.get("rows", {ROW: results}).items():
@@ -83,12 +82,11 @@ def _segments(folder: Path, order: Mapping[str, int], classes: Sequence[str]) ->
     """(N,) utterance, (N,) real frames, (N, K) log-probabilities of a unit's segments."""
     path = folder / "segments.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(path)
         utterance = np.array([order[row["utterance"]] for row in rows], np.int64)
         frames = np.array([int(row["valid_frames"]) for row in rows], np.float64)
         outputs = np.array([[float(row[f"logp_{name}"]) for name in classes] for row in rows], np.float64)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run again") from error
     return utterance, frames, outputs.reshape(-1, len(classes))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,26 +12,36 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import read_json
 from mfhca_cache.manifest import Utterance
 from mfhca_train import layer_weights
 from mfhca_train.folds import ORACLES
 from mfhca_train.metrics import Array, confusion_matrix, scores
+from mfhca_train.sealed import read_rows, read_unit
+from mfhca_train.shape import problem
 from mfhca_train.statistics import fold_summary, speaker_bootstrap
 
 ROW = "model"  # the only row of a `cv` run; an ablation has many
 SCORES = ("wa", "ua", "f1")
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
-UNIT_KEYS = ("id", "seed", "test_speakers", "validation_speakers", "wa", "ua", "f1", "classes_absent")
-UNIT_KEYS_AFTER = (
-    "best_epoch",
-    "epochs",
-    "stopped_by",
-    "selected_on",
-    "n_utterances",
-    "n_segments",
-    "confusion",
-)
+# What result.json must hold, in the words of `shape`; results.json has the first of it for each fold.
+FOLD = {
+    "id": str,
+    "seed": int,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "wa": float,
+    "ua": float,
+    "f1": float,
+    "classes_absent": [str],
+    "best_epoch": int,
+    "epochs": int,
+    "stopped_by": str,
+    "selected_on": str,
+    "n_utterances": int,
+    "n_segments": int,
+    "confusion": [[int]],
+}
+UNIT = {**FOLD, "identity": str, "parameters": {"total": int}, f"{layer_weights.KEY}?": {"": float}}
 
 
 def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
@@ -50,12 +59,13 @@ def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
         identity: digest of all that decides the run; None takes any.
 
     Raises:
-        MfhcaError: it cannot be read, lacks something, or is of another run; or the weights are gone.
+        MfhcaError: it cannot be read, lacks something, or is of another run; or a file of the unit is missing
+            or damaged.
     """
-    result = read_json(folder / "result.json")
-    missing = [key for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER, "identity", "parameters") if key not in result]
-    if not isinstance(result, dict) or missing or not (folder / "best.safetensors").exists():
-        raise MfhcaError(f"{folder}: not a whole unit; delete it and run cv again")
+    result: dict[str, Any] = read_unit(folder)
+    wrong = problem(result, UNIT, "") or ("" if (folder / "best.safetensors").exists() else "no weights")
+    if wrong:
+        raise MfhcaError(f"{folder}: not a whole unit ({wrong}); delete it and run cv again")
     if identity is not None and result["identity"] != identity:
         raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
     return result
@@ -90,12 +100,7 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
     Raises:
         MfhcaError: it is missing or cannot be read.
     """
-    path = folder / "predictions.csv"
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run cv again") from error
+    return read_rows(folder / "predictions.csv")
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ def summarise(
         "confusion": confusion.tolist(),
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
-        "folds": [{key: unit[key] for key in (*UNIT_KEYS, *UNIT_KEYS_AFTER)} for unit in units],
+        "folds": [{key: unit[key] for key in FOLD} for unit in units],
         **layer_weights.summary(units),
     }
 

@@ -9,28 +9,15 @@ from typing import Any
 from mfhca_cache import log
 from mfhca_cache.cluster import Cluster
 from mfhca_cache.errors import MfhcaError, listing
-from mfhca_cache.files import read_json, write_json
 from mfhca_train import datafile, machine, pool
 from mfhca_train.data import Corpus
+from mfhca_train.sealed import ABOUT as ABOUT
+from mfhca_train.sealed import DATA_DIGEST, write_sealed
+from mfhca_train.sealed import read_about as read_about
 
-ABOUT = "run.json"
 DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
 SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
-BESIDE = (*SURROUNDINGS, "recipe_names")  # all that is in it and decides nothing
-
-
-def read_about(out: Path) -> dict[str, Any]:
-    """A folder's run.json; empty where there is none.
-
-    Raises:
-        MfhcaError: it cannot be read.
-    """
-    if not (out / ABOUT).exists():
-        return {}
-    there = read_json(out / ABOUT)
-    if not isinstance(there, dict):
-        raise MfhcaError(f"{out / ABOUT}: not of a run; delete it and run again")
-    return there
+BESIDE = (*SURROUNDINGS, "recipe_names", DATA_DIGEST)  # all that is in it and decides nothing
 
 
 def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any], corpus: Corpus) -> bool:
@@ -96,7 +83,7 @@ def claim(
     there = read_about(out)
     if not there:
         here = pool.surroundings(device, cluster)
-        write_json(out / ABOUT, {**deciding, **here})
+        write_sealed(out / ABOUT, {**deciding, **here})
         _log(here)
         return here
     here = pool.surroundings(device, cluster) if to_train else {"versions": machine.versions()}

@@ -5,13 +5,13 @@ Later ones win: the defaults, the corpus card, a grid's base, the file of --conf
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import read_toml
 from mfhca_cache.manifest import read_manifest
 from mfhca_train.config import FIELDS, Config, choices, unread, value_of, with_settings
 
@@ -68,17 +68,11 @@ def read_settings(path: Path) -> tuple[tuple[str, Any], ...]:
     Raises:
         MfhcaError: it cannot be read, or is not TOML.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise MfhcaError(
             f"{path}: no such file; `mfhca-train config --toml > {path}` writes one to begin with"
-        ) from error
-    except OSError as error:
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise MfhcaError(f"{path}: not valid TOML ({error}); correct it") from error
-    return tuple(_flat(data))
+        )
+    return tuple(_flat(read_toml(path)))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

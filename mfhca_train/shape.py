@@ -6,8 +6,9 @@ under any names, {"name": x} a table with at least these names, but for those th
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+LARGEST = 1e300  # nothing that is measured comes near
 
 
 def problem(value: Any, shape: Any, where: str) -> str | None:
@@ -43,7 +44,8 @@ def problem(value: Any, shape: Any, where: str) -> str | None:
                 return wrong
         return None
     if shape is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        # A whole number of TOML may be too large for a float.
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
         return None if fits else f"{where} is {value!r:.40}, not a finite number"
     fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
     return None if fits else f"{where} is {value!r:.40}, not of type {shape.__name__}"

@@ -18,16 +18,9 @@ from mfhca_cache.files import canonical_json, fsync_folder, lock, sha256_text
 from mfhca_train.plan import RowUnit
 from mfhca_train.results import ROW, read_units, unit_folder
 from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
+from mfhca_train.sealed import RESULT, UNIT_FILES
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-FILES = (
-    "best.safetensors",
-    "inputs.safetensors",
-    "history.csv",
-    "predictions.csv",
-    "segments.csv",
-    "result.json",
-)
 
 
 def distinct(units: Sequence[RowUnit]) -> tuple[list[RowUnit], list[tuple[RowUnit, RowUnit]]]:
@@ -101,7 +94,7 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
     Raises:
         MfhcaError: its folder cannot be written.
     """
-    if not (folder / "result.json").exists():
+    if not (folder / RESULT).exists():
         return False
     try:
         ((found),) = read_units([folder], unit.identity, classes)
@@ -117,7 +110,7 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
         try:
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed here
             work.mkdir()
-            for name in FILES:
+            for name in (*UNIT_FILES, RESULT):
                 if (folder / name).exists():
                     _link(folder / name, work / name)
             # What an interrupted training had left is of no use any more.

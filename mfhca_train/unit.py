@@ -19,8 +19,7 @@ from mfhca_train.config import Config
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.recipes import SSL_KIND, with_layer
-
-RESULT = "result.json"  # written last
+from mfhca_train.sealed import RESULT
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, however slow the machine is: a test that fails can be run again and fails again.
+settings.register_profile("repository", deadline=None, derandomize=True)
+settings.load_profile("repository")
 
 # One thread a process: the tests compute little, and threads that wait for each other on a busy machine cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -33,6 +33,7 @@ from mfhca_train.config import Config
 from mfhca_train.crossval import cross_validate
 from mfhca_train.grid import read_grid, row_config
 from mfhca_train.rescore import rescore
+from mfhca_train.sealed import read_sealed, write_sealed
 
 GRIDS = sorted((REPOSITORY / "manifests" / "ablations").glob("*.toml"))
 SMALL_GRID = """
@@ -114,7 +115,7 @@ def test_every_row_of_every_shipped_grid_runs_to_the_end(
     shipped: dict[str, dict[str, Any]], corpus: Path, name: str
 ) -> None:
     grid = read_grid(REPOSITORY / "manifests" / "ablations" / f"{name}.toml")
-    results = json.loads((corpus / "runs" / name / "results.json").read_text())
+    results = read_sealed(corpus / "runs" / name / "results.json")
     assert results == shipped[name]
     assert list(results["rows"]) == [row.name for row in grid.trained]
     for row in results["rows"].values():
@@ -272,6 +273,10 @@ def test_nothing_to_do_changes_no_byte_and_one_row_keeps_the_others(corpus: Path
     assert tree(corpus / "runs/again") == before
     ablate(short(corpus, "again"), grid, names=["b"])
     assert tree(corpus / "runs/again") == before
+    more = ablate(replace(short(corpus, "again"), seeds=(0, 1)), grid, names=["b"])
+    assert {name: row["seeds"] for name, row in more["rows"].items()} == {
+        name: [0, 1] if name == "b" else [0] for name in json.loads(before["results.json"])["rows"]
+    }
 
 
 def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
@@ -308,8 +313,7 @@ def test_units_of_other_versions_are_not_taken_over(corpus: Path, tmp_path: Path
     folder = copy_of(corpus, tmp_path / "x")
     ablate(short(folder, "first"), grid, names=["b"])
     about = folder / "runs/first/run.json"
-    there = json.loads(about.read_text())
-    about.write_text(json.dumps(there | {"cpu": "another"}))
+    write_sealed(about, read_sealed(about) | {"cpu": "another"})
     ablate(short(folder, "second"), grid, names=["b"])
     one, other = (folder / f"runs/{run}/b/seed-0/fold-s0/result.json" for run in ("first", "second"))
     assert one.read_bytes() == other.read_bytes()

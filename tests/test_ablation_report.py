@@ -536,12 +536,12 @@ DAMAGE: Mapping[str, tuple[Any, str]] = {
         _edit("r['rows']['svm']['comparison']['ua']['p'] = 'small'"),
         "results.json: rows.svm.comparison.ua.p is 'small', not a finite number",
     ),
-    "no run.json": (lambda run: (run / "run.json").unlink(), "run.json: cannot be read"),
+    "no run.json": (lambda run: (run / "run.json").unlink(), "no run.json, so no finished run"),
     "no versions": (_edit("del r['versions']", "run.json"), "run.json: versions is missing"),
     "no result": (lambda run: (run / UNIT / "result.json").unlink(), f"{UNIT}/result.json: cannot be read"),
     "half a result": (
         lambda run: (run / UNIT / "result.json").write_text("{}"),
-        f"{UNIT}/result.json: not of a whole unit",
+        f"{UNIT}: not a whole unit .id is missing",
     ),
     "no predictions": (
         lambda run: (run / UNIT / "predictions.csv").unlink(),

@@ -18,6 +18,7 @@ from mfhca_train.bundle import CARD, NETWORKS, is_bundle, open_ensemble, read_bu
 from mfhca_train.crossval import cross_validate
 from mfhca_train.ensemble import read_run
 from mfhca_train.predict import Predictor
+from mfhca_train.sealed import read_sealed, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,11 @@ def test_an_oracles_bundle_is_marked_and_holds_nobody_out(tmp_path: Path) -> Non
 
 
 def test_damage_is_named(bundle: Path, tmp_path: Path) -> None:
-    whole = json.loads((bundle / CARD).read_text())
+    whole = read_sealed(bundle / CARD)
 
     def broken(name: str, **changes: object) -> Path:
         folder = shutil.copytree(bundle, tmp_path / name)
-        (folder / CARD).write_text(json.dumps({**whole, **changes}))
+        write_sealed(folder / CARD, {**whole, **changes})
         return folder
 
     with pytest.raises(MfhcaError, match="not of a bundle"):
@@ -106,7 +107,7 @@ def test_damage_is_named(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match=r"fold 1F, seed 0: the weights do not fit the settings"):
         Predictor.open(small, trained().backbone)
     lacking = broken("lacking")
-    (lacking / CARD).write_text(json.dumps({k: v for k, v in whole.items() if k != "protocol"}))
+    write_sealed(lacking / CARD, {k: v for k, v in whole.items() if k != "protocol"})
     with pytest.raises(MfhcaError, match="'protocol' is missing"):
         open_ensemble(lacking)
     (lacking / CARD).write_text("{")

@@ -31,12 +31,13 @@ from corpus_factory import (
 )
 from sklearn import metrics as reference
 
-from mfhca_cache.files import sha256_text
+from mfhca_cache.files import sha256_text, write_json
 from mfhca_cache.manifest import write_manifest
 from mfhca_cache.recipe import folder_for, write_recipe
 from mfhca_train.cli import main
 from mfhca_train.crossval import cross_validate
 from mfhca_train.folds import PROTOCOLS
+from mfhca_train.sealed import read_sealed, write_sealed
 
 
 def tree(run: Path) -> dict[str, bytes]:
@@ -170,6 +171,8 @@ def test_a_killed_worker_costs_its_unit_alone(finished: Path, tmp_path: Path) ->
     assert killer.victim not in (None, os.getpid())
     assert before
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    started = re.findall(r"(fold s\d+ seed 0): started$", (tmp_path / "x/run/log.txt").read_text(), re.M)
+    assert len(started) == len(set(started)) + 1  # the unit beside it went on
     assert tree(units) == tree(finished / "run/model/seed-0")
 
 
@@ -351,6 +354,11 @@ def test_predictions_that_do_not_fit_the_result_are_refused(finished: Path, tmp_
     shutil.copytree(finished, tmp_path / "x")
     path = tmp_path / "x/run/model/seed-0/fold-s1/predictions.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    fails(command(tmp_path / "x"), "fold-s1/predictions.csv: damaged")
+    result = read_sealed(path.parent / "result.json")
+    write_json(
+        path.parent / "result.json", {k: v for k, v in result.items() if k != "files"}
+    )  # as before digests
     fails(command(tmp_path / "x"), "fold-s1/predictions.csv: does not fit result.json")
 
 
@@ -371,7 +379,7 @@ def test_a_fold_asked_for_again_leaves_the_whole_result(finished: Path, tmp_path
 def test_another_device_is_refused_before_a_run_goes_on(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     path = tmp_path / "x/run/run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
+    write_sealed(path, read_sealed(path) | {"device": "cuda"})
     shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
     fails(command(tmp_path / "x"), "was begun on cuda, this is cpu")
 

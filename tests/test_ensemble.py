@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from voice_factory import trained
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.ablation import ablate
 from mfhca_train.ensemble import read_run
+from mfhca_train.sealed import read_sealed, write_sealed
 
 
 def test_members_are_all_folds_and_have_heard_all_but_their_test_speaker() -> None:
@@ -64,16 +64,15 @@ def test_what_is_not_whole_is_named(tmp_path: Path) -> None:
     weights = run / "model/seed-0/fold-1M/best.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
-    with pytest.raises(MfhcaError, match=r"fold-1M/best\.safetensors: cannot be loaded"):
+    with pytest.raises(MfhcaError, match=r"fold-1M/best\.safetensors: damaged"):
         read_run(run)
     weights.write_bytes(whole)
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps({k: v for k, v in results.items() if k != "folds"}))
+    results = read_sealed(run / "results.json")
+    write_sealed(run / "results.json", {k: v for k, v in results.items() if k != "folds"})
     with pytest.raises(MfhcaError, match="lacks 'folds'"):
         read_run(run)
-    (run / "results.json").write_text(json.dumps(results))
-    about = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**about, "threads": 7}))
+    write_sealed(run / "results.json", results)
+    write_sealed(run / "run.json", {**read_sealed(run / "run.json"), "threads": 7})
     with pytest.raises(MfhcaError, match="trained with other settings or data"):
         read_run(run)
     (run / "results.json").unlink()

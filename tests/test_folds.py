@@ -55,6 +55,37 @@ def test_speakers_are_disjoint_and_each_is_tested_once(
             assert {*fold.train, *fold.validation, *fold.test} == names
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("fm")), min_size=1, max_size=14),
+    st.sampled_from(sorted(PROTOCOLS)),
+    st.integers(2, 16),
+    st.integers(1, 5),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_corpus_gives_sound_folds_or_is_refused(
+    speakers: list[tuple[int, str]], protocol: str, k: int, validation: int
+) -> None:
+    """Any number of speakers, unevenly spread over sessions; any number of groups and validation speakers."""
+    utterances = [
+        Utterance(f"u{s}", f"{s}.wav", f"s{s}", "x", f"S{session}", gender)
+        for s, (session, gender) in enumerate(speakers)
+    ]
+    try:
+        folds = make_folds(utterances, protocol, TrainConfig(groups=k, validation_speakers=validation))
+    except MfhcaError:
+        return
+    names = {u.speaker for u in utterances}
+    assert sorted(s for fold in folds for s in fold.test) == sorted(names)
+    for fold in folds:
+        assert fold.train
+        assert fold.validation
+        assert fold.test
+        assert not set(fold.train) & {*fold.validation, *fold.test}
+        assert {*fold.train, *fold.validation, *fold.test} <= names
+        assert len({*fold.train}) + len({*fold.test}) == len(fold.train) + len(fold.test)
+        assert protocol in ORACLES or not set(fold.validation) & set(fold.test)
+
+
 @given(corpora)
 @settings(max_examples=50, deadline=None)
 def test_oracle_matched_trains_on_what_strict_trains_on(speakers: list[tuple[int, str]]) -> None:

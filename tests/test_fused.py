@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from mfhca_train import fused, kernels
+from mfhca_train.compiled import over_samples
 from mfhca_train.config import ModelConfig
-from mfhca_train.model import MFHCA, MultiSpatialFusion
+from mfhca_train.mf import MultiSpatialFusion
+from mfhca_train.model import MFHCA
 from mfhca_train.pooling import averaging_matrix
 
 
@@ -166,9 +168,7 @@ def test_bfloat16_is_rounded_as_torch_rounds_it() -> None:
     x = x[torch.isfinite(x)][: 4 * 6000].reshape(4, 1, 60, 100)
     one, zero = torch.ones(100), torch.zeros(100)
     d = torch.empty_like(x, dtype=torch.bfloat16)
-    kernels.over_samples(
-        kernels.norm_backward, 4, fused.channels_last(x), fused.channels_last(x), one, zero, zero, d
-    )
+    over_samples(kernels.norm_backward, 4, fused.channels_last(x), fused.channels_last(x), one, zero, zero, d)
     assert torch.equal(d, x.to(torch.bfloat16))
 
 

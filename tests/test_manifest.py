@@ -100,6 +100,28 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     assert read_manifest(path).utterances == utterances
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["..", ".", "", "a", "/", "\\", "C:", "~", "b.wav", " ", "...", "\t", "%2e"]),
+        min_size=1,
+    )
+)
+def test_a_path_that_is_taken_stays_in_the_root(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "path.csv"
+    text = "/".join(parts)
+    path.write_text(f'utterance,path,speaker,emotion\nu,"{text}",s,x\n')
+    try:
+        (utterance,) = read_manifest(path).utterances
+    except MfhcaError:
+        return
+    climbed = os.path.normpath(os.path.join("/root", utterance.path))  # noqa: PTH118, which forgets `..`
+    assert climbed == "/root" or climbed.startswith("/root/")
+    assert ".." not in utterance.path.split("/")
+
+
 def test_writing_twice_gives_equal_bytes_and_no_debris(tmp_path: Path) -> None:
     write_manifest(tmp_path / "a.csv", ROWS)
     first = (tmp_path / "a.csv").read_bytes()
@@ -308,7 +330,7 @@ def test_the_card_beside_the_manifest_wins_over_the_projects_own(tmp_path: Path)
         ('title = "Mine"', "", "title is missing"),
         ('title = "Mine"', "title = 3", "title is missing or not a text"),
         ('title = "Mine"', 'titel = "Mine"', "titel is not a key of a card"),
-        ('title = "Mine"', "title = Mine", "not a valid corpus card in TOML"),
+        ('title = "Mine"', "title = Mine", "not valid TOML"),
         ('default_set = "two"', 'default_set = "six"', "default_set six is none of the label sets: two, one"),
         ('labels = ["h", "e", "s", "n"]', "labels = []", "labels is missing"),
         ('labels = ["h", "e", "s", "n"]', 'labels = ["h", "e", "s", "n", "n"]', "labels names a label twice"),
@@ -358,6 +380,9 @@ def test_audio_is_found_inside_the_root_and_not_outside(tmp_path: Path) -> None:
     (root / "inner.wav").symlink_to(root / "wav" / "in.wav")
     (root / "circle.wav").symlink_to(root / "circle.wav")
     (tmp_path / "other").symlink_to(root)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.wav").touch()
+    (root / "folder").symlink_to(tmp_path / "elsewhere")
 
     def resolve(path: str, where: Path = root, allow_outside: bool = False) -> Path:
         return resolve_audio(where, Utterance("u1", path, "1", "x"), allow_outside)
@@ -368,6 +393,9 @@ def test_audio_is_found_inside_the_root_and_not_outside(tmp_path: Path) -> None:
     assert resolve("link.wav", allow_outside=True) == outside.resolve()
     with pytest.raises(MfhcaError, match=f"utterance u1: link.wav is a link out of {re.escape(str(root))}"):
         resolve("link.wav")
+    with pytest.raises(MfhcaError, match=r"utterance u1: folder/a\.wav is a link out of"):
+        resolve("folder/a.wav")
+    assert resolve("folder/a.wav", allow_outside=True) == (tmp_path / "elsewhere/a.wav").resolve()
     for path in ("gone.wav", "circle.wav", "wav"):
         with pytest.raises(MfhcaError, match=f"utterance u1: no file {path} in .*check --root"):
             resolve(path)

@@ -9,12 +9,8 @@ from torch.nn import functional
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_train.config import ModelConfig
-from mfhca_train.model import (
-    MFHCA,
-    GlobalReceptiveField,
-    MultiSpatialFusion,
-    parameter_counts,
-)
+from mfhca_train.mf import GlobalReceptiveField, MultiSpatialFusion
+from mfhca_train.model import MFHCA, parameter_counts
 from mfhca_train.pooling import adaptive_average, pool_cells, softmax_over_time, valid_mask
 
 T, F, L, D, K = 40, 30, 14, 32, 4

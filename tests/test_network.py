@@ -64,6 +64,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="rate is 99"):
         load_network(unit, with_settings(config, {"model.grf_rate": 99}).model, 4)
     whole = (unit / "inputs.safetensors").read_bytes()
+    (unit / "inputs.safetensors").write_bytes(whole[:-1] + b"x")
+    with pytest.raises(MfhcaError, match=r"inputs\.safetensors: damaged"):
+        load_network(unit, config.model, 4)
+    (unit / "result.json").unlink()  # which knows their digests
     for bad in (b"", whole[: len(whole) // 2], b"x" * 100):
         (unit / "inputs.safetensors").write_bytes(bad)
         with pytest.raises(MfhcaError, match=r"inputs\.safetensors: cannot be read"):

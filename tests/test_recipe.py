@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.recipe import (
+    CHOICES,
     KINDS,
     LogMel,
     LogSpec,
@@ -76,6 +77,47 @@ def test_dictionary_and_json_round_trip(tail: str, minimum: int, floor: float) -
     again = from_dict(json.loads(json.dumps(recipe.to_dict())))
     assert again == recipe
     assert again.key == recipe.key == key_of(recipe.to_dict())
+
+
+plain = st.one_of(
+    st.booleans(), st.integers(-(2**40), 2**40), st.floats(-1e9, 1e9), st.text('abé"\\\n', max_size=4)
+)
+
+
+@given(st.dictionaries(st.text("abcé_", min_size=1, max_size=5), plain, min_size=1, max_size=8), st.data())
+def test_a_key_knows_every_field_and_not_their_order(fields: dict, data: st.DataObject) -> None:
+    key = key_of(fields)
+    assert key_of(dict(data.draw(st.permutations(list(fields.items()))))) == key
+    name = data.draw(st.sampled_from(sorted(fields)))
+    other = data.draw(plain.filter(lambda value: repr(value) != repr(fields[name])))
+    assert key_of({**fields, name: other}) != key
+    assert key_of({n: value for n, value in fields.items() if n != name}) != key
+    assert key_of({**fields, f"{name}x{len(fields)}": other}) != key
+
+
+KIND_FIELDS = [(kind, field.name) for kind in KINDS.values() for field in dataclasses.fields(kind)]
+
+
+@given(st.sampled_from(KIND_FIELDS), st.data())
+def test_recipes_are_equal_where_their_keys_are(place: tuple[type, str], data: st.DataObject) -> None:
+    kind, name = place
+    digests = {f.name: "0" * 64 for f in dataclasses.fields(kind) if f.name.endswith("_sha256")}
+    needed = {"normalise": True, "attention_mask": False} if kind is Ssl else {}
+    base = kind(**digests, **needed)
+    value = getattr(base, name)
+    options = {
+        bool: st.booleans(),
+        int: st.integers(1, 200),
+        float: st.floats(-200, 200),
+        str: st.text("01", max_size=3),
+    }
+    given_ = data.draw(st.sampled_from(CHOICES[name]) if name in CHOICES else options[type(value)])
+    try:
+        other = dataclasses.replace(base, **{name: given_})
+    except MfhcaError:
+        return
+    assert (other.key == base.key) == (other == base)
+    assert (other == base) == (getattr(other, name) == value)
 
 
 def test_kinds_do_not_share_keys() -> None:

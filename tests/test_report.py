@@ -245,10 +245,11 @@ def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_halves_of_characters_do_not_stop_the_report(damaged: Path) -> None:
+def test_halves_of_characters_are_refused_in_one_line(damaged: Path) -> None:
     path = damaged / "results.json"
     path.write_text(path.read_text().replace('"toy"', '"\\ud800toy"'))
-    assert "?toy" in report(damaged).text
+    with pytest.raises(MfhcaError, match=r"results.json: not valid JSON .*surrogates"):
+        report(damaged)
 
 
 def test_oracle_is_marked_in_banner_title_figures_and_pictures(plain: Path, tmp_path: Path) -> None:
@@ -272,8 +273,8 @@ def test_oracle_matched_is_marked_too(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_selection_on_a_test_speaker_is_an_oracle_whatever_the_file_says(damaged: Path) -> None:
-    path = damaged / "results.json"
-    path.write_text(path.read_text().replace('"selected_on": "validation"', '"selected_on": "test"', 1))
+    for path in (damaged / "results.json", damaged / "model/seed-0/fold-03/result.json"):
+        path.write_text(path.read_text().replace('"selected_on": "validation"', '"selected_on": "test"', 1))
     assert "ORACLE: these figures" in report(damaged).text
 
 
@@ -361,6 +362,8 @@ def test_many_folds_one_epoch_many_classes_and_an_infinite_loss_are_drawn(tmp_pa
         file.write_text("epoch,train_loss,validation_loss,validation_wa,validation_ua\n1,0.5,inf,0.5,0.5\n")
     for unit in (results := json.loads((short / "results.json").read_text()))["folds"]:
         unit["epochs"] = unit["best_epoch"] = 1
+        result = unit_folder(short, ROW, unit["seed"], unit["id"]) / "result.json"
+        write_json(result, json.loads(result.read_text()) | unit)
     write_json(short / "results.json", results)
     assert report(short).tables
 
@@ -384,7 +387,10 @@ DAMAGE = {
     "run.json empty": (lambda run: (run / "run.json").write_text("{}"), "run.json: device is missing"),
     "no WA": (_edit("del r['wa']"), "wa is missing"),
     "WA a text": (_edit("r['wa']['mean'] = 'high'"), "wa.mean is 'high', not a finite number"),
-    "UA not a number": (_edit("r['ua']['pooled'] = float('nan')"), "ua.pooled is nan, not a finite number"),
+    "UA not a number": (
+        _edit("r['ua']['pooled'] = float('nan')"),
+        "not valid JSON .NaN is not a finite number",
+    ),
     "true for a count": (_edit("r['n_folds'] = True"), "n_folds is True, not of type int"),
     "half an interval": (_edit("r['wa']['ci95'] = [0.5]"), "an interval has not two ends"),
     "fold without epoch": (_edit("del r['folds'][1]['best_epoch']"), r"folds\[1\].best_epoch is missing"),
@@ -401,7 +407,7 @@ DAMAGE = {
     "best epoch": (_edit("r['folds'][0]['best_epoch'] = 99"), "fold '03': best epoch 99 of"),
     "another run's curves": (
         _edit("r['folds'][0]['epochs'] += 1"),
-        "history.csv: .* epochs, results.json says",
+        "results.json: row model, fold 03, seed 0: epochs is not that of .*result.json",
     ),
     "no curves": (lambda run: _history(run).unlink(), "history.csv: cannot be read .No such file"),
     "curves cut": (

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from corpus_factory import CLASSES, request
 
 from mfhca_cache.errors import MfhcaError
+from mfhca_cache.files import write_json
 from mfhca_train.cli import POOLING_NAMES, main
 from mfhca_train.crossval import cross_validate
 from mfhca_train.rescore import POOLINGS, rescore
 from mfhca_train.results import ROW
+from mfhca_train.sealed import read_sealed
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,12 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     path = tmp_path / "run/model/seed-0/fold-s1/segments.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(MfhcaError, match=r"segments.csv: damaged"):
+        rescore(tmp_path / "run", "mean")
+    result = read_sealed(path.parent / "result.json")
+    write_json(
+        path.parent / "result.json", {k: v for k, v in result.items() if k != "files"}
+    )  # as before digests
     with pytest.raises(MfhcaError, match=r"segments.csv: lacks utterances"):
         rescore(tmp_path / "run", "mean")
     path.unlink()

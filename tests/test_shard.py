@@ -49,6 +49,41 @@ def test_shard_name_is_reversible_and_safe(speaker: str) -> None:
     assert not name.startswith(".")
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 3), min_size=1, max_size=5),
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
+    dtype=st.sampled_from(["float16", "float32"]),
+    speaker=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8),
+)
+def test_write_read_identity_of_layers(
+    lengths: list[int], shape: tuple[int, int, int], dtype: str, speaker: str
+) -> None:
+    from mfhca_cache.writer import ShardWriter
+
+    layers, frames, bins = shape
+    with tempfile.TemporaryDirectory() as folder:
+        given_ = {}
+        with ShardWriter(Path(folder), "0" * 16, "ssl", speaker, shape, dtype) as w:
+            for i, n in enumerate(lengths):
+                name, audio, values, valid = utterance(f"u{i}", n, (layers * frames, bins))
+                given_[name] = values.reshape(n, layers, frames, bins), np.minimum(valid, frames)
+                w.append(name, audio, *given_[name])
+            path = w.finish(None, (), {})
+        assert path is not None
+        shard = read_shard(path)
+        verify_shard(shard)
+        stored = np.fromfile(path, dtype, offset=shard.offset, count=int(np.prod(shard.shape)))
+    assert (shard.speaker, speaker_of(path.name)) == (speaker, speaker)
+    assert shard.shape == (sum(lengths), *shape)
+    for name, (first, count) in shard.spans().items():
+        values, valid = given_[name]
+        np.testing.assert_array_equal(
+            stored.reshape(shard.shape)[first : first + count], values.astype(dtype)
+        )
+        np.testing.assert_array_equal(shard.valid_frames[first : first + count], valid)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 4), min_size=1, max_size=6),
