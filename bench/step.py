@@ -161,7 +161,7 @@ def highest_memory(run: Run) -> float:
             [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, stdout=log, stderr=log
         )
         while process.poll() is None:
-            highest = max([highest, *(private_bytes(child) for child in _fold_workers(process.pid))])
+            highest = max([highest, *(private_bytes(child) for child in fold_workers(process.pid))])
             time.sleep(0.1)
         if process.returncode:
             log.seek(0)
@@ -171,7 +171,7 @@ def highest_memory(run: Run) -> float:
     return highest / 1e9
 
 
-def _fold_workers(parent: int) -> list[int]:
+def fold_workers(parent: int) -> list[int]:
     """Process ids of the workers that joblib started for a `cv`."""
     try:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
@@ -186,5 +186,5 @@ def _fold_workers(parent: int) -> list[int]:
         if b"LokyProcess" in command:
             found.append(child)
         else:
-            found += _fold_workers(child)
+            found += fold_workers(child)
     return found
