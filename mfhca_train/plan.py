@@ -20,7 +20,8 @@ from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Corpus
 from mfhca_train.folds import Fold, make_folds
 from mfhca_train.results import ROW, unit_folder
-from mfhca_train.unit import RESULT, Unit, label_digest
+from mfhca_train.sealed import RESULT
+from mfhca_train.unit import Unit, label_digest
 
 RUN_FORMAT = 1
 NETWORK = "network"  # the kind of a row that is trained; the others are in classic.py
