@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from corpus_factory import CLASSES
 from layer_factory import FRAMES, LAYERS, ROWS, TELLING, WIDTH, write_corpus, write_hidden_states
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mfhca_cache.manifest import LabelSet
@@ -214,8 +215,11 @@ def test_one_layer_of_all_trains_to_the_bytes_of_that_layer_alone(folder: Path, 
     alone, of_all = unit_of(tmp_path / "alone"), unit_of(tmp_path / "all")
     names = {path.name for path in alone.iterdir()}
     assert {"best.safetensors", "predictions.csv", "history.csv"} <= names
-    for name in names - {"result.json"}:  # which holds the recipe's key, by way of the identity
+    for name in names - {"result.json", "inputs.safetensors"}:  # which hold the recipe, or its key
         assert (of_all / name).read_bytes() == (alone / name).read_bytes(), name
+    scaled = [load_file(unit / "inputs.safetensors") for unit in (of_all, alone)]
+    assert scaled[0].keys() == scaled[1].keys()
+    assert all(torch.equal(tensor, scaled[1][name]) for name, tensor in scaled[0].items())
     assert "layer_weights" not in json.loads((of_all / "result.json").read_text())
 
 
@@ -241,7 +245,11 @@ def test_network_of_the_output_of_all_knows_which_layer_that_is(folder: Path, tm
             "model.ssl_layer=some",
             "neither a whole number nor one of auto, weighted, weighted-norm",
         ),
-        ("cache", "model.ssl_layer=-2", "out of range: model.ssl_layer (-1 or more)"),
+        (
+            "cache",
+            "model.ssl_layer=-2",
+            "out of range: model.ssl_layer = -2 (auto|weighted|weighted-norm, or a layer from -1",
+        ),
     ],
 )
 def test_layer_that_is_not_there_is_one_line(
