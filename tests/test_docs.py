@@ -22,15 +22,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from conftest import REPOSITORY
 from corpus_factory import request, write_features
 from corpus_factory import utterances as small_utterances
 from shard_factory import flip, recipe_folder
+from voice_factory import trained
 
 from mfhca_cache.cli import main as cache_command
 from mfhca_cache.manifest import read_manifest, write_manifest
 from mfhca_train.cli import main as train_command
+from mfhca_train.config import Config, with_settings
 from mfhca_train.grid import read_grid
 
 DOCS = REPOSITORY / "docs"
@@ -251,9 +254,34 @@ def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
     assert about["config"]["model"]["fusion"] == "gated"
 
 
-def test_grids_of_the_pages_are_read(tmp_path: Path) -> None:
-    (tmp_path / "padding.toml").write_text(block("new-ablation.md", "grid", "padding.toml"))
-    assert read_grid(tmp_path / "padding.toml").reference == "as-speech"
+@pytest.mark.parametrize(
+    ("page", "name", "reference"),
+    [("new-ablation.md", "padding.toml", "as-speech"), ("layers.md", "layers.toml", "output")],
+)
+def test_grids_of_the_pages_are_read(page: str, name: str, reference: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(block(page, "grid", name))
+    grid = read_grid(tmp_path / name)
+    assert grid.reference == reference
+    for row in grid.rows:
+        with_settings(Config(), row.settings)
+
+
+def test_examples_of_predicting_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's names stand for a small run of the demo; its first speaker stands for speaker 03."""
+    made = trained()
+    for name, target in {"runs/emodb": made.run, "facebook/hubert-base-ls960": made.backbone}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(target)
+    speaker = made.manifest.utterances[0].speaker
+    samples, rate = soundfile.read(made.audio(speaker)[0])
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, samples, rate)
+    printed = python(tmp_path, block("predict.md", "test", "predict"), capsys).splitlines()
+    assert [line.split()[0] for line in printed] == ["a.wav", "b.flac"]
+    assert all(f"'{name}': " in printed[0] for name in made.manifest.label_set().classes)
+    text = block("predict.md", "test", "speaker")
+    assert 'speaker="03"' in text
+    assert python(tmp_path, text.replace('"03"', f'"{speaker}"'), capsys).startswith("1 {")
 
 
 def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
