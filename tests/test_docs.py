@@ -38,6 +38,7 @@ from mfhca_train.grid import read_grid
 
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"<!-- (test|shell|file|edit|grid): ([\w./-]+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
+PACKAGES = ("mfhca_cache", "mfhca_train")
 SECONDS = 300
 COMMANDS = {"mfhca-cache": cache_command, "mfhca-train": train_command}
 
@@ -101,12 +102,25 @@ def test_examples_in_python_run(small: Path, name: str, capsys: pytest.CaptureFi
     printed = python(small, block("python.md", "test", name), capsys)
     expected = {
         "manifest": "s0_0 s0 anger",
+        "write": "('anger', 'joy') True",
+        "folds": "s0 tested: ('s0',) validated: ('s1', 's2') trained: ('s3',",
         "features": "(2, 12, 32) float32 (32,)",
         "cv": "0.",
         "scores": "0.6666666666666666 0.75 (0.5, 1.0, None)",
         "network": "torch.Size([2, 4]) torch.Size([2, 149])",
     }
     assert expected.get(name, "") in printed
+
+
+def test_every_public_name_is_on_the_page_and_no_other() -> None:
+    import mfhca_cache
+    import mfhca_train
+
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    for package in (mfhca_cache, mfhca_train):
+        (table,) = re.findall(rf"^\| `{package.__name__}` \| \|\n(.*?)(?:\n\n|\Z)", page, re.M | re.S)
+        named = re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines()))
+        assert sorted(named) == sorted(package.__all__)
 
 
 def test_the_reader_of_twenty_lines_needs_nothing_of_ours_and_sees_what_was_written(tmp_path: Path) -> None:
@@ -224,7 +238,7 @@ def apply(edit: str, file: Path) -> None:
 
 def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
     """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of every fold."""
-    for package in ("mfhca_cache", "mfhca_train", "manifests"):
+    for package in (*PACKAGES, "manifests"):
         shutil.copytree(
             REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -295,6 +309,34 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"
+
+
+def messages() -> Iterator[str]:
+    """The texts in the packages' source but docstrings, `...` where a value is filled in."""
+    for path in sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        skipped: set[ast.AST] = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)
+        }  # docstrings among them
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = node.values
+                skipped.update(parts)
+                yield "".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+                yield node.value
+
+
+def test_errors_that_the_first_hour_explains_are_printed_somewhere() -> None:
+    """What is filled in is written `...`, N, M, a number or nan on the page."""
+    page = (DOCS / "first-hour.md").read_text(encoding="utf-8").partition("## Errors that come up")[2]
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(quoted) > 10
+    printed = list(messages())
+    for text in quoted:
+        fragments = re.split(r"\.\.\.|\b(?:[NM]|nan|\d+)\b", text)
+        wanted = re.compile(".+".join(map(re.escape, fragments)), re.DOTALL)
+        assert any(wanted.search(message) for message in printed), f"nothing prints: {text}"
 
 
 def test_pages_build_and_ask_for_nothing_from_elsewhere(tmp_path: Path) -> None:
