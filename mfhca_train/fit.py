@@ -57,6 +57,7 @@ def fit(
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     identity: str = "",
+    side_by_side: int = 1,
 ) -> dict[str, Any]:
     """Trains and tests one fold, or returns the result that is already there.
 
@@ -70,6 +71,7 @@ def fit(
         device: cpu, cuda or mps.
         on_epoch: called with each row of the history.
         identity: digest of all that decides the run; what an earlier run with another one left is refused.
+        side_by_side: how many folds an accelerator trains at once, for its memory alone; see `machine.holds`.
 
     Returns:
         The content of `result.json`.
@@ -85,6 +87,8 @@ def fit(
         if result_file.exists():  # another process has finished it between the look and the lock
             return read_result(folder, identity)
         begin_folder(work)
+        if machine.holds(device, corpus.stored_bytes(), side_by_side):
+            corpus.make_resident(device)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
         result = write_result(work, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
@@ -101,8 +105,6 @@ class _Trainer:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
         self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # of its folder, for the log
-        if machine.holds(device, corpus.stored_bytes()):
-            corpus.make_resident(device)
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
