@@ -327,6 +327,24 @@ def messages() -> Iterator[str]:
                 yield node.value
 
 
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("mfhca-cache", ["doctor", "features", "status"]),
+        ("mfhca-train", ["cv", "ablate", "predict", "export", "evaluate"]),
+    ],
+)
+def test_examples_in_the_help_can_be_typed(program: str, names: list[str]) -> None:
+    """They are parsed, not run: their corpora are not here."""
+    for name in names:
+        done = CliRunner().invoke(COMMANDS[program], [name, "--help"])
+        (example,) = re.findall(rf"For example:\s+({program} {name} (?:.*\\\n)*.*)\n", done.output)
+        arguments = shlex.split(example.replace("\\\n", " "))[2:]
+        command = COMMANDS[program].commands[name]
+        with command.make_context(name, arguments) as context:
+            assert context.params, name
+
+
 def test_errors_that_the_first_hour_explains_are_printed_somewhere() -> None:
     """What is filled in is written `...`, N, M, a number or nan on the page."""
     page = (DOCS / "first-hour.md").read_text(encoding="utf-8").partition("## Errors that come up")[2]
