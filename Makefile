@@ -34,7 +34,7 @@ help: ## list the targets and variables
 	@echo "           CACHE=$(CACHE) RUN=$(RUN) LABEL_SET=$(LABEL_SET) PROTOCOL=$(PROTOCOL)"
 	@echo "           ARGS= further options of cv or ablate (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
 	@echo "           GRIDS= of ablations, from manifests/ablations (default: all; e.g. GRIDS='table2 protocols')"
-	@echo "           FEATURE_ARGS= further options of features and status (e.g. FEATURE_ARGS='--tail overlap')"
+	@echo "           FEATURE_ARGS= further options of features, status and doctor (e.g. FEATURE_ARGS='--tail overlap')"
 
 install: $(INSTALLED) ## create .venv with everything in it
 
@@ -57,7 +57,7 @@ features: $(ROOT)/hubert-demo/config.json
 endif
 
 doctor: $(INSTALLED) ## is all ready: packages, disk, device, hub, and what this corpus lacks
-	$(VENV)/bin/mfhca-cache doctor "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS)
+	$(VENV)/bin/mfhca-cache doctor "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 

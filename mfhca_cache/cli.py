@@ -7,6 +7,8 @@ inside the commands, so that `--help` and wrong usage answer at once.
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,8 @@ from mfhca_cache.cluster import Cluster, cluster_options
 from mfhca_cache.console import Commands, progress
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
 from mfhca_cache.errors import SHOWN, MfhcaError, listing
-from mfhca_cache.options import FOLDER, SOME_KINDS, recipe_options
-from mfhca_cache.settings import BATCH_SIZE, DEFAULT_KINDS, DEVICES, KINDS, Settings, cpus
+from mfhca_cache.options import FOLDER, chosen_kinds, recipe_options
+from mfhca_cache.settings import BATCH_SIZE, DEVICES, Settings, cpus
 
 if TYPE_CHECKING:
     from mfhca_cache.backbone import Backbone
@@ -34,22 +36,14 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("manifest_path", metavar="[MANIFEST]", type=FOLDER, required=False)
-@click.option("--root", type=FOLDER, help="The corpus folder.")
-@click.option(
-    "--cache", type=FOLDER, help="The cache folder, there or to be.  [default: the current folder's disk]"
-)
-@click.option("--backbone", help="Encoder: a folder, or a name on the Hugging Face hub.")
-@click.option(
-    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Features to look for; repeat."
-)
-@click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]")
+@partial(recipe_options, needed=False)
 @click.pass_context
 def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
     """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
 
     Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
-    needed). Exit code 1 if anything is missing. For example:
+    needed). Exit code 1 if anything is missing. Takes the options of `features` (no audio is read, so --jobs and
+    --allow-outside change nothing). For example:
 
     \b
       mfhca-cache doctor my.csv --root /data/mine --cache cache/mine --backbone facebook/hubert-base-ls960
@@ -57,9 +51,10 @@ def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, 
     from mfhca_cache.doctor import MISSING, OK, machine
     from mfhca_cache.readiness import Corpus, corpus
 
-    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
+    recipe = {field.name: told[field.name] for field in fields(Settings) if field.name in told}
+    settings = Settings(kinds=chosen_kinds(kinds), **recipe)
     quiet, missing = log.level() >= log.QUIET, 0
-    asked = Corpus(manifest_path, kinds=kinds, **told)
+    asked = Corpus(manifest_path, told["root"], told["cache"], told["backbone"], settings, told["label_set"])
     for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
         missing += finding.state == MISSING
         if not (quiet and finding.state == OK):
@@ -100,14 +95,7 @@ def _plan(
     **recipe: Any,
 ) -> tuple[Manifest, Backbone | None, Plan]:
     """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
-    kinds = tuple(kind for kind in KINDS if kind in kinds) or DEFAULT_KINDS
-    context = click.get_current_context()
-    for name, meant in SOME_KINDS.items():
-        source = context.get_parameter_source(name)
-        if not set(meant) & set(kinds) and source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} has no meaning without --kind {' or '.join(meant)}"
-            )
+    kinds = chosen_kinds(kinds)
     if "ssl" in kinds and backbone is None:
         raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
     from mfhca_cache.backbone import resolve
@@ -239,7 +227,11 @@ def _fail(failed: dict[str, str], total: int) -> None:
 def status(**options: Any) -> None:
     """Say what is present, missing or stale, and which field or file differs.
 
-    Takes the options of `features`; nothing is computed.
+    Takes the options of `features`; nothing is computed. For example:
+
+    \b
+      mfhca-cache status my.csv --root /data/mine --cache cache/mine \\
+          --backbone facebook/hubert-base-ls960
     """
     from mfhca_cache import inventory
 

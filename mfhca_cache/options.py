@@ -1,4 +1,4 @@
-"""The options that say which features of which audio are meant; `features` and `status` share them."""
+"""The options that say which features of which audio are meant; `features`, `status` and `doctor` share them."""
 
 from __future__ import annotations
 
@@ -31,12 +31,37 @@ def layer(value: int | str) -> int | str:
         raise click.BadParameter(f"{value!r} is neither a whole number nor {ALL_LAYERS}") from error
 
 
-def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the manifest argument and the options that decide what is looked at."""
+def chosen_kinds(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds that are meant, in their order.
+
+    Raises:
+        click.UsageError: an option was given that has no meaning for any of them.
+    """
+    kinds = tuple(kind for kind in KINDS if kind in asked) or DEFAULT_KINDS
+    context = click.get_current_context()
+    for name, meant in SOME_KINDS.items():
+        source = context.get_parameter_source(name)
+        if not set(meant) & set(kinds) and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} has no meaning without --kind {' or '.join(meant)}"
+            )
+    return kinds
+
+
+def recipe_options(command: Callable[..., Any], needed: bool = True) -> Callable[..., Any]:
+    """Gives a command the manifest argument and the options that decide what is looked at.
+
+    Args:
+        command: the function.
+        needed: whether manifest, root and cache have to be given.
+    """
+    disk = "" if needed else "  [default: the current folder's disk]"
     options = (
-        click.argument("manifest_path", metavar="MANIFEST", type=FOLDER),
-        click.option("--root", type=FOLDER, required=True, help="The corpus folder."),
-        click.option("--cache", type=FOLDER, required=True, help="The cache folder."),
+        click.argument(
+            "manifest_path", metavar="MANIFEST" if needed else "[MANIFEST]", type=FOLDER, required=needed
+        ),
+        click.option("--root", type=FOLDER, required=needed, help="The corpus folder."),
+        click.option("--cache", type=FOLDER, required=needed, help=f"The cache folder.{disk}"),
         click.option(
             "--backbone", help="Encoder: a folder, or a name on the Hugging Face hub; for kind ssl."
         ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from mfhca_cache.settings import Settings
 
 LOOK_SECONDS: Final = 1.5  # for all files of a corpus; a network file system may be slow
 HEADERS: Final = 40  # read to estimate lengths that the manifest does not tell
+DEFAULTS: Final = Settings()
 SPARE: Final = 1.1  # what is written besides features
 
 
@@ -35,16 +36,19 @@ class Corpus:
     root: Path | None
     cache: Path | None
     backbone: str | None
-    kinds: tuple[str, ...]
+    settings: Settings
     label_set: str | None
 
     def command(self) -> str:
         """The command that computes what is missing."""
         parts = ["mfhca-cache features", str(self.manifest or "MANIFEST")]
         parts += ["--root", str(self.root or "DIR"), "--cache", str(self.cache or "cache")]
-        if "ssl" in self.kinds:
+        if "ssl" in self.settings.kinds:
             parts += ["--backbone", self.backbone or "ENCODER"]
-        parts += [f"--kind {kind}" for kind in self.kinds]
+        parts += [f"--kind {kind}" for kind in self.settings.kinds]
+        for name, value in vars(self.settings).items():
+            if name != "kinds" and value != getattr(DEFAULTS, name):
+                parts.append(f"--{name.removesuffix('_samples').replace('_', '-')} {value}")
         parts += ["--label-set", self.label_set] if self.label_set else []
         return " ".join(parts)
 
@@ -157,11 +161,11 @@ def _encoder(name: str) -> tuple[Finding, Backbone | None]:
 def _features(told: Corpus, chosen: Sequence[Utterance], encoder: Backbone | None) -> Iterator[Finding]:
     """Which speakers have no features yet, and whether there is room for them."""
     cache = told.cache or Path()
-    kinds = tuple(kind for kind in told.kinds if kind != "ssl" or encoder is not None)
+    kinds = tuple(kind for kind in told.settings.kinds if kind != "ssl" or encoder is not None)
     if not chosen:
         return
     try:
-        targets = targets_of(cache, Settings(kinds=kinds), encoder)
+        targets = targets_of(cache, replace(told.settings, kinds=kinds), encoder)
         others = list_recipes(cache) if cache.is_dir() else []
     except MfhcaError as error:
         yield Finding(MISSING, str(error))
@@ -184,7 +188,7 @@ def _features(told: Corpus, chosen: Sequence[Utterance], encoder: Backbone | Non
             yield Finding(MISSING, what, told.command())
         else:
             yield Finding(OK, what)
-    if "ssl" in told.kinds and encoder is None and told.backbone is None:
+    if "ssl" in told.settings.kinds and encoder is None and told.backbone is None:
         ssl = [other.path.name for other in others if other.kind == "ssl"]
         there = f": there are {', '.join(ssl)}" if ssl else ""
         yield Finding(WARN, f"{cache}: features of kind ssl are not looked at{there}", "pass --backbone")

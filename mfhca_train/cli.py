@@ -73,7 +73,10 @@ def ablate(
     """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
 
     A row's own settings win over all others. What a run in the same folder as OUT
-    has finished with equal settings and features is taken over.
+    has finished with equal settings and features is taken over. For example:
+
+    \b
+      mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --set train.lr=1e-4
     """
     _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.ablation import ablate as run

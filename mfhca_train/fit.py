@@ -1,6 +1,6 @@
 """One fold with one seed, trained, selected and tested: the unit of work of stage two.
 
-A unit works in a hidden folder that only it holds, writes a checkpoint after
+A unit works in a hidden folder that only it holds, writes a checkpoint (`checkpoint`) after
 every epoch, and shows its folder under its final name when everything is in it.
 Killed anywhere, it goes on from the last whole epoch. All randomness of an epoch
 follows from (seed, fold, epoch), so an interrupted unit ends with the same bits
@@ -10,38 +10,32 @@ as an uninterrupted one, whatever ran before or beside it.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor
 from torch.nn import functional
 
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import lock, sha256_file, write_atomically
+from mfhca_cache.files import lock, write_atomically
 from mfhca_train import layer_weights, machine
+from mfhca_train.checkpoint import CHECKPOINT, HISTORY, load_best, resume, save_best, save_checkpoint
 from mfhca_train.config import Config, TrainConfig
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
 from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
 from mfhca_train.folds import Fold
 from mfhca_train.model import parameter_counts
-from mfhca_train.network import BEST, build_network, inputs_of, save_inputs
+from mfhca_train.network import build_network, inputs_of, save_inputs
 from mfhca_train.results import read_result
-from mfhca_train.sealed import DAMAGED, DIGEST, RESULT, tensors_digest, write_result
-from mfhca_train.shape import problem
+from mfhca_train.sealed import RESULT, write_result
 from mfhca_train.unit import begin_folder, publish_folder
 
-HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def derived_seed(seed: int, fold: str, epoch: int) -> int:
@@ -63,6 +57,7 @@ def fit(
     device: str = "cpu",
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     identity: str = "",
+    side_by_side: int = 1,
 ) -> dict[str, Any]:
     """Trains and tests one fold, or returns the result that is already there.
 
@@ -76,6 +71,7 @@ def fit(
         device: cpu, cuda or mps.
         on_epoch: called with each row of the history.
         identity: digest of all that decides the run; what an earlier run with another one left is refused.
+        side_by_side: how many folds an accelerator trains at once, for its memory alone; see `machine.holds`.
 
     Returns:
         The content of `result.json`.
@@ -91,6 +87,8 @@ def fit(
         if result_file.exists():  # another process has finished it between the look and the lock
             return read_result(folder, identity)
         begin_folder(work)
+        if machine.holds(device, corpus.stored_bytes(), side_by_side):
+            corpus.make_resident(device)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
         result = write_result(work, result)
         (work / CHECKPOINT).unlink(missing_ok=True)
@@ -107,8 +105,6 @@ class _Trainer:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
         self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # of its folder, for the log
-        if machine.holds(device, corpus.stored_bytes()):
-            corpus.make_resident(device)
         self.train_utterances = corpus.of_speakers(fold.train)
         self.normalisers = normalisers(corpus, self.train_utterances, config)
         torch.manual_seed(derived_seed(seed, fold.id, 0))
@@ -130,7 +126,7 @@ class _Trainer:
         segments = self.corpus.segments(self.train_utterances)
         validation = self.corpus.of_speakers(fold.validation)
         validation_segments = self.corpus.segments(validation)
-        history = self._resume()
+        history, self.best_sha256 = resume(self.work, self.model, self.optimiser, self.identity)
         while len(history) < train.epochs and not _out_of_patience(history, train.patience):
             epoch = len(history) + 1
             start = time.monotonic()
@@ -146,9 +142,8 @@ class _Trainer:
             }
             history.append(row)
             if best_row(history) is row:
-                _save(self.work / BEST, self.model.state_dict(), {"epoch": str(epoch)})
-                self.best_sha256 = sha256_file(self.work / BEST)
-            self._checkpoint(history)
+                self.best_sha256 = save_best(self.work, self.model, epoch)
+            save_checkpoint(self.work, self.model, self.optimiser, history, self.identity, self.best_sha256)
             log.LOG.debug(
                 "%s epoch %d: %.2f s (training %.2f s, %.1f segments/s), "
                 "loss %.4f, validation loss %.4f, WA %.4f, UA %.4f",
@@ -201,65 +196,11 @@ class _Trainer:
             self.config.train.precision,
         )
 
-    def _checkpoint(self, history: list[dict[str, float]]) -> None:
-        """Model, optimiser and history in one file that is replaced whole."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-        about = {"history": json.dumps(history), "identity": self.identity, "best_sha256": self.best_sha256}
-        _save(self.work / CHECKPOINT, tensors, about | {DIGEST: _digest(about, tensors)})
-
-    def _resume(self) -> list[dict[str, float]]:
-        """The history so far, with model and optimiser as they were then; empty for a fresh start."""
-        path = self.work / CHECKPOINT
-        if not path.exists():
-            return []
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata()
-            tensors = load_file(path)  # on the CPU, where Adam wants its counts of steps; the rest is moved
-            # An earlier version wrote the first two entries alone.
-            if set(metadata) != {"history", "identity"} and metadata[DIGEST] != _digest(metadata, tensors):
-                raise ValueError(DAMAGED)
-            history: list[dict[str, float]] = json.loads(metadata["history"])
-            if wrong := problem(history, [dict.fromkeys(HISTORY, float)], "history"):
-                raise ValueError(wrong)
-            if metadata["identity"] != self.identity:
-                raise ValueError("it is of a run with other settings or data")
-            self.best_sha256 = metadata.get("best_sha256", "")
-            model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith("optimiser."):
-                    _, index, field = name.split(".")
-                    state.setdefault(int(index), {})[field] = tensor
-            self.model.load_state_dict(model)
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": state, "param_groups": groups})
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-            raise MfhcaError(
-                f"{path}: cannot be resumed ({error}); delete {self.work} and run again"
-            ) from error
-        return history
-
-    def _load_best(self, epoch: str) -> None:
-        """The selected weights, which must be those that were written at this epoch."""
-        path = self.work / BEST
-        try:
-            if self.best_sha256 and sha256_file(path) != self.best_sha256:
-                raise ValueError(DAMAGED)
-            with safe_open(path, "pt") as file:
-                if file.metadata()["epoch"] != epoch:
-                    raise ValueError(f"not of epoch {epoch}")
-            self.model.load_state_dict(load_file(path, device=self.device))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-            raise MfhcaError(f"{path}: cannot be used ({error}); delete {self.work} and run again") from error
-
     def _finish(self, history: list[dict[str, float]]) -> dict[str, Any]:
         """The test pass with the selected weights, and every file of the unit but result.json."""
         fold, corpus = self.fold, self.corpus
         best = best_row(history)
-        self._load_best(str(best["epoch"]))
+        load_best(self.work, self.model, str(best["epoch"]), self.best_sha256, self.device)
         test = corpus.of_speakers(fold.test)
         segments = corpus.segments(test)
         judged = self._evaluate(test, segments)
@@ -297,14 +238,6 @@ class _Trainer:
             "parameters": parameter_counts(self.model),
             **layer_weights.named(self.model.layer_shares),
         }
-
-
-def _digest(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Of a checkpoint; types that numpy does not know are taken as bytes."""
-    return tensors_digest(
-        about,
-        {name: t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for name, t in tensors.items()},
-    )
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
@@ -345,9 +278,3 @@ def best_row(history: list[dict[str, float]]) -> dict[str, float]:
 
 def _out_of_patience(history: list[dict[str, float]], patience: int) -> bool:
     return bool(history) and len(history) - best_row(history)["epoch"] >= patience
-
-
-def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    write_atomically(
-        path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
-    )

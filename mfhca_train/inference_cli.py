@@ -67,7 +67,10 @@ def predict(
     """Class probabilities of AUDIO: files of any format that libsndfile reads, and folders of them.
 
     All networks of the run judge together: the mean of their probabilities is shown. Files that cannot be used
-    are named, the others are judged, and the command ends with 1.
+    are named, the others are judged, and the command ends with 1. For example:
+
+    \b
+      mfhca-train predict runs/emodb recordings/ call.mp3 --backbone facebook/hubert-base-ls960
     """
     if as_json and form not in (None, "json"):
         raise click.UsageError(f"--json and --format {form} contradict each other")
@@ -154,7 +157,13 @@ def _tell(
     "--fold", "folds", multiple=True, metavar="ID", help="Only this fold's networks (repeat for more)."
 )
 def export(run: Path, out: Path, row: str | None, folds: tuple[str, ...]) -> None:
-    """Write a run's networks as one bundle, which predicts without the run and its cache."""
+    """Write a run's networks as one bundle, which predicts without the run and its cache.
+
+    For example:
+
+    \b
+      mfhca-train export runs/emodb --out emodb-networks
+    """
     from mfhca_train.bundle import write_bundle
     from mfhca_train.ensemble import read_run
 
@@ -192,7 +201,13 @@ def evaluate(
     device: str,
     threads: int | None,
 ) -> None:
-    """Score a trained run on another corpus: the ensemble of its networks, and each of them."""
+    """Score a trained run on another corpus: the ensemble of its networks, and each of them.
+
+    For example:
+
+    \b
+      mfhca-train evaluate runs/emodb other.csv --cache cache/other --map hap=happiness --map fea=
+    """
     if out is not None and out.suffix != ".json":
         raise click.UsageError(f"--out {out}: write NAME.json; NAME.csv is written beside it")
     from mfhca_cache.files import write_atomically, write_json

@@ -81,21 +81,29 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def holds(device: str, size: int) -> bool:
-    """Whether an accelerator has room for `size` bytes of features beside the training of its share of folds.
+def holds(device: str, size: int, side_by_side: int = 1) -> bool:
+    """Whether an accelerator has room for the features of all folds that run there, beside their training.
 
-    On the processor the answer is no: there all folds share one copy in the page cache.
+    On the processor the answer is no: there all folds share one copy in the page cache. No
+    result depends on it.
+
+    Args:
+        device: where a fold is to be trained.
+        size: bytes of its features; each fold has a copy of its own.
+        side_by_side: how many folds run there at once; they may all ask before any has taken its part.
     """
     import torch
 
     kind = torch.device(device).type
     if kind == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
+        # What this process has reserved and does not use is left of its last fold, and free for this one.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        room = torch.cuda.mem_get_info(device)[0] + unused
     elif kind == "mps":
-        total = torch.mps.recommended_max_memory()
+        room = torch.mps.recommended_max_memory()
     else:
         return False
-    return size * FOLDS_PER_ACCELERATOR <= total // 2
+    return size * side_by_side <= room // 2
 
 
 def default_jobs(device: str, threads: int) -> int:

@@ -76,16 +76,15 @@ def train(
             return
         if jobs is None:
             jobs = machine.default_jobs(machine.resolve_device(units[0].device), units[0].threads)
+        jobs = min(len(units), jobs)
         log.LOG.debug(
-            "to train: %d units, %d side by side, %d threads each",
-            len(units),
-            min(len(units), jobs),
-            units[0].threads,
+            "to train: %d units, %d side by side, %d threads each", len(units), jobs, units[0].threads
         )
-        if min(len(units), jobs) == 1:
+        units = [replace(unit, side_by_side=jobs) for unit in units]
+        if jobs == 1:
             _train_here(units, bar)
         else:
-            _train_in_pool(units, min(len(units), jobs), bar)
+            _train_in_pool(units, jobs, bar)
 
 
 def _train_here(units: Sequence[Unit], bar: Any) -> None:

@@ -1,6 +1,6 @@
 """Predicting emotions of recordings that no cache holds: audio in, probabilities out.
 
-    predictor = Predictor.open("runs/emodb", backbone="facebook/hubert-base-ls960")
+    predictor = Predictor.from_run("runs/emodb", backbone="facebook/hubert-base-ls960")
     for prediction in predictor.predict(["a.wav", "b.flac"]):
         print(prediction.name, prediction.emotion, prediction.probabilities)
 
@@ -113,18 +113,27 @@ class Predictor:
         Raises:
             MfhcaError: the folder is neither, or see the class.
         """
-        ensemble = open_ensemble(Path(path), row)
-        return cls(ensemble if speaker is None else ensemble.holding_out(speaker), backbone, **options)
+        return cls(_asked(open_ensemble(Path(path), row), speaker), backbone, **options)
 
     @classmethod
-    def from_run(cls, path: PathLike, backbone: PathLike | None = None, **options: Any) -> Predictor:
-        """The networks of a finished run of `cv`."""
-        return cls(read_run(Path(path)), backbone, **options)
+    def from_run(
+        cls,
+        path: PathLike,
+        backbone: PathLike | None = None,
+        *,
+        row: str | None = None,
+        speaker: str | None = None,
+        **options: Any,
+    ) -> Predictor:
+        """The networks of a finished run of `cv` or `ablate`; see `open`."""
+        return cls(_asked(read_run(Path(path), row), speaker), backbone, **options)
 
     @classmethod
-    def from_bundle(cls, path: PathLike, backbone: PathLike | None = None, **options: Any) -> Predictor:
-        """The networks of a bundle that `export` wrote."""
-        return cls(read_bundle(Path(path)), backbone, **options)
+    def from_bundle(
+        cls, path: PathLike, backbone: PathLike | None = None, *, speaker: str | None = None, **options: Any
+    ) -> Predictor:
+        """The networks of a bundle that `export` wrote; see `open`."""
+        return cls(_asked(read_bundle(Path(path)), speaker), backbone, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -266,6 +275,11 @@ class Predictor:
             real,
             np.maximum(weights.sum(axis=1) - np.bincount(segment, real, len(valid)), 0),
         )
+
+
+def _asked(ensemble: Ensemble, speaker: str | None) -> Ensemble:
+    """All networks, or those that never met a speaker."""
+    return ensemble if speaker is None else ensemble.holding_out(speaker)
 
 
 def _whole(found: Iterable[Prediction | Failure]) -> Iterator[Prediction]:

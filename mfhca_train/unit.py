@@ -38,6 +38,8 @@ class Unit:
     identity: str  # digest of run.json's deciding part
     label_digest: str
     stats: Mapping[str, tuple[int, int, int]]  # shards as the parent verified them
+    # On one accelerator, for its memory alone; a cluster's workers may share one.
+    side_by_side: int = machine.FOLDS_PER_ACCELERATOR
 
     @property
     def name(self) -> str:
@@ -85,7 +87,17 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
         if label_digest(corpus) != unit.label_digest:
             raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
         device = machine.resolve_device(unit.device)
-        fit(corpus, unit.fold, unit.seed, unit.config, unit.folder, device, on_epoch, unit.identity)
+        fit(
+            corpus,
+            unit.fold,
+            unit.seed,
+            unit.config,
+            unit.folder,
+            device,
+            on_epoch,
+            unit.identity,
+            unit.side_by_side,
+        )
     log.LOG.debug("%s: done in %.1f s", unit.name, time.monotonic() - start)
 
 

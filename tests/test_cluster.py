@@ -19,6 +19,7 @@ from audio_factory import manifest_of, recorded, write_corpus
 from click.testing import CliRunner, Result
 from cluster_factory import Killer, Place, holders, needs_proc, wait_for
 from corpus_factory import SMALL, request
+from grid_factory import write_grid
 from test_crossval import tree
 
 from mfhca_cache import build, cluster, distribute, log
@@ -123,6 +124,45 @@ def test_cv_gives_the_same_bytes_as_on_one_machine(
     result = cv(Path(), Path("elsewhere"), *dask(two))
     assert result.exit_code == 0, result.output
     assert tree(finished / "elsewhere") == tree(finished / "run")
+
+
+GRID = """
+[base]
+set = { "model.inputs" = "ssl" }
+
+[[row]]
+name = "with"
+reference = true
+
+[[row]]
+name = "without"
+set = { "model.bilstm" = false }
+"""
+
+
+def test_ablate_gives_the_same_results_as_on_one_machine(two: Place, tmp_path: Path) -> None:
+    request(tmp_path)
+    write_grid(tmp_path / "grid.toml", GRID)
+
+    settings = {**SMALL, "train.epochs": "1"}
+    del settings["model.grf_channels"]  # of the side that is not read here
+    usual = [str(tmp_path / "corpus.csv"), "--cache", str(tmp_path / "cache"), "--no-portraits"]
+    usual += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    usual += ["--seeds", "1", "--fold", "s0", "--fold", "s1"]
+
+    def ablate(place: str, *more: str) -> Path:
+        out = (
+            tmp_path / place / "run"
+        )  # in folders of their own: rows of runs beside each other are taken over
+        arguments = ["ablate", str(tmp_path / "grid.toml"), *usual, "--out", str(out), *more]
+        result = CliRunner().invoke(train_command, arguments)
+        assert result.exit_code == 0, result.output
+        return out
+
+    here, there = ablate("here", "--jobs", "1"), ablate("there", *dask(two))
+    assert (there / "results.json").read_bytes() == (here / "results.json").read_bytes()
+    assert len(list(there.glob("*/seed-0/fold-*"))) == 4
+    assert tree(there) == tree(here)
 
 
 def test_what_a_worker_warns_of_is_told_here(two: Place, tmp_path: Path) -> None:

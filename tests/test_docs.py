@@ -22,19 +22,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 from conftest import REPOSITORY
 from corpus_factory import request, write_features
 from corpus_factory import utterances as small_utterances
 from shard_factory import flip, recipe_folder
+from voice_factory import trained
 
 from mfhca_cache.cli import main as cache_command
 from mfhca_cache.manifest import read_manifest, write_manifest
 from mfhca_train.cli import main as train_command
+from mfhca_train.config import Config, with_settings
 from mfhca_train.grid import read_grid
 
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"<!-- (test|shell|file|edit|grid): ([\w./-]+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
+PACKAGES = ("mfhca_cache", "mfhca_train")
 SECONDS = 300
 COMMANDS = {"mfhca-cache": cache_command, "mfhca-train": train_command}
 
@@ -98,12 +102,25 @@ def test_examples_in_python_run(small: Path, name: str, capsys: pytest.CaptureFi
     printed = python(small, block("python.md", "test", name), capsys)
     expected = {
         "manifest": "s0_0 s0 anger",
+        "write": "('anger', 'joy') True",
+        "folds": "s0 tested: ('s0',) validated: ('s1', 's2') trained: ('s3',",
         "features": "(2, 12, 32) float32 (32,)",
         "cv": "0.",
         "scores": "0.6666666666666666 0.75 (0.5, 1.0, None)",
         "network": "torch.Size([2, 4]) torch.Size([2, 149])",
     }
     assert expected.get(name, "") in printed
+
+
+def test_every_public_name_is_on_the_page_and_no_other() -> None:
+    import mfhca_cache
+    import mfhca_train
+
+    page = (DOCS / "python.md").read_text(encoding="utf-8")
+    for package in (mfhca_cache, mfhca_train):
+        (table,) = re.findall(rf"^\| `{package.__name__}` \| \|\n(.*?)(?:\n\n|\Z)", page, re.M | re.S)
+        named = re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines()))
+        assert sorted(named) == sorted(package.__all__)
 
 
 def test_the_reader_of_twenty_lines_needs_nothing_of_ours_and_sees_what_was_written(tmp_path: Path) -> None:
@@ -221,7 +238,7 @@ def apply(edit: str, file: Path) -> None:
 
 def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
     """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of every fold."""
-    for package in ("mfhca_cache", "mfhca_train", "manifests"):
+    for package in (*PACKAGES, "manifests"):
         shutil.copytree(
             REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -251,9 +268,34 @@ def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
     assert about["config"]["model"]["fusion"] == "gated"
 
 
-def test_grids_of_the_pages_are_read(tmp_path: Path) -> None:
-    (tmp_path / "padding.toml").write_text(block("new-ablation.md", "grid", "padding.toml"))
-    assert read_grid(tmp_path / "padding.toml").reference == "as-speech"
+@pytest.mark.parametrize(
+    ("page", "name", "reference"),
+    [("new-ablation.md", "padding.toml", "as-speech"), ("layers.md", "layers.toml", "output")],
+)
+def test_grids_of_the_pages_are_read(page: str, name: str, reference: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(block(page, "grid", name))
+    grid = read_grid(tmp_path / name)
+    assert grid.reference == reference
+    for row in grid.rows:
+        with_settings(Config(), row.settings)
+
+
+def test_examples_of_predicting_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's names stand for a small run of the demo; its first speaker stands for speaker 03."""
+    made = trained()
+    for name, target in {"runs/emodb": made.run, "facebook/hubert-base-ls960": made.backbone}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(target)
+    speaker = made.manifest.utterances[0].speaker
+    samples, rate = soundfile.read(made.audio(speaker)[0])
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, samples, rate)
+    printed = python(tmp_path, block("predict.md", "test", "predict"), capsys).splitlines()
+    assert [line.split()[0] for line in printed] == ["a.wav", "b.flac"]
+    assert all(f"'{name}': " in printed[0] for name in made.manifest.label_set().classes)
+    text = block("predict.md", "test", "speaker")
+    assert 'speaker="03"' in text
+    assert python(tmp_path, text.replace('"03"', f'"{speaker}"'), capsys).startswith("1 {")
 
 
 def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
@@ -267,6 +309,52 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"
+
+
+def messages() -> Iterator[str]:
+    """The texts in the packages' source but docstrings, `...` where a value is filled in."""
+    for path in sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        skipped: set[ast.AST] = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)
+        }  # docstrings among them
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = node.values
+                skipped.update(parts)
+                yield "".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+                yield node.value
+
+
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("mfhca-cache", ["doctor", "features", "status"]),
+        ("mfhca-train", ["cv", "ablate", "predict", "export", "evaluate"]),
+    ],
+)
+def test_examples_in_the_help_can_be_typed(program: str, names: list[str]) -> None:
+    """They are parsed, not run: their corpora are not here."""
+    for name in names:
+        done = CliRunner().invoke(COMMANDS[program], [name, "--help"])
+        (example,) = re.findall(rf"For example:\s+({program} {name} (?:.*\\\n)*.*)\n", done.output)
+        arguments = shlex.split(example.replace("\\\n", " "))[2:]
+        command = COMMANDS[program].commands[name]
+        with command.make_context(name, arguments) as context:
+            assert context.params, name
+
+
+def test_errors_that_the_first_hour_explains_are_printed_somewhere() -> None:
+    """What is filled in is written `...`, N, M, a number or nan on the page."""
+    page = (DOCS / "first-hour.md").read_text(encoding="utf-8").partition("## Errors that come up")[2]
+    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(quoted) > 10
+    printed = list(messages())
+    for text in quoted:
+        fragments = re.split(r"\.\.\.|\b(?:[NM]|nan|\d+)\b", text)
+        wanted = re.compile(".+".join(map(re.escape, fragments)), re.DOTALL)
+        assert any(wanted.search(message) for message in printed), f"nothing prints: {text}"
 
 
 def test_pages_build_and_ask_for_nothing_from_elsewhere(tmp_path: Path) -> None:

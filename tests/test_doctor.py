@@ -95,6 +95,22 @@ def test_features_that_are_missing_come_with_their_command_and_their_size(corpus
     assert done.exit_code == 0, "the command that is proposed is one"
 
 
+def test_features_made_with_other_options_are_looked_for_with_them(corpus: Path, tmp_path: Path) -> None:
+    made = ["--kind", "logspec", "--tail", "overlap", "--minimum-tail", "400", "--dtype", "float32"]
+    places = of_corpus(corpus, cache=tmp_path / "cache")
+    assert CliRunner().invoke(main, ["features", *map(str, places), *made]).exit_code == 0
+    result = ask(*places, *made)
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 speakers have logspec features" in result.stdout
+    result = ask(*places, *made[:-2])
+    assert result.exit_code == 1
+    assert "0 of 4 speakers have logspec features (logspec-" in result.stdout
+    assert result.stdout.count("--kind logspec --tail overlap --minimum-tail 400\n") == 1
+    result = ask(*places, "--kind", "logspec", "--layer", "6")
+    assert result.exit_code == 2
+    assert "--layer has no meaning without --kind ssl" in result.stderr
+
+
 def test_audio_that_is_missing_or_elsewhere_is_named(corpus: Path, tmp_path: Path) -> None:
     result = ask(*of_corpus(corpus, root=tmp_path, kind="logspec"))
     assert (

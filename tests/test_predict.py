@@ -11,14 +11,18 @@ import pytest
 import soundfile
 import soxr
 import torch
+from grid_factory import write_grid
 from voice_factory import cross_validate, trained
 
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.settings import BATCH_SIZE
 from mfhca_train import predict as module
+from mfhca_train.ablation import ablate
+from mfhca_train.config import Config, with_settings
 from mfhca_train.data import Corpus, choose_recipes
 from mfhca_train.ensemble import read_run
 from mfhca_train.network import load_network
+from mfhca_train.plan import Request
 from mfhca_train.predict import Predictor
 from mfhca_train.prediction import Failure
 
@@ -75,6 +79,44 @@ def test_other_containers_rates_and_channels_of_the_same_sound_agree(tmp_path: P
         np.testing.assert_allclose(same.log_probabilities, wav.log_probabilities, atol=1e-5)
     np.testing.assert_allclose(stereo.probabilities, wav.probabilities, atol=0.02)
     assert (wav.heard_by, renamed.heard_by, flac.heard_by) == (3, 3, 0)  # of four, one held the speaker out
+
+
+def test_from_run_takes_row_and_speaker_like_the_command(tmp_path: Path) -> None:
+    made = trained()
+    one = Predictor.from_run(made.run, made.backbone, speaker="2F")
+    assert [member.about["fold"] for member in one.ensemble.members] == ["2F"]
+    with pytest.raises(MfhcaError, match="no network holds out speaker X"):
+        Predictor.from_run(made.run, made.backbone, speaker="X")
+    grid = write_grid(
+        tmp_path / "grid.toml",
+        '[[row]]\nname = "one"\nreference = true\n'
+        '[[row]]\nname = "two"\nset = { "model.mask_padding" = true }\n',
+    )
+    settings = {"model.inputs": "spec", "model.grf_channels": "4,4", "train.epochs": "1"}
+    config = with_settings(Config(), settings)
+    ablate(
+        Request(
+            made.manifest.path,
+            made.cache,
+            tmp_path / "run",
+            config,
+            folds=("1F", "2F"),
+            jobs=1,
+            device="cpu",
+            portraits=False,
+        ),
+        grid,
+    )
+    with pytest.raises(MfhcaError, match="name one with --row: one, two"):
+        Predictor.from_run(tmp_path / "run")
+    chosen = Predictor.from_run(tmp_path / "run", row="two", speaker="2F")
+    assert chosen.ensemble.config.model.mask_padding
+    assert [member.about["fold"] for member in chosen.ensemble.members] == ["2F"]
+    path = made.audio("2F")[0]
+    opened = Predictor.open(tmp_path / "run", row="two", speaker="2F")
+    np.testing.assert_array_equal(
+        chosen.predict([path])[0].probabilities, opened.predict([path])[0].probabilities
+    )
 
 
 def test_the_ensemble_is_the_mean_of_what_its_networks_say_alone() -> None:

@@ -447,7 +447,7 @@ def test_a_damaged_run_is_one_line_that_names_the_file(damaged: Path, kind: str)
 
 
 def test_names_of_the_record_are_those_of_the_trainer() -> None:
-    from mfhca_train.fit import HISTORY
+    from mfhca_train.checkpoint import HISTORY
     from mfhca_train.model import MFHCA
     from mfhca_train.sections import MODULES
 

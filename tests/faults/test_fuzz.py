@@ -36,11 +36,11 @@ from mfhca_cache.shard import read_shard, verify_shard
 from mfhca_train import ablation_detail, ablation_sections, sections
 from mfhca_train.ablation_record import read_ablation
 from mfhca_train.bundle import open_ensemble, write_bundle
+from mfhca_train.checkpoint import CHECKPOINT
 from mfhca_train.classmap import read_map
 from mfhca_train.config import Config, with_settings
 from mfhca_train.crossval import cross_validate
 from mfhca_train.ensemble import read_run
-from mfhca_train.fit import CHECKPOINT
 from mfhca_train.grid import read_grid, row_config
 from mfhca_train.network import load_network
 from mfhca_train.portrait import FILE as PORTRAIT
