@@ -8,7 +8,7 @@ from typing import Any
 from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.folds import ORACLES
 from mfhca_train.grid import CITED, Grid
-from mfhca_train.plan import Ground, Plan, Request, finished_folders
+from mfhca_train.plan import NETWORK, Ground, Plan, Request, finished_folders
 from mfhca_train.published import yardsticks
 from mfhca_train.results import head, read_units, summarise
 
@@ -43,7 +43,7 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             **head(entry.identity),
             **summary,
         }
-        outcomes[row.name] = outcome(files, classes)
+        outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
     compared = against(outcomes, grid.reference)
     for name, summary in rows.items():
         summary["comparison"] = compared.get(name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
+from mfhca_train.ablation_words import unequal_seeds
 from mfhca_train.beside import beside
 from mfhca_train.comparison import differences
 from mfhca_train.findings import LEVEL, compared, headline, plain_title, quoted, told
@@ -132,7 +133,7 @@ def against_reference(record: AblationRecord) -> str:
     return f"""<p>Each row minus the reference {quoted(record, record.reference)}, speaker by speaker, seeds averaged
 first. The test tosses the signs of the speakers' differences ({some["method"]}, two-sided); Holm's adjustment is
 over the {plural(len(tested), "row")} tested, for each score apart. The interval is Student's, of the mean
-difference, and not adjusted.</p>
+difference, and not adjusted.{_seeds(record)}</p>
 <div class="panels two">
 {drawn}
 </div>
@@ -144,6 +145,11 @@ Holm), the line its 95 % interval; the strokes below are the speakers.</p>
 Such tests are common and give smaller p values; <strong>do not rely on them</strong>. Of the pooled scores; not
 adjusted.</p>
 {table(optimistic, again, (), range(1, 5), "optimistic tests")}</details>"""
+
+
+def _seeds(record: AblationRecord) -> str:
+    note = unequal_seeds(record.results)
+    return f" <b>{escaped(note)}</b>" if note else ""
 
 
 def _test_head() -> list[str]:

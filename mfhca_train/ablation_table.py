@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_train.ablation_words import unequal_seeds
 from mfhca_train.results import percent
 
 SEEDS_ADVISED = 5
@@ -87,6 +88,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
             f"first; the smallest that can be reached is {max(t['ua']['smallest_p'] for t in tested):.4g}; "
             f"Holm: over the {len(tested)} rows tested"
         )
+        lines += [note] if (note := unequal_seeds(results)) else []
     elif reference is not None and reference not in rows:
         lines.append(f"nothing is tested: the reference row {reference} is not here")
     for entry in results["optimism"]:

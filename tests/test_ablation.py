@@ -28,6 +28,7 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import write_manifest
 from mfhca_train import pool
 from mfhca_train.ablation import ablate
+from mfhca_train.ablation_table import table
 from mfhca_train.cli import main
 from mfhca_train.config import Config
 from mfhca_train.crossval import cross_validate
@@ -277,6 +278,15 @@ def test_nothing_to_do_changes_no_byte_and_one_row_keeps_the_others(corpus: Path
     assert {name: row["seeds"] for name, row in more["rows"].items()} == {
         name: [0, 1] if name == "b" else [0] for name in json.loads(before["results.json"])["rows"]
     }
+    assert {name: (row["comparison"] or {}).get("seeds") for name, row in more["rows"].items()} == {
+        "a": None,
+        "b": 1,
+        "again": 1,
+        "svm": 1,
+    }
+    once = json.loads(before["results.json"])["rows"]["b"]["comparison"]["wa"]
+    assert more["rows"]["b"]["comparison"]["wa"]["difference"] == once["difference"]
+    assert "compared with it over the seeds that both have: “b” over 1 seed." in table(more)
 
 
 def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
