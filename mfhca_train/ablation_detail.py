@@ -11,7 +11,7 @@ from mfhca_train.ablation_pictures import strip_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label, marked
 from mfhca_train.curves import curves_picture
-from mfhca_train.findings import plain_title
+from mfhca_train.findings import plain_title, quoted
 from mfhca_train.markup import Markup, escaped, per_cent, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture
 from mfhca_train.results import DURATIONS
@@ -202,7 +202,7 @@ def _about(record: AblationRecord, baseline: Baseline | None) -> str:
     if baseline is None:
         return ""
     if baseline.row:
-        text = f"The baseline [13] is the row “{escaped(record.rows[baseline.row]['title'])}”"
+        text = f"The baseline [13] is the row {quoted(record, baseline.row)}"
     else:
         text = (
             f"The baseline [13] is no row here; its network, built for hidden states of width {baseline.ssl_width:,} "

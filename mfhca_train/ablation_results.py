@@ -44,7 +44,8 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             **summary,
         }
         outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
-    compared = against(outcomes, grid.reference)
+    oracles = [name for name, summary in rows.items() if summary["oracle"]]
+    compared = against(outcomes, grid.reference, oracles)
     for name, summary in rows.items():
         summary["comparison"] = compared.get(name)
     first = next(iter(rows.values()))

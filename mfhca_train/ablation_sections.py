@@ -7,7 +7,7 @@ from typing import Any
 
 from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
-from mfhca_train.ablation_words import unequal_seeds
+from mfhca_train.ablation_words import unequal_seeds, untested_oracles
 from mfhca_train.beside import beside
 from mfhca_train.comparison import differences
 from mfhca_train.findings import LEVEL, compared, headline, plain_title, quoted, told
@@ -91,8 +91,12 @@ def _left_out(record: AblationRecord) -> str:
 def against_reference(record: AblationRecord) -> str:
     """Forest plots and tests against the reference."""
     tested = compared(record)
-    if not tested or not record.reference:
+    if not record.reference:
         return ""
+    untested = untested_oracles(record.results)
+    untested = f'<p class="small">{escaped(untested)}</p>' if untested else ""
+    if not tested:
+        return untested
     reference = record.outcomes[record.reference]
     pictures = [
         forest_picture(
@@ -140,6 +144,7 @@ difference, and not adjusted.{_seeds(record)}</p>
 <p class="small">A circle is the mean difference, a filled square one that passes the test ({100 * LEVEL:g} % after
 Holm), the line its 95 % interval; the strokes below are the speakers.</p>
 {table(["Row", *_test_head(), "Speakers"], rows, (), range(1, 8), "differences from the reference")}
+{untested}
 <details><summary>The same over utterances: too optimistic</summary>
 <p>Here predictions are swapped within utterances, as if those of one speaker were independent, which they are not.
 Such tests are common and give smaller p values; <strong>do not rely on them</strong>. Of the pooled scores; not
@@ -175,7 +180,7 @@ def what_parts_add(record: AblationRecord, parts: Sequence[Added]) -> str:
         [
             added.part,
             *(cell for score in TESTS for cell in _tests(added.change[score])),
-            Markup("<br>− ".join(escaped(record.rows[name]["title"]) for name in (added.row, added.without))),
+            Markup("<br>− ".join(escaped(plain_title(record, name)) for name in (added.row, added.without))),
         ]
         for added in parts
     ]
@@ -190,7 +195,7 @@ def selection(record: AblationRecord) -> str:
     for entry in record.results["optimism"]:
         for what, (words, more, less) in WORTH.items():
             if what in entry:
-                shown = [record.rows[entry["rows"][protocol]]["title"] for protocol in (more, less)]
+                shown = [plain_title(record, entry["rows"][protocol]) for protocol in (more, less)]
                 worth = [
                     Markup(
                         f"{points(entry[what][s]['difference'])}<br><small>"

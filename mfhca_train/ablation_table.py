@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mfhca_train.ablation_words import unequal_seeds
+from mfhca_train.ablation_words import title_of, unequal_seeds, untested_oracles
 from mfhca_train.results import percent
 
 SEEDS_ADVISED = 5
@@ -43,8 +43,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 def _title(name: str, row: Mapping[str, Any], reference: str | None) -> str:
     marks = [" (reference)"] if name == reference else []
-    marks += [" (ORACLE)"] if row["oracle"] else []
-    return "".join([row["title"], *marks])
+    return "".join([title_of(row), *marks])
 
 
 def _figures(row: Mapping[str, Any]) -> str:
@@ -91,6 +90,7 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
         lines += [note] if (note := unequal_seeds(results)) else []
     elif reference is not None and reference not in rows:
         lines.append(f"nothing is tested: the reference row {reference} is not here")
+    lines += [note] if (note := untested_oracles(results)) else []
     for entry in results["optimism"]:
         for what, words in {
             "selection": "optimism of selection (oracle-matched minus strict)",

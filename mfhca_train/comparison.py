@@ -20,6 +20,8 @@ EXPLAINED = {
     "seeds averaged first; random signs where there are more than 16 speakers",
     "seeds": "a row with other seeds than the reference's is compared over the seeds that both have, paired by seed, "
     "and over all that each has where none is in both; a row without a network is the same under every seed",
+    "oracle": "a row that selected its epoch on the test speaker is not tested against a reference that did not, nor "
+    "the other way; see optimism",
     "holm": "over all rows of this run that are tested, for each score apart",
     "ci95": "t interval of the mean difference over test speakers",
     "utterances": "OPTIMISTIC: predictions swapped within utterances at random, as if the utterances of a "
@@ -131,13 +133,25 @@ def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
     )
 
 
-def against(outcomes: Mapping[str, Outcome], reference: str | None) -> dict[str, dict[str, Any]]:
-    """Every row against the reference, p values adjusted after Holm in `p_holm`; nothing without a reference."""
+def against(
+    outcomes: Mapping[str, Outcome], reference: str | None, oracles: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Every row against the reference, p values adjusted after Holm in `p_holm`; nothing without a reference.
+
+    An oracle is not tested against a row that is none, nor the other way: the answer would be of the protocol, which
+    `optimism` measures with one model, and it would weigh on the adjustment of the others.
+
+    Args:
+        outcomes: of the rows.
+        reference: its name.
+        oracles: the rows whose epoch was selected on the test speaker.
+    """
     if reference is None or reference not in outcomes:
         return {}
     found: dict[str, dict[str, Any]] = {}
     for name, row in outcomes.items():
-        compared = compare(row, outcomes[reference]) if name != reference else None
+        alike = (name in oracles) == (reference in oracles)
+        compared = compare(row, outcomes[reference]) if name != reference and alike else None
         if compared:
             found[name] = {"reference": reference, **compared}
     for score in TESTED:

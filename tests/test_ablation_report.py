@@ -503,6 +503,10 @@ def test_what_to_beware_of_is_said(tmp_path: Path) -> None:
     )
     rows = table(page, "What is worth it")
     assert rows["selecting on the test speaker"][0].startswith(signed(worth["difference"]))
+    assert list(table(page, "Row", "UA (95 %)")) == ["session"]
+    assert "0 of 1 rows" in page.text or "1 of 1 rows" in page.text
+    assert "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”." in page.text
+    assert rows["selecting on the test speaker"][-1] == "oracle-matched (ORACLE) − strict"
     assert "Highest UA: “strict”" in page.text or "Highest UA: “session”" in page.text
     part = tmp_path / "part"
     make_ablation(part, small_grid(tmp_path), SKILLS, chosen=slice(0, 1), seeds=1)

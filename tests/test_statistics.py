@@ -215,3 +215,14 @@ def test_rows_are_adjusted_together_and_the_reference_is_not_tested() -> None:
     assert backwards["wa"]["difference"] == -found["worse"]["wa"]["difference"]
     assert backwards["wa"]["p"] == found["worse"]["wa"]["p"]
     assert against(outcomes, None) == {}
+
+
+def test_oracles_are_tested_against_oracles_only_and_others_are_adjusted_without_them() -> None:
+    guesses = {"strict": "ababaabb", "other": "bbbbabab", "peeks": "ababaaab", "peeks-too": "abababab"}
+    outcomes = {name: outcome(row_of({0: guess}), ["a", "b"]) for name, guess in guesses.items()}
+    oracles = ["peeks", "peeks-too"]
+    found = against(outcomes, "strict", oracles)
+    assert list(found) == ["other"]
+    assert found["other"]["wa"]["p_holm"] == found["other"]["wa"]["p"]
+    assert list(against(outcomes, "peeks", oracles)) == ["peeks-too"]
+    assert list(against(outcomes, "strict")) == ["other", *oracles]
