@@ -9,7 +9,7 @@ from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_words import unequal_seeds, untested_oracles
 from mfhca_train.beside import beside
-from mfhca_train.comparison import differences
+from mfhca_train.comparison import WORTH, differences
 from mfhca_train.findings import LEVEL, compared, headline, plain_title, quoted, told
 from mfhca_train.markup import (
     Markup,
@@ -26,10 +26,6 @@ from mfhca_train.parts import Added
 from mfhca_train.results import SCORES
 
 TESTS = ("ua", "wa")  # the score that does not favour frequent emotions first
-WORTH = {
-    "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
-    "extra": ("training on the validation speakers as well", "oracle", "oracle-matched"),
-}
 
 
 def label(record: AblationRecord, name: str) -> Markup:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mfhca_train.ablation_words import title_of, unequal_seeds, untested_oracles
+from mfhca_train.comparison import WORTH
 from mfhca_train.results import percent
 
 SEEDS_ADVISED = 5
@@ -92,12 +93,9 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"nothing is tested: the reference row {reference} is not here")
     lines += [note] if (note := untested_oracles(results)) else []
     for entry in results["optimism"]:
-        for what, words in {
-            "selection": "optimism of selection (oracle-matched minus strict)",
-            "extra": "oracle minus oracle-matched (more training speakers)",
-        }.items():
+        for what, (words, more, less) in WORTH.items():
             if what in entry:
-                lines.append(f"{words}: {_change(entry[what])}")
+                lines.append(f"worth of {words} ({more} minus {less}): {_change(entry[what])}")
     if any(row["oracle"] for row in rows.values()):
         lines.append(
             "ORACLE: the epoch was selected on the test speaker; compare with rows of the same protocol only"
