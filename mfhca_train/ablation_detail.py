@@ -7,12 +7,13 @@ from math import isfinite
 from statistics import fmean, quantiles
 from typing import Any
 
+from mfhca_train import layer_weights
 from mfhca_train.ablation_pictures import strip_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label, marked
 from mfhca_train.curves import curves_picture
 from mfhca_train.findings import plain_title, quoted
-from mfhca_train.markup import Markup, escaped, per_cent, table
+from mfhca_train.markup import Markup, escaped, per_cent, plural, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture
 from mfhca_train.results import DURATIONS
 from mfhca_train.savings import Baseline
@@ -191,6 +192,27 @@ def sizes(record: AblationRecord, baseline: Baseline | None) -> str:
 and not counted. {_about(record, baseline)}</p>
 {table(head, rows, (), range(1, len(head)), "parameters of every row", marked=marked(record))}
 <p class="small">{meanings}.</p>"""
+
+
+def layers(record: AblationRecord) -> str:
+    """The weight of each layer of the speech encoder, of the rows that learned their sum."""
+    summed = {name: row for name, row in record.rows.items() if row.get(layer_weights.KEY)}
+    if not summed:
+        return ""
+    rows = [
+        [layer, *(_share(row[layer_weights.KEY].get(layer)) for row in summed.values())]
+        for layer in layer_weights.layers_of(summed)
+    ]
+    head = ["Layer", *(label(record, name) for name in summed)]
+    return f"""<p>{plural(len(summed), "row")} read{"s" * (len(summed) == 1)} a weighted sum of all layers.
+{layer_weights.MEANING}</p>
+{table(head, rows, (), range(len(head)), "weights of the layers")}"""
+
+
+def _share(weight: Mapping[str, Any] | None) -> str:
+    if weight is None:
+        return "–"
+    return per_cent(weight["mean"]) + ("" if weight["std"] is None else f" ± {per_cent(weight['std'])}")
 
 
 def _saved(baseline: Baseline, parameters: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_train import layer_weights
 from mfhca_train.ablation_words import title_of, unequal_seeds, untested_oracles
 from mfhca_train.comparison import WORTH
 from mfhca_train.results import percent
@@ -39,6 +40,9 @@ def table(results: Mapping[str, Any]) -> str:
     lines += [f"{entry['title']:<{width}}  {'':<87}  {_published(entry, protocols)}" for entry in cited]
     lines += [f"published ({number}): {words}" for number, words in enumerate(protocols, start=1)]
     lines = [line.rstrip() for line in lines]
+    for name, row in rows.items():
+        weights = layer_weights.lines(row)
+        lines += [f"{titles[name]}:", *weights] if weights else []
     return "\n".join([*lines, *_notes(results), *([results["note"].strip()] if results["note"] else [])])
 
 
