@@ -75,7 +75,8 @@ def origin(record: AblationRecord) -> str:
     lines = commands(record)
     how = "Rows with other seeds have a command of their own; run all of them in turn, each keeps what is there.\n"
     how = how if len(lines) > 1 else ""
-    return f"""<pre>{escaped(chr(10).join(lines))}</pre>
+    blocks = "\n".join(f"<pre>{escaped(line)}</pre>" for line in lines)
+    return f"""{blocks}
 <p class="small">{how}The grid, the manifest and the cache are those that belong to this run; rows whose features the
 cache lacks are left out with <code>--skip-missing</code>. With the same features, settings, threads, versions and
 kind of processor, every figure comes out the same to the last digit.</p>

@@ -443,13 +443,14 @@ def test_rows_with_unequal_seeds_are_compared_over_common_ones_and_it_is_said(tm
         one, other = (by_speaker(run, row, "ua", common) for row in (ROWS[title], "full"))
         change = np.mean([one[speaker] - other[speaker] for speaker in one])
         assert shown[title][0].startswith(signed(float(change)))
-    lines = next(t for t in page.shown if t.startswith("mfhca-train ablate")).strip().splitlines()
+    lines = [t for t in page.shown if t.startswith("mfhca-train ablate")]
     ends = [line.split("--protocol strict ")[1] for line in lines]
     assert ends == [
         "--row full --row plain --row svm --seeds 3 --threads 1",
         "--row no-bilstm --seeds 4 --threads 1",
     ]
     assert "run all of them in turn" in page.text
+    assert all(f"\n{line}\n" in text for line in lines)
     whole = by_speaker(run, "plain", "ua")
     assert whole == by_speaker(run, "plain", "ua", (0, 2))
     assert table(page, "Row", "Protocol")["Full"][1] == "10 × 3"
