@@ -57,7 +57,7 @@ def sections(run: Path, rows: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _title(results: Mapping[str, Any], name: str) -> str:
-    return title_of(results["rows"][name] if "rows" in results else results | {"title": "this network"})
+    return title_of(results["rows"][name] if "rows" in results else {**results, "title": "this network"})
 
 
 def _both(portrait: Portrait) -> bool:
