@@ -7,12 +7,13 @@ from math import isfinite
 from statistics import fmean, quantiles
 from typing import Any
 
+from mfhca_train import layer_weights
 from mfhca_train.ablation_pictures import strip_picture
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_sections import label, marked
 from mfhca_train.curves import curves_picture
-from mfhca_train.findings import plain_title
-from mfhca_train.markup import Markup, escaped, per_cent, table
+from mfhca_train.findings import plain_title, quoted
+from mfhca_train.markup import Markup, escaped, per_cent, plural, table
 from mfhca_train.pictures import MOST_LINES, confusion_picture
 from mfhca_train.results import DURATIONS
 from mfhca_train.savings import Baseline
@@ -193,6 +194,27 @@ and not counted. {_about(record, baseline)}</p>
 <p class="small">{meanings}.</p>"""
 
 
+def layers(record: AblationRecord) -> str:
+    """The weight of each layer of the speech encoder, of the rows that learned their sum."""
+    summed = {name: row for name, row in record.rows.items() if row.get(layer_weights.KEY)}
+    if not summed:
+        return ""
+    rows = [
+        [layer, *(_share(row[layer_weights.KEY].get(layer)) for row in summed.values())]
+        for layer in layer_weights.layers_of(summed)
+    ]
+    head = ["Layer", *(label(record, name) for name in summed)]
+    return f"""<p>{plural(len(summed), "row")} read{"s" * (len(summed) == 1)} a weighted sum of all layers.
+{layer_weights.MEANING}</p>
+{table(head, rows, (), range(len(head)), "weights of the layers")}"""
+
+
+def _share(weight: Mapping[str, Any] | None) -> str:
+    if weight is None:
+        return "–"
+    return per_cent(weight["mean"]) + ("" if weight["std"] is None else f" ± {per_cent(weight['std'])}")
+
+
 def _saved(baseline: Baseline, parameters: int) -> str:
     share = 100 * baseline.saved(parameters)
     return "the same" if share == 0 else f"{'−' if share > 0 else '+'}{abs(share):.2f} %"
@@ -202,7 +224,7 @@ def _about(record: AblationRecord, baseline: Baseline | None) -> str:
     if baseline is None:
         return ""
     if baseline.row:
-        text = f"The baseline [13] is the row “{escaped(record.rows[baseline.row]['title'])}”"
+        text = f"The baseline [13] is the row {quoted(record, baseline.row)}"
     else:
         text = (
             f"The baseline [13] is no row here; its network, built for hidden states of width {baseline.ssl_width:,} "

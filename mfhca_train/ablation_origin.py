@@ -1,9 +1,9 @@
-"""The sections of an ablation's report that let others repeat it: settings, command, features, versions."""
+"""The sections of an ablation's report that let others repeat it: settings, commands, features, versions."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mfhca_train.ablation_record import AblationRecord
@@ -57,7 +57,7 @@ its default.</p>
 
 
 def origin(record: AblationRecord) -> str:
-    """The command, the recipes of the features, and what else the figures rest on."""
+    """The commands, the recipes of the features, and what else the figures rest on."""
     about = record.about
     rows: list[list[Any]] = [
         ["processor", about["cpu"]],
@@ -72,8 +72,12 @@ def origin(record: AblationRecord) -> str:
         for digest, of in digests.items():
             rows.append([words if len(digests) == 1 else f"{words}: {', '.join(of)}", digest])
     identity = table(["What", "Which"], [[name, _code(value)] for name, value in rows], label="versions")
-    return f"""<pre>{escaped(command(record))}</pre>
-<p class="small">The grid, the manifest and the cache are those that belong to this run; rows whose features the
+    lines = commands(record)
+    how = "Rows with other seeds have a command of their own; run all of them in turn, each keeps what is there.\n"
+    how = how if len(lines) > 1 else ""
+    blocks = "\n".join(f"<pre>{escaped(line)}</pre>" for line in lines)
+    return f"""{blocks}
+<p class="small">{how}The grid, the manifest and the cache are those that belong to this run; rows whose features the
 cache lacks are left out with <code>--skip-missing</code>. With the same features, settings, threads, versions and
 kind of processor, every figure comes out the same to the last digit.</p>
 <h3>Features</h3>
@@ -98,18 +102,41 @@ def _recipes(record: AblationRecord) -> str:
     return table(["Side", "Key", "Rows", "Recipe"], rows, (), (2,), "recipes of the features")
 
 
-def command(record: AblationRecord) -> str:
-    """`ablate` with names that hold anywhere: a new run folder, no path of this machine."""
+def commands(record: AblationRecord) -> list[str]:
+    """The calls of `ablate` that give these rows their seeds: one, or one for each group of rows with equal seeds.
+
+    A call keeps the rows that it was not asked for with the seeds they have, so the order does not matter. The
+    names hold anywhere: a new run folder, no path of this machine.
+
+    Args:
+        record: of the ablation.
+    """
+    groups: dict[int, list[str]] = {}
+    for name, row in record.networks.items():
+        groups.setdefault(1 + max(row["seeds"]), []).append(name)
+    if len(groups) < 2:
+        return [
+            _command(record, () if record.results["complete"] else list(record.rows), max(groups, default=1))
+        ]
+    largest = max(groups, key=lambda count: len(groups[count]))
+    # Rows without a network are the same under every seed.
+    first = [name for name in record.rows if name in groups[largest] or name not in record.networks]
+    rest = {count: names for count, names in groups.items() if count != largest}
+    return [_command(record, names, count) for count, names in ({largest: first} | rest).items()]
+
+
+def _command(record: AblationRecord, rows: Sequence[str], seeds: int) -> str:
+    """One call for these rows, for none: all."""
     results = record.results
     parts = [results["grid"], f"manifests/{results['corpus']}.csv", "--cache", "cache", "--out", "runs/again"]
     parts += ["--label-set", results["label_set"], "--protocol", results["protocol"]]
     for name, value in _base(record).items():
         parts += ["--set", f"{name}={shown_value(value)}"]
+    parts += [part for name in rows for part in ("--row", name)]
     if not results["complete"]:
-        parts += [part for name in record.rows for part in ("--row", name)]
         folds = {unit["id"] for row in record.rows.values() if not row["complete"] for unit in row["folds"]}
         parts += [part for fold in sorted(folds) for part in ("--fold", fold)]
-    parts += ["--seeds", str(len(results["seeds"])), "--threads", str(results["threads"])]
+    parts += ["--seeds", str(seeds), "--threads", str(results["threads"])]
     device = record.about["device"]
     return shlex.join(["mfhca-train", "ablate", *parts, *(["--device", device] if device != "auto" else [])])
 

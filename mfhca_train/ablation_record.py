@@ -25,7 +25,9 @@ from mfhca_train.shape import problem
 CHANGE = {"difference": float, "ci95": INTERVAL, "pairs": int, "p": float, "smallest_p": float, "method": str}
 SECOND = {"difference": float, "p": float}
 TESTED = CHANGE | {"p_holm": float}
-COMPARISON = ({"reference": str, "wa": TESTED, "ua": TESTED, "utterances": {"wa": SECOND, "ua": SECOND}},)
+COMPARISON = (
+    {"reference": str, "seeds?": int, "wa": TESTED, "ua": TESTED, "utterances": {"wa": SECOND, "ua": SECOND}},
+)
 ROW = RESULTS | {"title": str, "kind": str, "published": [FIGURE], "comparison": COMPARISON}
 CITED = {"name": str, "title": str, "published": [FIGURE]}
 WORTH = {"wa": CHANGE, "ua": CHANGE}
@@ -66,7 +68,7 @@ class AblationRecord:
     Attributes:
         about: run.json.
         results: results.json.
-        outcomes: row -> its score of each speaker and its right utterances.
+        outcomes: row -> its score of each speaker and its right utterances, with every seed.
         histories: row -> for each of its units, in the order of its `folds`, the curves; of networks only.
         recipes: key -> the fields of the recipe, as far as networks have kept them.
         shapes: side -> shape of a segment, likewise: frames and width; of all layers their number comes first.
@@ -140,7 +142,7 @@ def read_ablation(run: Path) -> AblationRecord:
             for folder, told in zip(folders, row["folds"], strict=True)
         ]
         every += units
-        outcomes[name] = outcome(units, row["classes"])
+        outcomes[name] = outcome(units, row["classes"], row["kind"] == NETWORK)
         if row["kind"] == NETWORK:
             histories[name] = [
                 read_history(folder / "history.csv", unit["epochs"], "ablate")

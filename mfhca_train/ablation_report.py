@@ -39,6 +39,7 @@ def build(record: AblationRecord, portraits: Sequence[tuple[str, str]] = ()) -> 
         ("groups", "Groups of utterances", detail.groups(record)),
         ("training", "Training", detail.training(record)),
         ("sizes", "Parameters", detail.sizes(record, baseline)),
+        ("layers", "Layers of the speech encoder", detail.layers(record)),
         *((f"portrait-{k}", title, body) for k, (title, body) in enumerate(portraits)),
         ("settings", "Settings", origin.settings(record)),
         ("repeat", "Repeat this run", origin.origin(record)),

@@ -8,7 +8,7 @@ from typing import Any
 from mfhca_train.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.folds import ORACLES
 from mfhca_train.grid import CITED, Grid
-from mfhca_train.plan import Ground, Plan, Request, finished_folders
+from mfhca_train.plan import NETWORK, Ground, Plan, Request, finished_folders
 from mfhca_train.published import yardsticks
 from mfhca_train.results import head, read_units, summarise
 
@@ -43,8 +43,9 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             **head(entry.identity),
             **summary,
         }
-        outcomes[row.name] = outcome(files, classes)
-    compared = against(outcomes, grid.reference)
+        outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
+    oracles = [name for name, summary in rows.items() if summary["oracle"]]
+    compared = against(outcomes, grid.reference, oracles)
     for name, summary in rows.items():
         summary["comparison"] = compared.get(name)
     first = next(iter(rows.values()))
@@ -59,7 +60,7 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
         "protocol": request.protocol,
         "oracle": any(row["protocol"] in ORACLES for row in rows.values()),
         "reference": grid.reference,
-        "seeds": list(request.seeds),
+        "seeds": sorted({seed for row in rows.values() for seed in row["seeds"]}),
         "config": request.config.to_dict(),
         "complete": all(row["complete"] for row in rows.values()) and len(rows) == len(grid.trained),
         "tests": EXPLAINED,

@@ -7,8 +7,9 @@ from typing import Any
 
 from mfhca_train.ablation_pictures import Difference, forest_picture
 from mfhca_train.ablation_record import AblationRecord
+from mfhca_train.ablation_words import unequal_seeds, untested_oracles
 from mfhca_train.beside import beside
-from mfhca_train.comparison import differences
+from mfhca_train.comparison import WORTH, differences
 from mfhca_train.findings import LEVEL, compared, headline, plain_title, quoted, told
 from mfhca_train.markup import (
     Markup,
@@ -25,10 +26,6 @@ from mfhca_train.parts import Added
 from mfhca_train.results import SCORES
 
 TESTS = ("ua", "wa")  # the score that does not favour frequent emotions first
-WORTH = {
-    "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
-    "extra": ("training on the validation speakers as well", "oracle", "oracle-matched"),
-}
 
 
 def label(record: AblationRecord, name: str) -> Markup:
@@ -90,8 +87,12 @@ def _left_out(record: AblationRecord) -> str:
 def against_reference(record: AblationRecord) -> str:
     """Forest plots and tests against the reference."""
     tested = compared(record)
-    if not tested or not record.reference:
+    if not record.reference:
         return ""
+    untested = untested_oracles(record.results)
+    untested = f'<p class="small">{escaped(untested)}</p>' if untested else ""
+    if not tested:
+        return untested
     reference = record.outcomes[record.reference]
     pictures = [
         forest_picture(
@@ -132,18 +133,24 @@ def against_reference(record: AblationRecord) -> str:
     return f"""<p>Each row minus the reference {quoted(record, record.reference)}, speaker by speaker, seeds averaged
 first. The test tosses the signs of the speakers' differences ({some["method"]}, two-sided); Holm's adjustment is
 over the {plural(len(tested), "row")} tested, for each score apart. The interval is Student's, of the mean
-difference, and not adjusted.</p>
+difference, and not adjusted.{_seeds(record)}</p>
 <div class="panels two">
 {drawn}
 </div>
 <p class="small">A circle is the mean difference, a filled square one that passes the test ({100 * LEVEL:g} % after
 Holm), the line its 95 % interval; the strokes below are the speakers.</p>
 {table(["Row", *_test_head(), "Speakers"], rows, (), range(1, 8), "differences from the reference")}
+{untested}
 <details><summary>The same over utterances: too optimistic</summary>
 <p>Here predictions are swapped within utterances, as if those of one speaker were independent, which they are not.
 Such tests are common and give smaller p values; <strong>do not rely on them</strong>. Of the pooled scores; not
 adjusted.</p>
 {table(optimistic, again, (), range(1, 5), "optimistic tests")}</details>"""
+
+
+def _seeds(record: AblationRecord) -> str:
+    note = unequal_seeds(record.results)
+    return f" <b>{escaped(note)}</b>" if note else ""
 
 
 def _test_head() -> list[str]:
@@ -169,7 +176,7 @@ def what_parts_add(record: AblationRecord, parts: Sequence[Added]) -> str:
         [
             added.part,
             *(cell for score in TESTS for cell in _tests(added.change[score])),
-            Markup("<br>− ".join(escaped(record.rows[name]["title"]) for name in (added.row, added.without))),
+            Markup("<br>− ".join(escaped(plain_title(record, name)) for name in (added.row, added.without))),
         ]
         for added in parts
     ]
@@ -184,7 +191,7 @@ def selection(record: AblationRecord) -> str:
     for entry in record.results["optimism"]:
         for what, (words, more, less) in WORTH.items():
             if what in entry:
-                shown = [record.rows[entry["rows"][protocol]]["title"] for protocol in (more, less)]
+                shown = [plain_title(record, entry["rows"][protocol]) for protocol in (more, less)]
                 worth = [
                     Markup(
                         f"{points(entry[what][s]['difference'])}<br><small>"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_train import layer_weights
+from mfhca_train.ablation_words import title_of, unequal_seeds, untested_oracles
+from mfhca_train.comparison import WORTH
 from mfhca_train.results import percent
 
 SEEDS_ADVISED = 5
@@ -37,13 +40,15 @@ def table(results: Mapping[str, Any]) -> str:
     lines += [f"{entry['title']:<{width}}  {'':<87}  {_published(entry, protocols)}" for entry in cited]
     lines += [f"published ({number}): {words}" for number, words in enumerate(protocols, start=1)]
     lines = [line.rstrip() for line in lines]
+    for name, row in rows.items():
+        weights = layer_weights.lines(row)
+        lines += [f"{titles[name]}:", *weights] if weights else []
     return "\n".join([*lines, *_notes(results), *([results["note"].strip()] if results["note"] else [])])
 
 
 def _title(name: str, row: Mapping[str, Any], reference: str | None) -> str:
     marks = [" (reference)"] if name == reference else []
-    marks += [" (ORACLE)"] if row["oracle"] else []
-    return "".join([row["title"], *marks])
+    return "".join([title_of(row), *marks])
 
 
 def _figures(row: Mapping[str, Any]) -> str:
@@ -87,15 +92,14 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
             f"first; the smallest that can be reached is {max(t['ua']['smallest_p'] for t in tested):.4g}; "
             f"Holm: over the {len(tested)} rows tested"
         )
+        lines += [note] if (note := unequal_seeds(results)) else []
     elif reference is not None and reference not in rows:
         lines.append(f"nothing is tested: the reference row {reference} is not here")
+    lines += [note] if (note := untested_oracles(results)) else []
     for entry in results["optimism"]:
-        for what, words in {
-            "selection": "optimism of selection (oracle-matched minus strict)",
-            "extra": "oracle minus oracle-matched (more training speakers)",
-        }.items():
+        for what, (words, more, less) in WORTH.items():
             if what in entry:
-                lines.append(f"{words}: {_change(entry[what])}")
+                lines.append(f"worth of {words} ({more} minus {less}): {_change(entry[what])}")
     if any(row["oracle"] for row in rows.values()):
         lines.append(
             "ORACLE: the epoch was selected on the test speaker; compare with rows of the same protocol only"

@@ -18,6 +18,7 @@ import numpy as np
 
 from mfhca_cache.console import progress
 from mfhca_cache.files import lock, write_atomically
+from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Array, Corpus
 from mfhca_train.folds import Fold
 from mfhca_train.metrics import confusion_matrix, scores
@@ -151,14 +152,14 @@ def _files(work: Path, unit: RowUnit, corpus: Corpus, candidates: Candidates) ->
         save({name: np.ascontiguousarray(array) for name, array in weights.items()}),
     )
     columns = "epoch,train_loss,validation_loss,validation_wa,validation_ua"
-    write_atomically(work / "history.csv", _table(columns.split(","), history))
+    write_atomically(work / "history.csv", csv_text(columns.split(","), history))
     names = [f"logp_{name}" for name in classes]
     rows = [
         [u.utterance, u.speaker, classes[corpus.labels[i]], classes[int(p.argmax())], *p.tolist()]
         for i, u, p in ((i, corpus.utterances[i], outputs[i]) for i in test)
     ]
     write_atomically(
-        work / "predictions.csv", _table(["utterance", "speaker", "label", "prediction", *names], rows)
+        work / "predictions.csv", csv_text(["utterance", "speaker", "label", "prediction", *names], rows)
     )
     segments = corpus.segments(test)
     frames = np.bincount(segments.utterance, next(iter(segments.valid.values())), minlength=len(test))
@@ -167,7 +168,7 @@ def _files(work: Path, unit: RowUnit, corpus: Corpus, candidates: Candidates) ->
         [corpus.utterances[i].utterance, int(n), *outputs[i].tolist()]
         for i, n in zip(test, frames, strict=True)
     ]
-    write_atomically(work / "segments.csv", _table(["utterance", "valid_frames", *names], whole))
+    write_atomically(work / "segments.csv", csv_text(["utterance", "valid_frames", *names], whole))
     confusion = _confusion(corpus, test, outputs)
     judged = scores(confusion)
     return {
@@ -201,14 +202,3 @@ def _confusion(corpus: Corpus, chosen: Array, outputs: Array) -> Array:
 
 def _loss(corpus: Corpus, chosen: Array, outputs: Array) -> float:
     return float(-outputs[chosen, corpus.labels[chosen]].mean())
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    """CSV text; `evaluation.table` says the same, but needs torch."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
-    return text.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,19 @@ UTTERANCE_DRAWS = 9_999
 EXPLAINED = {
     "primary": "exact sign-flip test (two-sided) over test speakers on the differences of each speaker's score, "
     "seeds averaged first; random signs where there are more than 16 speakers",
+    "seeds": "a row with other seeds than the reference's is compared over the seeds that both have, paired by seed, "
+    "and over all that each has where none is in both; a row without a network is the same under every seed",
+    "oracle": "a row that selected its epoch on the test speaker is not tested against a reference that did not, nor "
+    "the other way; see optimism",
     "holm": "over all rows of this run that are tested, for each score apart",
     "ci95": "t interval of the mean difference over test speakers",
     "utterances": "OPTIMISTIC: predictions swapped within utterances at random, as if the utterances of a "
     "speaker were independent; of the pooled score, seeds averaged first",
+}
+
+WORTH = {  # what the same model under two protocols tells: the words, and which is taken from which
+    "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
+    "extra": ("training on the validation speakers as well", "oracle", "oracle-matched"),
 }
 
 
@@ -30,49 +39,69 @@ class Outcome:
     """What a row did, in the form in which rows are compared.
 
     Attributes:
-        speakers: score -> speaker -> the speaker's score, a fraction, mean over the seeds.
-        right: utterance -> the share of seeds that recognised it.
+        speakers: seed -> score -> speaker -> the speaker's score, a fraction.
+        right: seed -> utterance -> whether it was recognised.
         label: utterance -> its class.
+        random: whether the seed matters; a row without a network is the same under every seed.
     """
 
-    speakers: Mapping[str, Mapping[str, float]]
-    right: Mapping[str, float]
+    speakers: Mapping[int, Mapping[str, Mapping[str, float]]]
+    right: Mapping[int, Mapping[str, bool]]
     label: Mapping[str, str]
+    random: bool = True
 
 
-def outcome(files: Sequence[UnitFiles], classes: Sequence[str]) -> Outcome:
+def outcome(files: Sequence[UnitFiles], classes: Sequence[str], random: bool = True) -> Outcome:
     """Gathers the predictions of a row.
 
     Args:
         files: its finished units, all seeds with the same folds.
         classes: K names, in order.
+        random: see `Outcome`.
     """
     index = {name: k for k, name in enumerate(classes)}
     of_speaker: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-    hits: dict[str, list[bool]] = defaultdict(list)
+    right: dict[int, dict[str, bool]] = defaultdict(dict)
     label: dict[str, str] = {}
     for unit in files:
         for row in unit.predictions:
             pair = index[row["label"]], index[row["prediction"]]
             of_speaker[unit.result["seed"], row["speaker"]].append(pair)
-            hits[row["utterance"]].append(pair[0] == pair[1])
+            right[unit.result["seed"]][row["utterance"]] = pair[0] == pair[1]
             label[row["utterance"]] = row["label"]
-    collected: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in TESTED}
-    for (_, speaker), pairs in of_speaker.items():
+    speakers: dict[int, dict[str, dict[str, float]]] = {seed: {name: {} for name in TESTED} for seed in right}
+    for (seed, speaker), pairs in sorted(of_speaker.items()):
         truth, guess = np.array(pairs).T
         found = scores(confusion_matrix(truth, guess, len(classes)))
         for name in TESTED:
-            collected[name][speaker].append(getattr(found, name))
-    return Outcome(
-        {name: {s: float(np.mean(v)) for s, v in sorted(found.items())} for name, found in collected.items()},
-        {utterance: float(np.mean(found)) for utterance, found in hits.items()},
-        label,
-    )
+            speakers[seed][name][speaker] = getattr(found, name)
+    return Outcome(speakers, right, label, random)
+
+
+def common_seeds(row: Outcome, reference: Outcome) -> list[int]:
+    """The seeds over which two rows are compared, pair by pair; those of one where the other has no random numbers."""
+    if row.random and reference.random:
+        return sorted({*row.speakers} & {*reference.speakers})
+    return sorted(reference.speakers if reference.random else row.speakers)
+
+
+def _over(own: Collection[int], common: Collection[int]) -> list[int]:
+    """A row's seeds of the common ones, in order; all where it has none of them."""
+    return sorted({*own} & {*common}) or sorted(own)
+
+
+def _mean(of_seed: Mapping[int, Mapping[str, float]], common: Collection[int]) -> dict[str, float]:
+    """Name -> mean over the seeds; all seeds have the same names."""
+    chosen = [of_seed[seed] for seed in _over(of_seed, common)]
+    return {name: float(np.mean([found[name] for found in chosen])) for name in (chosen[0] if chosen else ())}
 
 
 def differences(row: Outcome, reference: Outcome, score: str) -> np.ndarray[Any, np.dtype[Any]]:
-    """Row minus reference, one number for each speaker that both have tested."""
-    mine, other = row.speakers[score], reference.speakers[score]
+    """Row minus reference, one number for each speaker that both have tested, over their common seeds."""
+    common = common_seeds(row, reference)
+    mine, other = (
+        _mean({seed: found[score] for seed, found in of.speakers.items()}, common) for of in (row, reference)
+    )
     return np.array([mine[speaker] - other[speaker] for speaker in mine if speaker in other])
 
 
@@ -80,13 +109,16 @@ def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
     """Both scores of a row against the reference; None if they have no test speaker in common.
 
     Returns:
-        For wa and ua: `difference`, `ci95`, `pairs` (speakers), `p`, `smallest_p`, `method`; and under
-        `utterances` the same tests over utterances, which are optimistic.
+        `seeds`, how many they have in common (0: none, and each row is taken over all of its own); for wa and ua
+        `difference`, `ci95`, `pairs` (speakers), `p`, `smallest_p`, `method`; and under `utterances` the same
+        tests over utterances, which are optimistic.
     """
     if not len(differences(row, reference, "wa")):
         return None
-    common = [u for u in row.right if u in reference.right]
-    change = np.array([row.right[u] - reference.right[u] for u in common])
+    seeds = common_seeds(row, reference)
+    mine, other = _mean(row.right, seeds), _mean(reference.right, seeds)
+    common = [u for u in mine if u in other]
+    change = np.array([mine[u] - other[u] for u in common])
     sizes: dict[str, int] = defaultdict(int)
     for u in common:
         sizes[row.label[u]] += 1
@@ -99,18 +131,32 @@ def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
         score: {"difference": float((change * weight).sum()), **sign_flip(change * weight, UTTERANCE_DRAWS)}
         for score, weight in weights.items()
     }
-    return {score: paired(differences(row, reference, score)) for score in TESTED} | {
-        "utterances": {"n": len(common), **secondary}
-    }
+    return (
+        {"seeds": len(seeds)}
+        | {score: paired(differences(row, reference, score)) for score in TESTED}
+        | {"utterances": {"n": len(common), **secondary}}
+    )
 
 
-def against(outcomes: Mapping[str, Outcome], reference: str | None) -> dict[str, dict[str, Any]]:
-    """Every row against the reference, p values adjusted after Holm in `p_holm`; nothing without a reference."""
+def against(
+    outcomes: Mapping[str, Outcome], reference: str | None, oracles: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Every row against the reference, p values adjusted after Holm in `p_holm`; nothing without a reference.
+
+    An oracle is not tested against a row that is none, nor the other way: the answer would be of the protocol, which
+    `optimism` measures with one model, and it would weigh on the adjustment of the others.
+
+    Args:
+        outcomes: of the rows.
+        reference: its name.
+        oracles: the rows whose epoch was selected on the test speaker.
+    """
     if reference is None or reference not in outcomes:
         return {}
     found: dict[str, dict[str, Any]] = {}
     for name, row in outcomes.items():
-        compared = compare(row, outcomes[reference]) if name != reference else None
+        alike = (name in oracles) == (reference in oracles)
+        compared = compare(row, outcomes[reference]) if name != reference and alike else None
         if compared:
             found[name] = {"reference": reference, **compared}
     for score in TESTED:
@@ -138,10 +184,7 @@ def optimism(outcomes: Mapping[str, Outcome], rows: Mapping[str, Mapping[str, An
     found = []
     for names in models.values():
         entry: dict[str, Any] = {"rows": names}
-        for what, (more, less) in {
-            "selection": ("oracle-matched", "strict"),
-            "extra": ("oracle", "oracle-matched"),
-        }.items():
+        for what, (_, more, less) in WORTH.items():
             if more in names and less in names:
                 pair = outcomes[names[more]], outcomes[names[less]]
                 if len(differences(*pair, "wa")):

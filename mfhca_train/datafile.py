@@ -7,13 +7,13 @@ tells what. No result depends on it.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from mfhca_cache.files import sha256_text, write_atomically
+from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Corpus
 from mfhca_train.sealed import ABOUT, DATA, DATA_DIGEST, read_sealed, write_sealed
 
@@ -29,12 +29,9 @@ def write(out: Path, corpus: Corpus) -> None:
     """
     if (out / FILE).exists():
         return
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(_rows(corpus))
-    write_atomically(out / FILE, buffer.getvalue())
-    write_sealed(out / ABOUT, read_sealed(out / ABOUT) | {DATA_DIGEST: sha256_text(buffer.getvalue())})
+    text = csv_text(COLUMNS, _rows(corpus))
+    write_atomically(out / FILE, text)
+    write_sealed(out / ABOUT, read_sealed(out / ABOUT) | {DATA_DIGEST: sha256_text(text)})
 
 
 def differences(out: Path, corpus: Corpus) -> list[str]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +13,7 @@ from torch import Tensor
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import write_atomically
 from mfhca_train.batch import Array, Batch, Normaliser
+from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Corpus, Segments
 from mfhca_train.metrics import Scores, confusion_matrix, scores
 from mfhca_train.model import MFHCA
@@ -112,20 +110,11 @@ def write_predictions(
         for u, label, p in zip(utterances, corpus.labels[chosen], judged.log_probabilities, strict=True)
     ]
     write_atomically(
-        folder / "predictions.csv", table(["utterance", "speaker", "label", "prediction", *columns], rows)
+        folder / "predictions.csv", csv_text(["utterance", "speaker", "label", "prediction", *columns], rows)
     )
     valid = next(segments.valid[side] for side in ("spec", "ssl") if side in segments.valid)
     rows = [
         [utterances[at].utterance, int(frames), *(float(v) for v in p)]
         for at, frames, p in zip(segments.utterance, valid, judged.segment_log_probabilities, strict=True)
     ]
-    write_atomically(folder / "segments.csv", table(["utterance", "valid_frames", *columns], rows))
-
-
-def table(header: tuple[str, ...] | list[str], rows: list[list[Any]]) -> str:
-    """CSV text; floats with all the digits that tell them apart."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    write_atomically(folder / "segments.csv", csv_text(["utterance", "valid_frames", *columns], rows))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mfhca_train.ablation_record import AblationRecord
 from mfhca_train.ablation_table import SEEDS_ADVISED
+from mfhca_train.ablation_words import title_of, untested_oracles
 from mfhca_train.comparison import TESTED
 from mfhca_train.markup import escaped, names, p_value, per_cent, plural, points, points_interval
 from mfhca_train.page import banner
@@ -19,14 +20,13 @@ MOST_NAMED = 4  # rows in one sentence
 
 
 def quoted(record: AblationRecord, name: str) -> str:
-    """A row's title in a sentence."""
-    return f"“{escaped(record.rows[name]['title'])}”"
+    """A row's title with its mark, in a sentence."""
+    return f"“{escaped(plain_title(record, name))}”"
 
 
 def plain_title(record: AblationRecord, name: str) -> str:
     """A row's title with its mark, where no markup can stand."""
-    row = record.rows[name]
-    return f"{row['title']} (ORACLE)" if row["oracle"] else str(row["title"])
+    return title_of(record.rows[name])
 
 
 def headline(record: AblationRecord) -> str:
@@ -107,7 +107,10 @@ def _best(record: AblationRecord) -> Iterator[str]:
 def _differences(record: AblationRecord) -> Iterator[str]:
     tested = compared(record)
     if not tested:
-        why = "there is no other row" if record.reference else "the reference row is not among those trained"
+        alone = "there is no other row"
+        if untested_oracles(record.results):
+            alone = "no other row selects the epoch as the reference does"
+        why = alone if record.reference else "the reference row is not among those trained"
         why = why if record.results["reference"] else "the grid names no reference"
         yield f"Nothing was tested: {why}."
         return
@@ -192,11 +195,12 @@ def warnings(record: AblationRecord) -> list[str]:
     parts = []
     oracles = [name for name, row in record.rows.items() if row["oracle"]]
     if oracles:
+        titles = [f"“{escaped(record.rows[name]['title'])}”" for name in oracles]
         parts.append(
             banner(
                 f"ORACLE: figures of {plural(len(oracles), 'row')} are too good to be true.",
                 "Their networks were kept in the state in which they did best on the test speaker itself. Compare "
-                f"them with each other only: {', '.join(quoted(record, name) for name in oracles)}.",
+                f"them with each other only: {', '.join(titles)}.",
             )
         )
     if record.results["corpus"] == "demo":

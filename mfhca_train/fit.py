@@ -26,8 +26,9 @@ from mfhca_cache.files import lock, write_atomically
 from mfhca_train import layer_weights, machine
 from mfhca_train.checkpoint import CHECKPOINT, HISTORY, load_best, resume, save_best, save_checkpoint
 from mfhca_train.config import Config, TrainConfig
+from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Array, Corpus, Normaliser, Segments
-from mfhca_train.evaluation import Evaluation, autocast, evaluate, table, write_predictions
+from mfhca_train.evaluation import Evaluation, autocast, evaluate, write_predictions
 from mfhca_train.folds import Fold
 from mfhca_train.model import parameter_counts
 from mfhca_train.network import build_network, inputs_of, save_inputs
@@ -205,7 +206,7 @@ class _Trainer:
         segments = corpus.segments(test)
         judged = self._evaluate(test, segments)
         write_atomically(
-            self.work / "history.csv", table(HISTORY, [[row[name] for name in HISTORY] for row in history])
+            self.work / "history.csv", csv_text(HISTORY, [[row[name] for name in HISTORY] for row in history])
         )
         write_predictions(self.work, corpus, test, segments, judged)
         save_inputs(self.work, self.inputs)

@@ -39,6 +39,22 @@ def summary(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+MEANING = (
+    "The weights are learned; they begin equal and add up to 100 % (here: mean and sd over folds and seeds). Layer 0 "
+    "enters the first layer, the last is the encoder's output. A layer of larger values counts for more at the same "
+    "weight."
+)
+
+
+def layers_of(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The layers that any of these rows has weights of, in order; rows may read encoders of different depth.
+
+    Args:
+        rows: results by name.
+    """
+    return sorted({layer for row in rows.values() for layer in row.get(KEY) or {}}, key=int)
+
+
 def lines(results: Mapping[str, Any]) -> list[str]:
     """A table for the terminal; empty where no sum was learned."""
     weights = results.get(KEY, {})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_train import attention_sections
+from mfhca_train.ablation_words import title_of
 from mfhca_train.attention_sections import oracle, spread
 from mfhca_train.markup import escaped, names, table
 from mfhca_train.portrait import FILE, Portrait, is_current, read
@@ -56,7 +57,7 @@ def sections(run: Path, rows: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _title(results: Mapping[str, Any], name: str) -> str:
-    return str(results["rows"][name]["title"]) if "rows" in results else "this network"
+    return title_of(results["rows"][name] if "rows" in results else {**results, "title": "this network"})
 
 
 def _both(portrait: Portrait) -> bool:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from mfhca_train.csvtext import csv_text
 from mfhca_train.ensemble import Ensemble
-from mfhca_train.evaluation import table as csv_table
 from mfhca_train.prediction import Attention, Failure, Prediction
 
 DIGITS = 6  # of a probability; the last bits depend on the processor
@@ -49,7 +49,7 @@ def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
         votes = [found.votes[name] for name in classes]
         about = [shown(found.name), round(found.seconds, DIGITS), found.segments, found.emotion]
         rows.append([*about, *_rounded(found.probabilities), *spread, *votes, found.heard_by])
-    return csv_table(header, rows)
+    return csv_text(header, rows)
 
 
 def attention_csv(predictions: Sequence[Prediction]) -> str:
@@ -60,7 +60,7 @@ def attention_csv(predictions: Sequence[Prediction]) -> str:
             name = shown(found.name)
             frames = zip(*_columns(found.attention).values(), strict=True)
             rows += [[name, found.emotion, *frame] for frame in frames]
-    return csv_table(["file", "emotion", "segment", "start_s", "end_s", "weight"], rows)
+    return csv_text(["file", "emotion", "segment", "start_s", "end_s", "weight"], rows)
 
 
 def as_json(

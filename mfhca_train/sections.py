@@ -207,9 +207,7 @@ def layers(record: Record) -> str:
     if not rows:
         return ""
     return f"""<h2>Layers of the speech encoder</h2>
-<p>The network reads a weighted sum of all layers. It learned the weights; they began equal and add up to 100 %
-(here: mean and sd over folds and seeds). Layer 0 enters the first layer, the last is the encoder's output. A layer
-of larger values counts for more at the same weight.</p>
+<p>The network reads a weighted sum of all layers. {layer_weights.MEANING}</p>
 {shown}"""
 
 

@@ -16,9 +16,10 @@ from mfhca_cache.manifest import LabelSet, Manifest, Utterance, read_manifest
 from mfhca_cache.reader import RecipeFolder, list_recipes
 from mfhca_cache.recipe import KINDS, explain, key_of
 from mfhca_train.classmap import ClassMap, class_map
+from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Corpus
 from mfhca_train.ensemble import Ensemble
-from mfhca_train.evaluation import EVALUATION_BATCH, judge, over_segments, table
+from mfhca_train.evaluation import EVALUATION_BATCH, judge, over_segments
 from mfhca_train.metrics import Array, confusion_matrix, scores
 from mfhca_train.prediction import normalised
 from mfhca_train.results import SCORES
@@ -109,7 +110,7 @@ def transfer(
         [u.utterance, u.speaker, classes[k], classes[int(p.argmax())], *(float(value) for value in p)]
         for u, k, p in zip(chosen, reference, probabilities, strict=True)
     ]
-    return Transfer(results, table(header, rows))
+    return Transfer(results, csv_text(header, rows))
 
 
 def find_recipes(

@@ -43,6 +43,7 @@ def make_ablation(
     each: int = 4,
     epochs: int = 10,
     stopped_by: str = "patience",
+    own_seeds: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Writes a run folder; returns results.json.
 
@@ -51,6 +52,7 @@ def make_ablation(
         grid: its rows.
         skills: row -> how often a made-up prediction is right; rows that are not named are not there.
         chosen: which folds are there.
+        own_seeds: of rows that have others than 0, 1, ...
     """
     config = with_settings(Config(), settings or {})
     utterances = tuple(
@@ -68,8 +70,9 @@ def make_ablation(
         folds = make_folds(utterances, protocol, own.train)
         sides = {"both": ["spec", "ssl"], "spec": ["spec"], "ssl": ["ssl"]}[own.model.inputs]
         sides += ["mfcc"] * own.model.mfcc
-        own_seeds = request.seeds if row.kind == NETWORK else (0,)
-        entry = Row(row.name, own, protocol, own_seeds, folds, folds[chosen], {}, row.kind)
+        row_seeds = request.seeds if row.kind == NETWORK else (0,)
+        row_seeds = tuple((own_seeds or {}).get(row.name, row_seeds))
+        entry = Row(row.name, own, protocol, row_seeds, folds, folds[chosen], {}, row.kind)
         identity = {
             "format": RUN_FORMAT,
             "corpus": corpus,
@@ -89,7 +92,7 @@ def make_ablation(
                 model = MFHCA(own.model, len(classes), *SHAPES["ssl"], mfcc_shape=SHAPES["mfcc"])
             parameters = parameter_counts(model)
         random = np.random.default_rng(number)
-        for seed in own_seeds:
+        for seed in row_seeds:
             for fold in folds[chosen]:
                 folder = unit_folder(run, row.name, seed, fold.id)
                 write_unit(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,9 @@ from mfhca_cache.errors import MfhcaError
 from mfhca_cache.manifest import write_manifest
 from mfhca_train import pool
 from mfhca_train.ablation import ablate
+from mfhca_train.ablation_origin import commands
+from mfhca_train.ablation_record import read_ablation
+from mfhca_train.ablation_table import table
 from mfhca_train.cli import main
 from mfhca_train.config import Config
 from mfhca_train.crossval import cross_validate
@@ -120,7 +125,7 @@ def test_every_row_of_every_shipped_grid_runs_to_the_end(
     assert list(results["rows"]) == [row.name for row in grid.trained]
     for row in results["rows"].values():
         assert row["n_folds"] == 1
-        assert (row["comparison"] is None) == (row is results["rows"][grid.reference])
+        assert (row["comparison"] is None) == (row is results["rows"][grid.reference] or row["oracle"])
         assert row["oracle"] == row["protocol"].startswith("oracle")
 
 
@@ -277,6 +282,40 @@ def test_nothing_to_do_changes_no_byte_and_one_row_keeps_the_others(corpus: Path
     assert {name: row["seeds"] for name, row in more["rows"].items()} == {
         name: [0, 1] if name == "b" else [0] for name in json.loads(before["results.json"])["rows"]
     }
+    assert {name: (row["comparison"] or {}).get("seeds") for name, row in more["rows"].items()} == {
+        "a": None,
+        "b": 1,
+        "again": 1,
+        "svm": 1,
+    }
+    once = json.loads(before["results.json"])["rows"]["b"]["comparison"]["wa"]
+    assert more["rows"]["b"]["comparison"]["wa"]["difference"] == once["difference"]
+    assert "compared with it over the seeds that both have: “b” over 1 seed." in table(more)
+
+
+def test_the_report_s_commands_repeat_a_run_with_unequal_seeds(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    grid = write_grid(path, SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "x", seeds=(0, 1)), grid, names=["a"])
+    ablate(short(folder, "x"), grid, names=["b", "again", "svm"])
+    first = shutil.move(folder / "runs/x", tmp_path / "first")  # where nothing is taken over from it
+    lines = commands(read_ablation(first))
+    asked = [
+        [b for a, b in itertools.pairwise(shlex.split(line)) if a in ("--row", "--seeds")] for line in lines
+    ]
+    assert asked == [["b", "again", "svm", "1"], ["a", "2"]]
+    places = {"small": path, "manifests/corpus.csv": folder / "corpus.csv", "cache": folder / "cache"}
+    places["runs/again"] = folder / "runs/again"
+    for order in (1, -1):
+        for line in lines[::order]:
+            words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]
+            result = CliRunner().invoke(main, [*words, "--jobs", "1", "--no-portraits"])
+            assert result.exit_code == 0, result.output
+        again = tree(places["runs/again"])
+        for name in ("results.json", "report.html", "report.md"):
+            assert again[name] == (first / name).read_bytes()
+        shutil.rmtree(places["runs/again"])
 
 
 def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
@@ -384,8 +423,10 @@ def test_the_command_prints_tests_oracles_and_optimism(corpus: Path, tmp_path: P
     for words in (
         "oracle-matched (ORACLE)",
         "strict (reference)",
-        "optimism of selection (oracle-matched minus strict): WA ",
-        "oracle minus oracle-matched (more training speakers): WA ",
+        "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”. Selecting the epoch on",
+        "Holm: over the 1 rows tested",
+        "worth of selecting on the test speaker (oracle-matched minus strict): WA ",
+        "worth of training on the validation speakers as well (oracle minus oracle-matched): WA ",
         "1 seed(s): a difference within the spread over seeds says nothing; take 5 or more",
         "sign-flip test, two-sided",
         "74.24/74.57 (1)",

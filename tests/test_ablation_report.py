@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +164,12 @@ def judged(lines: list[tuple[str, str, str, str]]) -> dict[str, float]:
     }
 
 
-def by_speaker(run: Path, row: str, score: str) -> dict[str, float]:
+def by_speaker(run: Path, row: str, score: str, seeds: Collection[int] | None = None) -> dict[str, float]:
+    """Means over these seeds, by default all."""
     found = defaultdict(list)
-    for (_, fold), lines in predictions(run, row).items():
-        found[fold].append(judged(lines)[score])
+    for (seed, fold), lines in predictions(run, row).items():
+        if seeds is None or seed in seeds:
+            found[fold].append(judged(lines)[score])
     return {fold: float(np.mean(values)) for fold, values in found.items()}
 
 
@@ -426,6 +428,37 @@ def test_fewer_than_five_seeds_are_said(tmp_path: Path, seeds: int, said: str | 
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_rows_with_unequal_seeds_are_compared_over_common_ones_and_it_is_said(tmp_path: Path) -> None:
+    run, seeds = tmp_path / "run", {"plain": (0, 2), "no-bilstm": (3,)}
+    make_ablation(run, small_grid(tmp_path), SKILLS, seeds=3, each=2, own_seeds=seeds)
+    page, text = Page(write_report(run)), (run / "report.md").read_text()
+    said = (
+        "over the seeds that both have: “Without attention” over 2 seeds; “Without BiLSTM” over all seeds of "
+        "each, for none is in both and nothing can be paired by seed."
+    )
+    assert said in page.text
+    assert said in " ".join(text.split())
+    shown = table(page, "Row", "UA (95 %)")
+    for title, common in (("Without attention", (0, 2)), ("Support vectors", None), ("Without BiLSTM", None)):
+        one, other = (by_speaker(run, row, "ua", common) for row in (ROWS[title], "full"))
+        change = np.mean([one[speaker] - other[speaker] for speaker in one])
+        assert shown[title][0].startswith(signed(float(change)))
+    lines = [t for t in page.shown if t.startswith("mfhca-train ablate")]
+    ends = [line.split("--protocol strict ")[1] for line in lines]
+    assert ends == [
+        "--row full --row plain --row svm --seeds 3 --threads 1",
+        "--row no-bilstm --seeds 4 --threads 1",
+    ]
+    assert "run all of them in turn" in page.text
+    assert all(f"\n{line}\n" in text for line in lines)
+    whole = by_speaker(run, "plain", "ua")
+    assert whole == by_speaker(run, "plain", "ua", (0, 2))
+    assert table(page, "Row", "Protocol")["Full"][1] == "10 × 3"
+    means = list(by_speaker(run, "full", "ua").values())
+    assert table(page, "Row", "Protocol")["Full"][3].startswith(f"{100 * np.mean(means):.2f}")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_to_be_told_apart_is_said(tmp_path: Path) -> None:
     run = tmp_path / "run"
     make_ablation(run, small_grid(tmp_path), dict.fromkeys(SKILLS, 0.5), each=2)
@@ -478,6 +511,10 @@ def test_what_to_beware_of_is_said(tmp_path: Path) -> None:
     )
     rows = table(page, "What is worth it")
     assert rows["selecting on the test speaker"][0].startswith(signed(worth["difference"]))
+    assert list(table(page, "Row", "UA (95 %)")) == ["session"]
+    assert "0 of 1 rows" in page.text or "1 of 1 rows" in page.text
+    assert "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”." in page.text
+    assert rows["selecting on the test speaker"][-1] == "oracle-matched (ORACLE) − strict"
     assert "Highest UA: “strict”" in page.text or "Highest UA: “session”" in page.text
     part = tmp_path / "part"
     make_ablation(part, small_grid(tmp_path), SKILLS, chosen=slice(0, 1), seeds=1)

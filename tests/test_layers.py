@@ -11,7 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from corpus_factory import CLASSES
+from grid_factory import write_grid
 from layer_factory import FRAMES, LAYERS, ROWS, TELLING, WIDTH, write_corpus, write_hidden_states
+from run_factory import Page
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -204,6 +206,55 @@ def test_cv_prints_stores_and_reports_the_weights(folder: Path, tmp_path: Path) 
     assert inputs.shapes["ssl"] == (LAYERS, FRAMES, WIDTH)
     other = unit_of(tmp_path / "weighted-norm")  # the norm is a setting that does something
     assert (other / "best.safetensors").read_bytes() != (unit / "best.safetensors").read_bytes()
+
+
+GRID = f"""
+title = "Layers"
+[base]
+recipe = {{ layer = "all" }}
+[base.set]
+"model.inputs" = "ssl"
+"model.width" = 8
+"train.batch_size" = 8
+"train.epochs" = 1
+[[row]]
+name = "one"
+title = "One layer"
+set = {{ "model.ssl_layer" = {TELLING} }}
+reference = true
+[[row]]
+name = "sum"
+title = "Sum"
+set = {{ "model.ssl_layer" = "weighted" }}
+[[row]]
+name = "norm"
+title = "Sum of normed"
+set = {{ "model.ssl_layer" = "weighted-norm" }}
+"""
+
+
+def test_ablate_prints_and_reports_the_weights_of_every_row_that_has_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    write_grid(tmp_path / "layers.toml", GRID)
+    places = ["--cache", str(folder / "cache"), "--out", str(tmp_path / "run")]
+    usual = ["--seeds", "2", "--jobs", "1", "--device", "cpu", "--no-portraits", "--fold", "s0"]
+    arguments = ["ablate", str(tmp_path / "layers.toml"), str(folder / "corpus.csv"), *places, *usual]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    page = Page(tmp_path / "run" / "report.html")
+    head, *shown = next(table for table in page.tables if table[0][0] == "Layer")
+    assert head == ["Layer", "Sum", "Sum of normed"]
+    assert [line[0] for line in shown] == [str(layer) for layer in range(LAYERS)]
+    for column, row in enumerate(("sum", "norm"), start=1):
+        units = [tmp_path / f"run/{row}/seed-{seed}/fold-s0/result.json" for seed in (0, 1)]
+        found = [json.loads(path.read_text())["layer_weights"] for path in units]
+        for layer, line in enumerate(shown):
+            shares = [100 * of[str(layer)] for of in found]
+            assert line[column] == f"{np.mean(shares):.2f} ± {np.std(shares, ddof=1):.2f}"
+            assert f"{layer:>8} {np.mean(shares):6.2f} {np.std(shares, ddof=1):6.2f}" in result.output
+    assert "2 rows read a weighted sum of all layers." in page.text
+    assert result.output.count("in the sum of hidden states") == 2
 
 
 def test_one_layer_of_all_trains_to_the_bytes_of_that_layer_alone(folder: Path, tmp_path: Path) -> None:

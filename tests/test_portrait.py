@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from mfhca_train.portrait import FILE, choose, portray, read
 from mfhca_train.recipes import choose_recipes
 from mfhca_train.report import write_report
 from mfhca_train.results import unit_folder
-from mfhca_train.sealed import read_sealed
+from mfhca_train.sealed import read_sealed, write_sealed
 
 GRID = """
 title = "Fusions"
@@ -208,6 +209,20 @@ def test_the_report_shows_every_row_once_and_says_what_its_weights_are(finished:
     page = (finished / "run" / "report.html").read_text()
     assert "What the networks attend to" in page
     assert str(finished) not in page
+
+
+def test_an_oracle_row_is_marked_in_every_table_and_picture_title(finished: Path, tmp_path: Path) -> None:
+    run = copy(finished, tmp_path) / "run"
+    results = read_sealed(run / "results.json")
+    results["rows"]["hca"]["oracle"] = True
+    write_sealed(run / "results.json", results)
+    for _, body in portrait_sections.sections(run, ROWS):
+        tables = re.findall(r"<table.*?</table>", body, re.DOTALL)
+        assert tables
+        assert all("With HCA (ORACLE)" in table for table in tables)
+        assert body.count("With HCA") == body.count("With HCA (ORACLE)")
+        assert "Masked" in body
+        assert "Masked (ORACLE)" not in body
 
 
 def test_the_same_run_gives_the_same_bytes_again_and_elsewhere(single: Path, tmp_path: Path) -> None:

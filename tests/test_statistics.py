@@ -122,11 +122,53 @@ def row_of(guesses: dict[int, str], truth: str = "ababaabb") -> list[UnitFiles]:
     return found
 
 
-def test_scores_of_speakers_are_means_over_seeds() -> None:
+def test_an_outcome_keeps_every_seed_apart() -> None:
     found = outcome(row_of({0: "aaaaaaaa", 1: "ababaabb"}), ["a", "b"])
-    assert found.speakers["wa"] == {"s0": 0.75, "s1": 0.75}
-    assert found.right["01"] == 0.5
+    assert {seed: of["wa"] for seed, of in found.speakers.items()} == {
+        0: {"s0": 0.5, "s1": 0.5},
+        1: {"s0": 1.0, "s1": 1.0},
+    }
+    assert [found.right[seed]["01"] for seed in (0, 1)] == [False, True]
     assert found.label["01"] == "b"
+
+
+MANY = {0: "aaaaaaaa", 1: "ababaabb", 2: "bbbbabab"}
+FEW = {1: "abababab", 4: "aabbaabb"}
+
+
+def test_rows_with_unequal_seeds_are_compared_over_those_that_both_have() -> None:
+    classes = ["a", "b"]
+    whole, few = outcome(row_of(MANY), classes), outcome(row_of(FEW), classes)
+    one, other = (outcome(row_of({1: of[1]}), classes) for of in (MANY, FEW))
+    for pair, expected in (((few, whole), (other, one)), ((whole, few), (one, other))):
+        found = compare(*pair)
+        assert found
+        assert found["seeds"] == 1
+        assert found == compare(*expected)
+    equal = compare(whole, outcome(row_of(dict.fromkeys(MANY, "abababab")), classes))
+    assert equal
+    assert equal["seeds"] == 3
+    # By hand: 2, 4 and 2 of each speaker's four are right; in the other row 4 of one speaker's, 2 of the other's.
+    assert equal["wa"]["difference"] == pytest.approx(np.mean([8 / 12 - 4 / 4, 8 / 12 - 2 / 4]))
+
+
+def test_rows_without_a_common_seed_are_compared_over_all_they_have() -> None:
+    classes = ["a", "b"]
+    found = compare(outcome(row_of({4: "abababab"}), classes), outcome(row_of(MANY), classes))
+    assert found
+    assert found["seeds"] == 0
+    renamed = {0: "abababab", 1: "abababab", 2: "abababab"}
+    expected = compare(outcome(row_of(renamed), classes), outcome(row_of(MANY), classes))
+    assert expected
+    assert found == expected | {"seeds": 0}
+
+
+def test_a_row_without_random_numbers_is_compared_over_all_seeds_of_the_other() -> None:
+    classes = ["a", "b"]
+    fixed, network = outcome(row_of({0: "abababab"}), classes, random=False), outcome(row_of(MANY), classes)
+    repeated = outcome(row_of(dict.fromkeys(MANY, "abababab")), classes)
+    assert compare(fixed, network) == compare(repeated, network)
+    assert compare(network, fixed) == compare(network, repeated)
 
 
 def test_utterances_test_is_that_of_swapping_predictions() -> None:
@@ -161,7 +203,7 @@ def test_rows_are_adjusted_together_and_the_reference_is_not_tested() -> None:
         "reference": outcome(row_of({0: "ababaabb"}), classes),
         "worse": outcome(row_of({0: "bbbbabab"}), classes),
         "same": outcome(row_of({0: "ababaabb"}), classes),
-        "elsewhere": Outcome({"wa": {"s9": 1.0}, "ua": {"s9": 1.0}}, {}, {}),
+        "elsewhere": Outcome({0: {"wa": {"s9": 1.0}, "ua": {"s9": 1.0}}}, {0: {}}, {}),
     }
     found = against(outcomes, "reference")
     assert list(found) == ["worse", "same"]
@@ -173,3 +215,14 @@ def test_rows_are_adjusted_together_and_the_reference_is_not_tested() -> None:
     assert backwards["wa"]["difference"] == -found["worse"]["wa"]["difference"]
     assert backwards["wa"]["p"] == found["worse"]["wa"]["p"]
     assert against(outcomes, None) == {}
+
+
+def test_oracles_are_tested_against_oracles_only_and_others_are_adjusted_without_them() -> None:
+    guesses = {"strict": "ababaabb", "other": "bbbbabab", "peeks": "ababaaab", "peeks-too": "abababab"}
+    outcomes = {name: outcome(row_of({0: guess}), ["a", "b"]) for name, guess in guesses.items()}
+    oracles = ["peeks", "peeks-too"]
+    found = against(outcomes, "strict", oracles)
+    assert list(found) == ["other"]
+    assert found["other"]["wa"]["p_holm"] == found["other"]["wa"]["p"]
+    assert list(against(outcomes, "peeks", oracles)) == ["peeks-too"]
+    assert list(against(outcomes, "strict")) == ["other", *oracles]
