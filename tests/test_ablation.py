@@ -113,7 +113,7 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
         features = row.spec or grid.spec, row.ssl or grid.ssl, {**grid.recipe, **row.recipe}
         found[row.name] = repr((row.kind, protocol, features, read))
     alike = {frozenset((a, b)) for a in found for b in found if a < b and found[a] == found[b]}
-    # A learning rate that the card sets, or nobody, stands in the grid again, for the row that chooses among them.
+    # A learning rate that the card sets, or nobody, stands in the grid again, so that all three rates are there.
     meant = {
         pair for pair in alike if path.stem == "readings" and any(name.startswith("lr-") for name in pair)
     }
