@@ -11,6 +11,8 @@ RUN ?= runs/$(CORPUS)$(addprefix -,$(LABEL_SET))$(addprefix -,$(filter-out stric
 GRIDS ?= table1 table2 table3 table4 readings protocols
 ARGS ?=
 FEATURE_ARGS ?=
+W2V2 ?=
+TAILS ?=
 PYTHON ?= python3
 
 # The demo brings its own tiny encoder; every other corpus uses HuBERT base unless told otherwise.
@@ -24,6 +26,11 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
+FEATURES = $(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" $(LABELS)
+# Of more than a spectrogram and an encoder, cv is told which ones BACKBONE and FEATURE_ARGS mean.
+NAMED = $$(set -- "$(CACHE)"/*/recipe.json; [ $$\# -le 2 ] || $(FEATURES) --backbone "$(BACKBONE)" $(FEATURE_ARGS) --dry-run | \
+  sed -nE -e 's,^(.*/)?(ssl-[^/]+): [0-9]+ utterances .*,--ssl \2,p' \
+          -e 's,^(.*/)?(log(spec|mel)-[^/]+): [0-9]+ utterances .*,--spec \2,p' | awk '!seen[$$1]++')
 
 .PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance torture bench clean
 
@@ -35,6 +42,7 @@ help: ## list the targets and variables
 	@echo "           ARGS= further options of cv or ablate (e.g. ARGS='--set train.lr=1e-4 --seeds 3')"
 	@echo "           GRIDS= of ablations, from manifests/ablations (default: all; e.g. GRIDS='table2 protocols')"
 	@echo "           FEATURE_ARGS= further options of features, status and doctor (e.g. FEATURE_ARGS='--tail overlap')"
+	@echo "           W2V2= wav2vec 2.0 beside BACKBONE, TAILS=1 also tails moved back and dropped: features of ablations"
 
 install: $(INSTALLED) ## create .venv with everything in it
 
@@ -53,7 +61,7 @@ ifeq ($(CORPUS),demo)
 $(ROOT)/hubert-demo/config.json: | $(INSTALLED)
 	$(VENV)/bin/mfhca-cache manifest demo --root "$(ROOT)" --out "$(MANIFEST)"
 
-features: $(ROOT)/hubert-demo/config.json
+features ablations: $(ROOT)/hubert-demo/config.json
 endif
 
 doctor: $(INSTALLED) ## is all ready: packages, disk, device, hub, and what this corpus lacks
@@ -62,7 +70,7 @@ doctor: $(INSTALLED) ## is all ready: packages, disk, device, hub, and what this
 manifest: $(MANIFEST) ## list the corpus' utterances in manifests/CORPUS.csv
 
 features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
-	$(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
+	$(FEATURES) --backbone "$(BACKBONE)" $(FEATURE_ARGS)
 
 status: $(INSTALLED) $(MANIFEST) ## what the cache has, lacks, and holds of an older state
 	$(VENV)/bin/mfhca-cache status "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
@@ -71,10 +79,15 @@ verify: $(INSTALLED) ## recompute the digest of every shard
 	$(VENV)/bin/mfhca-cache verify --cache "$(CACHE)"
 
 cv: features ## stage two: train and test every fold, write RUN/report.html
-	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(ARGS)
+	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(NAMED) $(ARGS)
 
-# Grids lie side by side, so that a row that several of them have is trained once.
-ablations: features ## stage two: train and compare the rows of GRIDS, each in RUN-grid; rows without features are left out
+# Grids lie side by side, so that a row that several of them have is trained once. All that the rows read goes into
+# one cache: what needs no encoder always, another encoder and other tails when asked for. The default kinds are
+# named each time, so that whatever FEATURE_ARGS says has a meaning; what is there already is not computed again.
+ablations: $(INSTALLED) $(MANIFEST) ## features of the rows of GRIDS (see W2V2, TAILS), then train and compare them, each grid in RUN-grid
+	$(FEATURES) --backbone "$(BACKBONE)" --kind logspec --kind ssl --kind mfcc --kind logmel $(FEATURE_ARGS)
+	$(if $(W2V2),$(FEATURES) --backbone "$(W2V2)" --kind logspec --kind ssl $(FEATURE_ARGS))
+	$(foreach tail,$(if $(filter 1,$(TAILS)),overlap drop,$(TAILS)),$(FEATURES) --backbone "$(BACKBONE)" --kind logspec --kind ssl $(FEATURE_ARGS) --tail $(tail) &&) true
 	set -e; for grid in $(GRIDS); do \
 	  $(VENV)/bin/mfhca-train ablate manifests/ablations/$$grid.toml "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" \
 	    --out "$(RUN)-$$grid" --skip-missing $(if $(filter-out strict,$(PROTOCOL)),--protocol $(PROTOCOL)) $(LABELS) $(ARGS); \

@@ -75,8 +75,8 @@ def ablate(
                 plans = {row.name: _plan(request, ground, row, corpora) for row in rows}
             known = _known(request, plans, corpora)
             unfinished = [unit for entry in plans.values() for unit in entry.unfinished]
-            here = _claim(request, grid, plans, known, bool(unfinished))
-            datafile.write(request.out, corpora.of(rows[0].recipes))
+            data = datafile.write(request.out, corpora.of(rows[0].recipes))
+            here = _claim(request, grid, plans, known, data, bool(unfinished))
             if unfinished:
                 _train(request, plans, corpora, here)
             plans |= _finished_before(request, grid, ground, corpora, plans)
@@ -140,13 +140,18 @@ def _known(request: Request, plans: Mapping[str, Plan], corpora: Corpora) -> dic
 
 
 def _claim(
-    request: Request, grid: Grid, plans: Mapping[str, Plan], known: Mapping[str, Any], to_train: bool
+    request: Request,
+    grid: Grid,
+    plans: Mapping[str, Plan],
+    known: Mapping[str, Any],
+    data: str,
+    to_train: bool,
 ) -> dict[str, Any]:
     """run.json with the rows of this call; where it would go on is returned."""
     rows = {**known, **{name: entry.identity for name, entry in plans.items()}}
     names = recipe_names([entry.row for entry in plans.values()])
     deciding = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
-    about = {**deciding, "recipe_names": names}
+    about = {**deciding, "recipe_names": names, datafile.DATA_DIGEST: data}
     here = runfolder.claim(request.out, about, request.device, request.cluster, to_train)
     there = runfolder.read_about(request.out)
     if there["rows"] != rows:

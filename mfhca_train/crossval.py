@@ -68,11 +68,14 @@ def cross_validate(request: Request) -> dict[str, Any]:
             with log.phase("opening the features"):
                 planned = plan(request, ground, row, corpora.of(recipes))
             _refuse_another(request, planned.identity, corpora.of(recipes))
-            about = {**planned.identity, "recipe_names": recipe_names([row])}
+            about = {
+                **planned.identity,
+                "recipe_names": recipe_names([row]),
+                datafile.DATA_DIGEST: datafile.write(request.out, corpora.of(recipes)),
+            }
             here = runfolder.claim(
                 request.out, about, request.device, request.cluster, bool(planned.unfinished)
             )
-            datafile.write(request.out, corpora.of(recipes))
             log.LOG.debug("units: %d, of them unfinished: %d", len(planned.units), len(planned.unfinished))
             if planned.unfinished:
                 with log.phase("verifying the shards"):

@@ -15,23 +15,28 @@ import numpy as np
 from mfhca_cache.files import sha256_text, write_atomically
 from mfhca_train.csvtext import csv_text
 from mfhca_train.data import Corpus
-from mfhca_train.sealed import ABOUT, DATA, DATA_DIGEST, read_sealed, write_sealed
+from mfhca_train.sealed import DATA, read_about
+from mfhca_train.sealed import DATA_DIGEST as DATA_DIGEST
 
 FILE = DATA
 COLUMNS = ("utterance", "speaker", "session", "gender", "class", "audio_sha256")
 
 
-def write(out: Path, corpus: Corpus) -> None:
-    """Writes the file where there is none, and its digest into run.json, which must be there.
+def write(out: Path, corpus: Corpus) -> str:
+    """Writes the file where it is not there yet, before the run.json that will have its digest.
+
+    Returns:
+        The SHA-256 of its bytes.
 
     Raises:
         MfhcaError: the folder is read-only or full.
     """
-    if (out / FILE).exists():
-        return
+    about = read_about(out)
+    if DATA_DIGEST in about and (out / FILE).exists():
+        return str(about[DATA_DIGEST])
     text = csv_text(COLUMNS, _rows(corpus))
     write_atomically(out / FILE, text)
-    write_sealed(out / ABOUT, read_sealed(out / ABOUT) | {DATA_DIGEST: sha256_text(text)})
+    return sha256_text(text)
 
 
 def differences(out: Path, corpus: Corpus) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 
 from conftest import REPOSITORY
+
+from mfhca_cache.kinds import KINDS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -36,3 +39,27 @@ def test_settings_it_names_exist() -> None:
     config = {"model": vars(Config().model), "train": vars(Config().train)}
     for group, name in re.findall(r"\b(model|train)\.([a-z_]+)\b", README):
         assert name in config[group] or name == "py", f"{group}.{name}"
+
+
+def test_make_ablations_computes_all_features_into_one_cache() -> None:
+    given = ["W2V2=/models/wav2vec2-base", "TAILS=1", "FEATURE_ARGS=--dtype float32", "CACHE=here"]
+    commands = _make("ablations", *given)
+    assert [line.split()[line.split().index("--cache") + 1] for line in commands] == ['"here"'] * 4
+    assert all("--dtype float32" in line for line in commands)
+    assert all(f"--kind {kind}" in commands[0] for kind in KINDS)
+    assert '--backbone "/models/wav2vec2-base"' in commands[1]
+    assert ["--tail overlap" in commands[2], "--tail drop" in commands[3]] == [True, True]
+    assert len(_make("ablations")) == 1
+    assert len(_make("ablations", "TAILS=drop")) == 2
+
+
+def _make(target: str, *given: str) -> list[str]:
+    """The `features` commands that make would run."""
+    printed = subprocess.run(
+        ["make", "--dry-run", "--silent", target, *given],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return re.findall(r"mfhca-cache (features [^&\n]*)", printed.stdout)
