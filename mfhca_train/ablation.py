@@ -15,7 +15,7 @@ from typing import Any
 from mfhca_cache import log
 from mfhca_cache.errors import MfhcaError
 from mfhca_cache.files import lock
-from mfhca_train import classic, datafile, pool, runfolder, share
+from mfhca_train import chosen, classic, datafile, pool, runfolder, share
 from mfhca_train.ablation_results import aggregate
 from mfhca_train.grid import Grid
 from mfhca_train.gridrows import complain, resolve, select
@@ -80,12 +80,14 @@ def ablate(
             if unfinished:
                 _train(request, plans, corpora, here)
             plans |= _finished_before(request, grid, ground, corpora, plans)
-        pool_units = [unit for name in plans for unit in plans[name].unfinished if _is_network(plans[name])]
+        pool_units = [unit for name in plans for unit in plans[name].unfinished if _is_trained(plans[name])]
         first, copies = share.distinct(pool_units)
         with log.phase("training"):
             pool.train(first, request.jobs, request.cluster, here)
         for unit, trained in copies:
             share.take_over(trained.folder, unit, ground.label_set.classes)
+        for entry in plans.values():
+            chosen.choose(entry, plans, ground.label_set.classes)
         with log.phase("results.json"):
             results = aggregate(request, grid, ground, plans)
             if lacking:
@@ -122,6 +124,10 @@ def _plan(request: Request, ground: Ground, row: Row, corpora: Corpora) -> Plan:
 
 def _is_network(entry: Plan) -> bool:
     return entry.row.kind == NETWORK
+
+
+def _is_trained(entry: Plan) -> bool:
+    return _is_network(entry) and not entry.row.origins
 
 
 def _known(request: Request, plans: Mapping[str, Plan], corpora: Corpora) -> dict[str, Any]:

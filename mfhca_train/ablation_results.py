@@ -38,10 +38,11 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
         summary = summarise(files, ground.utterances, classes, entry.row.protocol, len(entry.row.folds))
         rows[row.name] = {
             "title": row.title,
-            "kind": row.kind,
+            "kind": entry.row.kind,
             "published": [dict(grid.figures[key]) for key in row.published],
             **head(entry.identity),
             **summary,
+            **({"chosen_from": list(row.origins)} if row.origins else {}),
         }
         outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
     oracles = [name for name, summary in rows.items() if summary["oracle"]]

@@ -5,7 +5,7 @@
     [[row]]
     name = "mf"                 # of its folder
     title = "Spec + MF"         # as shown
-    kind = "network"            # svm, majority: see classic.py; cited: a published figure alone
+    kind = "network"            # svm, majority: see classic.py; chosen: see chosen.py; cited: a published figure alone
     set = { "model.inputs" = "spec" }
     reference = true            # the others are tested against this row
     published = "spec-mf"       # key(s) of published.toml
@@ -30,6 +30,7 @@ from mfhca_train.plan import NETWORK
 from mfhca_train.published import manifest_folders, read_published
 
 CITED = "cited"
+CHOSEN = "chosen"
 ROW_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
 # Fields of a TOML table and the type each must have.
 COMMON = {"protocol": str, "set": dict, "spec": str, "ssl": str, "recipe": dict}
@@ -41,7 +42,9 @@ ROW_FIELDS = COMMON | {
     "reference": bool,
     "published": (str, list),
     "features": str,
+    "from": list,
 }
+CHOSEN_FIELDS = ("name", "title", "kind", "reference", "published", "from")
 FIELDS = {"title": str, "note": str, "base": dict, "row": list}
 
 
@@ -59,6 +62,7 @@ class GridRow:
     recipe: Mapping[str, Any]  # fields that the recipes must have
     features: str  # arguments of `mfhca-cache features` that make what it reads, for the message
     published: tuple[str, ...]  # keys of published.toml
+    origins: tuple[str, ...] = ()  # of a chosen row: those that it chooses among
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,11 @@ def read_grid(path: Path) -> Grid:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise MfhcaError(f"{path}: two rows are called {twice[0]!r}")
+    networks = [row.name for row in rows if row.kind == NETWORK]
+    for row in rows:
+        for name in row.origins:
+            if name not in networks:
+                raise MfhcaError(f"{path}: row {row.name}: from: no row of kind {NETWORK} is called {name!r}")
     references = [row["name"] for row in data.get("row", []) if row.get("reference")]
     grid = Grid(
         path.stem,
@@ -165,7 +174,7 @@ def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, An
     name, kind = entry.get("name", ""), entry.get("kind", NETWORK)
     if not ROW_NAME.fullmatch(name):
         raise MfhcaError(f"{path}: {where}: name {name!r} is not made of a-z, 0-9, '.' and '-'")
-    kinds = (NETWORK, *CLASSIC, CITED)
+    kinds = (NETWORK, *CLASSIC, CHOSEN, CITED)
     if kind not in kinds:
         raise MfhcaError(f"{path}: row {name}: kind {kind!r} is not one of {', '.join(kinds)}")
     published = entry.get("published", [])
@@ -175,6 +184,13 @@ def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, An
         raise MfhcaError(f"{path}: row {name}: published.toml has no figure with key {unknown[0]!r}")
     if kind == CITED and not published:
         raise MfhcaError(f"{path}: row {name}: a cited row needs a published figure")
+    if kind != CHOSEN and "from" in entry:
+        raise MfhcaError(f"{path}: row {name}: from belongs to kind {CHOSEN}")
+    if kind == CHOSEN and len(entry.get("from", [])) < 2:
+        raise MfhcaError(f"{path}: row {name}: a chosen row needs the names of two rows or more in from")
+    ignored = [field for field in entry if kind == CHOSEN and field not in CHOSEN_FIELDS]
+    if ignored:
+        raise MfhcaError(f"{path}: row {name}: {ignored[0]} would be ignored by kind {CHOSEN}; leave it out")
     return GridRow(
         name,
         str(entry.get("title", name)),
@@ -186,6 +202,7 @@ def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, An
         entry.get("recipe", {}),
         entry.get("features", ""),
         published,
+        tuple(entry.get("from", [])),
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mfhca_cache.errors import MfhcaError, listing
 from mfhca_cache.reader import RecipeFolder, list_recipes
-from mfhca_train.config import Config
+from mfhca_train.config import Config, value_of, with_settings
 from mfhca_train.folds import Fold
-from mfhca_train.grid import Grid, GridRow, row_config
+from mfhca_train.grid import CHOSEN, Grid, GridRow, row_config
 from mfhca_train.plan import NETWORK, Ground, Request, Row, choose_folds, folds_of
 from mfhca_train.recipes import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
 
@@ -25,7 +25,7 @@ class Lacking:
 
 
 def select(grid: Grid, names: Sequence[str]) -> list[str]:
-    """The rows asked for by name, or all, merely cited ones left out.
+    """The rows asked for by name and those that they choose among, or all, merely cited ones left out.
 
     Raises:
         MfhcaError: no row is called so.
@@ -34,7 +34,8 @@ def select(grid: Grid, names: Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise MfhcaError(f"no row is called {unknown[0]!r}; there are: {', '.join(known)}")
-    return [name for name in known if not names or name in names]
+    wanted = {*names, *(origin for row in grid.trained if row.name in names for origin in row.origins)}
+    return [name for name in known if not names or name in wanted]
 
 
 def resolve(
@@ -58,6 +59,15 @@ def resolve(
     wanted = [row for row in grid.trained if names is None or row.name in names]
     configs = {row.name: row_config(request.config, row) for row in wanted}
     for row in wanted:
+        if row.kind == CHOSEN:
+            origins, left = resolve(request, grid, ground, row.origins)
+            if left:
+                lacking.append(
+                    Lacking(row.name, f"it chooses among rows that lack something: {left[0].name}")
+                )
+            else:
+                rows.append(_choosing(row, origins))
+            continue
         config, protocol = configs[row.name], row.protocol or request.protocol
         there = list_recipes(request.cache)
         missing = _missing(request, row, config, there)
@@ -90,6 +100,22 @@ def resolve(
         seeds = request.seeds if row.kind == NETWORK else request.seeds[:1]
         rows.append(Row(row.name, config, protocol, seeds, folds, chosen, recipes, row.kind))
     return rows, lacking
+
+
+def _choosing(row: GridRow, origins: Sequence[Row]) -> Row:
+    """A row that chooses among others, which are the same but for the learning rate, so that one network fits all.
+
+    Raises:
+        MfhcaError: they differ in more.
+    """
+    first, rate = origins[0], "train.lr"
+    for other in origins[1:]:
+        config = with_settings(other.config, {rate: value_of(first.config, rate)})
+        if replace(other, name=first.name, config=config) != first:
+            raise MfhcaError(
+                f"row {row.name}: {first.name} and {other.name} differ in more than {rate}; choose among others"
+            )
+    return replace(first, name=row.name, origins=tuple(origins))
 
 
 def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:

@@ -61,6 +61,7 @@ class Row:
     chosen: tuple[Fold, ...]  # those asked for
     recipes: Mapping[str, RecipeFolder]
     kind: str = NETWORK
+    origins: tuple[Row, ...] = ()  # not trained: each unit is one of theirs, see chosen.py
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def plan(request: Request, ground: Ground, row: Row, corpus: Corpus) -> Plan:
 def _identity(request: Request, ground: Ground, row: Row, corpus: Corpus) -> dict[str, Any]:
     """Everything that decides the results, without paths, so that equal runs have equal files."""
     manifest = ground.manifest
-    identity = {
+    identity: dict[str, Any] = {
         "format": RUN_FORMAT,
         "corpus": manifest.card.name if manifest.card else manifest.path.stem,
         "label_set": ground.label_set.name,
@@ -197,6 +198,12 @@ def _identity(request: Request, ground: Ground, row: Row, corpus: Corpus) -> dic
         ),
         "threads": request.threads,
     }
+    if row.origins:
+        del identity["config"]["train"]["lr"]  # the one setting in which they differ
+        identities = {origin.name: _identity(request, ground, origin, corpus) for origin in row.origins}
+        identity["chosen_from"] = {
+            name: sha256_text(canonical_json(found)) for name, found in identities.items()
+        }
     return identity if row.kind == NETWORK else identity | {"kind": row.kind}
 
 

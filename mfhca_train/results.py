@@ -21,6 +21,7 @@ from mfhca_train.shape import problem
 from mfhca_train.statistics import fold_summary, speaker_bootstrap
 
 ROW = "model"  # the only row of a `cv` run; an ablation has many
+CHOSEN = "chosen"  # in result.json of a row that chooses among others: whose unit it is
 SCORES = ("wa", "ua", "f1")
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
 # What result.json must hold, in the words of `shape`; results.json has the first of it for each fold.
@@ -184,7 +185,7 @@ def summarise(
         "confusion": confusion.tolist(),
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
-        "folds": [{key: unit[key] for key in FOLD} for unit in units],
+        "folds": [{key: unit[key] for key in (*FOLD, CHOSEN) if key in unit} for unit in units],
         **layer_weights.summary(units),
     }
 

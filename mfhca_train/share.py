@@ -18,7 +18,7 @@ from mfhca_cache.files import canonical_json, fsync_folder, lock, sha256_text
 from mfhca_train.plan import RowUnit
 from mfhca_train.results import ROW, read_units, unit_folder
 from mfhca_train.runfolder import ABOUT, BESIDE, SURROUNDINGS, read_about
-from mfhca_train.sealed import RESULT, UNIT_FILES
+from mfhca_train.sealed import RESULT, UNIT_FILES, write_result
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
 
@@ -102,17 +102,34 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
         return False
     if (found.result["seed"], found.result["id"]) != (unit.seed, unit.fold.id):
         return False
+    link(folder, unit)
+    return True
+
+
+def link(folder: Path, unit: RowUnit, result: Mapping[str, Any] | None = None) -> None:
+    """Puts links to the files of a finished unit where another one is wanted; does nothing if that is there.
+
+    Args:
+        folder: of the finished unit, checked.
+        unit: the one that is wanted.
+        result: what its result.json says instead; None takes that over too.
+
+    Raises:
+        MfhcaError: its folder cannot be written.
+    """
     target = unit.folder
     with lock(target.with_name(f".{target.name}.lock"), f"{target}: this fold", LOCK_PATIENCE_SECONDS):
         if unit.finished:
-            return True
+            return
         work = target.with_name(f".{target.name}.taken.partial")  # the lock is held: nobody else is at it
         try:
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed here
             work.mkdir()
-            for name in (*UNIT_FILES, RESULT):
+            for name in UNIT_FILES if result else (*UNIT_FILES, RESULT):
                 if (folder / name).exists():
                     _link(folder / name, work / name)
+            if result:
+                write_result(work, result)
             # What an interrupted training had left is of no use any more.
             shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
             os.replace(work, target)
@@ -121,7 +138,6 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
             raise MfhcaError(f"{target}: cannot be written ({error.strerror}); free space") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    return True
 
 
 def _link(source: Path, target: Path) -> None:

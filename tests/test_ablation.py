@@ -37,7 +37,7 @@ from mfhca_train.ablation_table import table
 from mfhca_train.cli import main
 from mfhca_train.config import FIELDS, Config, unread, value_of, with_settings
 from mfhca_train.crossval import cross_validate
-from mfhca_train.grid import read_grid, row_config
+from mfhca_train.grid import CHOSEN, read_grid, row_config
 from mfhca_train.plan import NETWORK
 from mfhca_train.rescore import rescore
 from mfhca_train.sealed import read_sealed, write_sealed
@@ -109,6 +109,8 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
     base = with_settings(with_settings(Config(), read_card(card).settings if card else {}), grid.settings)
     found: dict[str, str] = {}
     for row in grid.trained:
+        if row.kind == CHOSEN:
+            continue
         config = row_config(base, row)
         idle = unread(config)
         read = {name: value_of(config, name) for name in FIELDS if name not in idle}
@@ -275,7 +277,7 @@ def test_killed_and_run_again_by_two_workers_a_grid_ends_with_the_same_bytes(
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from grid_factory import short; from mfhca_train.ablation import ablate\n"
-        "from mfhca_train.grid import read_grid\n"
+        "from mfhca_train.grid import CHOSEN, read_grid\n"
         "if __name__ == '__main__':\n"
         "    request = short(Path(sys.argv[2]), 'x', epochs=2, folds=('s0', 's1'), jobs=2)\n"
         "    ablate(request, read_grid(Path(sys.argv[3])))\n"
@@ -478,6 +480,62 @@ def test_other_rows_of_the_same_names_and_other_kinds_of_run_are_refused(
         ablate(short(folder, "y"), grid)
 
 
+RATES = """
+[[row]]
+name = "slow"
+set = { "train.lr" = 1e-5 }
+[[row]]
+name = "fast"
+set = { "train.lr" = 3e-2 }
+[[row]]
+name = "best"
+kind = "chosen"
+from = ["slow", "fast"]
+reference = true
+"""
+
+
+def test_a_chosen_row_takes_the_unit_that_did_best_on_validation(corpus: Path, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + RATES)
+    request = short(corpus, "rates", epochs=2, folds=("s0", "s1", "s4"), seeds=(0, 1))
+    results = ablate(request, grid, names=["best"])  # and what it chooses among
+    assert list(results["rows"]) == ["slow", "fast", "best"]
+    assert "lr" not in results["rows"]["best"]["config"]["train"]
+    run = corpus / "runs/rates"
+    for told in results["rows"]["best"]["folds"]:
+        place = f"seed-{told['seed']}/fold-{told['id']}"
+        found = {row: read_sealed(run / row / place / "result.json") for row in ("slow", "fast", "best")}
+        score = {row: found[row]["validation_wa"] + found[row]["validation_ua"] for row in ("slow", "fast")}
+        assert told["chosen"] == found["best"]["chosen"] == max(score, key=lambda row: score[row])
+        chosen = run / told["chosen"] / place
+        for name in ("predictions.csv", "best.safetensors"):
+            assert (chosen / name).stat().st_ino == (run / "best" / place / name).stat().st_ino
+        told_by_it = next(
+            fold
+            for fold in results["rows"][told["chosen"]]["folds"]
+            if (fold["id"], fold["seed"]) == (told["id"], told["seed"])
+        )
+        assert {key: value for key, value in told.items() if key != "chosen"} == told_by_it
+        assert found["best"]["identity"] != found[told["chosen"]]["identity"]
+    before = tree(run)
+    ablate(request, grid)
+    assert tree(run) == before
+    shutil.rmtree(run / "best")
+    ablate(request, grid, names=["best"])
+    assert tree(run) == before
+    with (run / "best/seed-0/fold-s0/history.csv").open("a") as file:  # of the chosen one's too
+        file.write("x")
+    with pytest.raises(MfhcaError, match="damaged, its content has not the digest"):
+        ablate(request, grid)
+
+
+def test_a_chosen_row_refuses_rows_that_differ_in_more_than_the_rate(corpus: Path, tmp_path: Path) -> None:
+    text = RATES.replace('"train.lr" = 3e-2', '"model.bilstm" = false')
+    grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + text)
+    with pytest.raises(MfhcaError, match="row best: slow and fast differ in more than"):
+        ablate(short(corpus, "wrong"), grid)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -487,10 +545,17 @@ def test_other_rows_of_the_same_names_and_other_kinds_of_run_are_refused(
         ("[[row]]\nname = 'a'\nseds = 1", "row 1: no field is called 'seds'"),
         ("[[row]]\nname = 'a'\nset = 1", "set = 1 has the wrong type"),
         ("[[row]]\nname = 'a'\nprotocol = 'p'", "no protocol is called 'p'"),
-        ("[[row]]\nname = 'a'\nkind = 'k'", "kind 'k' is not one of network, majority, svm, cited"),
+        ("[[row]]\nname = 'a'\nkind = 'k'", "kind 'k' is not one of network, majority, svm, chosen, cited"),
         ("[[row]]\nname = 'a'\npublished = 'p'", "no figure with key 'p'"),
         ("[[row]]\nname = 'a'\nkind = 'cited'", "needs a published figure"),
         ("[[row]]\nname = 'a'\nreference = true\n[[row]]\nname = 'b'\nreference = true", "must be one row"),
+        ("[[row]]\nname = 'a'\nfrom = ['b', 'c']", "from belongs to kind chosen"),
+        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['a']", "needs the names of two rows or more"),
+        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'a']", "no row of kind network is called 'b'"),
+        (
+            "[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'c']\nset = {}",
+            "set would be ignored by kind chosen",
+        ),
         ("[[row]", "not valid TOML"),
     ],
 )
