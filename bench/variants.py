@@ -226,7 +226,7 @@ def agreement(channel: Channel, threads: int, manifest: str, cache: str, batch_s
 
     def gradients(dtype: torch.dtype) -> tuple[float, dict[str, Tensor]]:
         assert batch.spec is not None
-        assert isinstance(batch.ssl, Tensor)
+        assert isinstance(batch.ssl, torch.Tensor)
         model = MFHCA(ModelConfig(dropout=0.0), len(corpus.classes)).train()
         model.load_state_dict(start)
         model.to(dtype)
