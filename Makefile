@@ -96,8 +96,9 @@ ablations: $(INSTALLED) $(MANIFEST) ## features of the rows of GRIDS (see W2V2, 
 report: $(INSTALLED) ## write RUN/report.html again
 	$(VENV)/bin/mfhca-train report "$(RUN)"
 
-test: $(INSTALLED) ## run the tests
-	$(VENV)/bin/python -m pytest
+# A file of tests stays in one process: its fixtures are dear.
+test: $(INSTALLED) ## run the tests, a process for each core
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
 	$(VENV)/bin/ruff check .
