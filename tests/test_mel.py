@@ -140,7 +140,7 @@ def test_features_come_from_one_decoding_only_when_asked_for(
     assert "nothing to compute" in call("features", *kinds)
     assert call("status", *kinds).count("7 present of 7") == 2
     assert {recipe.kind for recipe in list_recipes(tmp_path / "cache")} == {"mfcc", "logmel"}
-    assert "another recipe" not in call("status", "--kind", "logspec")  # one of its own kind there is not
+    assert "another recipe" not in call("status", "--kind", "logspec")  # of its kind
 
     for kind, compute in (("logmel", logmel), ("mfcc", mfcc)):
         folder = find_recipe(tmp_path / "cache", kind)
