@@ -49,5 +49,5 @@ def test_what_is_no_map_is_named(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="classes is not a text"):
         read_map([str(file)])
     file.write_text("a = \n")
-    with pytest.raises(MfhcaError, match="not valid TOML .*correct this class map"):
+    with pytest.raises(MfhcaError, match=r"not valid TOML .*correct this class map"):
         read_map([str(file)])
