@@ -27,10 +27,7 @@ INSTALLED := $(VENV)/.installed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 FEATURES = $(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" $(LABELS)
-# Of more than a spectrogram and an encoder, cv is told which ones BACKBONE and FEATURE_ARGS mean.
-NAMED = $$(set -- "$(CACHE)"/*/recipe.json; [ $$\# -le 2 ] || $(FEATURES) --backbone "$(BACKBONE)" $(FEATURE_ARGS) --dry-run | \
-  sed -nE -e 's,^(.*/)?(ssl-[^/]+): [0-9]+ utterances .*,--ssl \2,p' \
-          -e 's,^(.*/)?(log(spec|mel)-[^/]+): [0-9]+ utterances .*,--spec \2,p' | awk '!seen[$$1]++')
+STATUS = $(VENV)/bin/mfhca-cache status "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
 .PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance torture bench clean
 
@@ -73,13 +70,15 @@ features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fi
 	$(FEATURES) --backbone "$(BACKBONE)" $(FEATURE_ARGS)
 
 status: $(INSTALLED) $(MANIFEST) ## what the cache has, lacks, and holds of an older state
-	$(VENV)/bin/mfhca-cache status "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
+	$(STATUS)
 
 verify: $(INSTALLED) ## recompute the digest of every shard
 	$(VENV)/bin/mfhca-cache verify --cache "$(CACHE)"
 
+# A cache may hold more: cv is told which recipes BACKBONE and FEATURE_ARGS mean.
 cv: features ## stage two: train and test every fold, write RUN/report.html
-	$(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $(NAMED) $(ARGS)
+	names=$$($(STATUS) --names) && $(VENV)/bin/mfhca-train cv "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" \
+	  --out "$(RUN)" --protocol $(PROTOCOL) $(LABELS) $$names $(ARGS)
 
 # Grids lie side by side, so that a row that several of them have is trained once. All that the rows read goes into
 # one cache: what needs no encoder always, another encoder and other tails when asked for. The default kinds are

@@ -170,7 +170,7 @@ def torture(found: dict[str, Any] | None) -> str:
         skipped = next((f" ({line['skipped']})" for line in lines if line["skipped"]), "")
         rows.append(f"| {family} | {lines[0]['promise']} | {count}{skipped} | {losses} |")
         left += sum(int(n) - int(k) for k, n in (line["trials"].split(" of ") for line in lines))
-    counts = ", ".join(f"{count} {name}" for name, count in tried.items())
+    counts = ", ".join(f"{count} {name}".replace("full disk", "full disks") for name, count in tried.items())
     head = (
         f"`make torture` does this to real commands on real files and compares what comes out, byte for byte, with "
         f"what undisturbed commands make: {counts}; {found['losses']} losses, in {found['seconds'] / 60:.0f} minutes "

@@ -186,9 +186,7 @@ def _expected_problems(expected: Any, classes: dict[str, dict[str, str]]) -> lis
         counted = entry.get("classes")
         counted = counted if isinstance(counted, dict) else {}  # what it is instead is among the problems
         problems += [
-            f"expected.{name}.classes: {k} is not a class of that set"
-            for k in (counted if isinstance(counted, dict) else ())
-            if k not in known
+            f"expected.{name}.classes: {k} is not a class of that set" for k in counted if k not in known
         ]
     return problems
 

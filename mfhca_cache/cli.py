@@ -26,7 +26,10 @@ from mfhca_cache.settings import BATCH_SIZE, DEVICES, Settings, cpus
 if TYPE_CHECKING:
     from mfhca_cache.backbone import Backbone
     from mfhca_cache.manifest import Manifest
-    from mfhca_cache.plan import Plan
+    from mfhca_cache.plan import Plan, Target
+
+# What decides which recipes are meant.
+RECIPE = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -83,6 +86,21 @@ def manifest(out: Path | None, **options: Any) -> None:
     click.echo(str(corpora.build(out=out, **options)))
 
 
+def _targets(
+    cache: Path, backbone: str | None, kinds: tuple[str, ...], **recipe: Any
+) -> tuple[Backbone | None, tuple[Target, ...]]:
+    """The encoder, and the recipes that the options mean."""
+    kinds = chosen_kinds(kinds)
+    if "ssl" in kinds and backbone is None:
+        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
+    from mfhca_cache.backbone import resolve
+    from mfhca_cache.plan import targets_of
+
+    with log.phase("looking at the encoder"):
+        found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
+    return found, targets_of(cache, Settings(kinds=kinds, **recipe), found)
+
+
 def _plan(
     manifest_path: Path,
     root: Path,
@@ -95,12 +113,9 @@ def _plan(
     **recipe: Any,
 ) -> tuple[Manifest, Backbone | None, Plan]:
     """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
-    kinds = chosen_kinds(kinds)
-    if "ssl" in kinds and backbone is None:
-        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
-    from mfhca_cache.backbone import resolve
+    found, targets = _targets(cache, backbone, kinds, **recipe)
     from mfhca_cache.manifest import read_manifest
-    from mfhca_cache.plan import plan, targets_of
+    from mfhca_cache.plan import plan
     from mfhca_cache.sources import read_sources
 
     with log.phase(f"reading {manifest_path}"):
@@ -108,9 +123,6 @@ def _plan(
         chosen = table.select(label_set)
     if not chosen:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    with log.phase("looking at the encoder"):
-        found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
-    targets = targets_of(cache, Settings(kinds=kinds, **recipe), found)
     with log.phase("reading the audio"), progress(len(chosen), " files", "reading audio") as bar:
         sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
     if not sources.found:
@@ -224,7 +236,12 @@ def _fail(failed: dict[str, str], total: int) -> None:
 
 @main.command()
 @recipe_options
-def status(**options: Any) -> None:
+@click.option(
+    "--names",
+    is_flag=True,
+    help="Only the recipes that are meant, as options of `mfhca-train cv`; no audio is read.",
+)
+def status(names: bool, **options: Any) -> None:
     """Say what is present, missing or stale, and which field or file differs.
 
     Takes the options of `features`; nothing is computed. For example:
@@ -233,6 +250,12 @@ def status(**options: Any) -> None:
       mfhca-cache status my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
+    if names:
+        from mfhca_cache.plan import as_options
+
+        _, targets = _targets(**{name: options[name] for name in RECIPE if name in options})
+        click.echo(as_options(targets))
+        return
     from mfhca_cache import inventory
 
     _, _, plan = _plan(**options)

@@ -89,6 +89,14 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
     return tuple(targets)
 
 
+def as_options(targets: Sequence[Target]) -> str:
+    """By what options `mfhca-train cv` takes these recipes; it reads one spectrogram, the first kind of those here."""
+    of_kind = {target.kind: target.folder.name for target in targets}
+    spec = next((of_kind[kind] for kind in ("logspec", "logmel") if kind in of_kind), None)
+    named = {"spec": spec, "ssl": of_kind.get("ssl")}
+    return " ".join(f"--{side} {name}" for side, name in named.items() if name)
+
+
 @dataclass(frozen=True)
 class State:
     """A speaker's shard compared with the audio. Every utterance id is in exactly one of the first four."""

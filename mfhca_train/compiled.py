@@ -64,13 +64,13 @@ def tiled(x: Tensor, width: int) -> Tensor:
 
 
 def widen(stored: Any) -> Any:
-    """A stored value as a number; compiled code only."""
-    raise NotImplementedError
+    """A stored value as a number. Numba puts `_widen` in its place; nothing else may call it."""
+    raise TypeError(f"{stored!r}: for compiled code only")
 
 
 def narrow(number: Any, like: Any) -> Any:
-    """A number as the array `like` stores it, bfloat16 rounded to the nearest, ties to even; compiled code only."""
-    raise NotImplementedError
+    """A number as the array `like` stores it, bfloat16 rounded to the nearest, ties to even. As `widen`: `_narrow`."""
+    raise TypeError(f"{number!r}, {like!r}: for compiled code only")
 
 
 @overload(widen, inline="always", strict=False)

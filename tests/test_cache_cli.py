@@ -256,6 +256,22 @@ def test_status_of_an_empty_cache_says_what_is_missing(corpus: Path, tmp_path: P
     assert not (tmp_path / "cache").exists()
 
 
+def test_status_names_the_recipes_that_the_options_mean_for_cv(own: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    done(*command(own, cache, "--kind", "logmel", "--tail", "overlap"))
+    padded, *others = sorted(cache.glob("logspec-*"), key=lambda p: read_recipe(p).recipe["tail"] != "pad")
+    (mel,) = cache.glob("logmel-*")
+    shutil.rmtree(own / "audio")  # names are told without it
+    names = ["--names", "--kind", "logmel"]
+    assert len(others) == 1
+    assert done(*command(own, cache, "--names", name="status")) == f"--spec {padded.name}\n"
+    both = done(*command(own, cache, *names, "--tail", "overlap", name="status"))
+    assert both == f"--spec {others[0].name}\n"  # of two kinds the first
+    alone = ["status", str(own / "rows.csv"), "--root", str(own), "--cache", str(cache), "--tail", "overlap"]
+    assert done(*alone, *names) == f"--spec {mel.name}\n"
+
+
 def test_status_tells_what_every_recipe_takes_on_disk(own: Path) -> None:
     cache = own / "cache"
     done(*command(own, cache))

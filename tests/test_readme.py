@@ -53,13 +53,28 @@ def test_make_ablations_computes_all_features_into_one_cache() -> None:
     assert len(_make("ablations", "TAILS=drop")) == 2
 
 
+def test_make_cv_reads_the_recipes_that_it_computed() -> None:
+    """Also of a cache with others: what `features` is told decides what `cv` is told."""
+    given = ["FEATURE_ARGS=--tail overlap", "CACHE=here", "ARGS=--seeds 2"]
+    printed = _printed("cv", *given)
+    (features,) = re.findall(r"mfhca-cache features (.*)", printed)
+    (status, cv) = re.findall(
+        r"names=\$\(\S*mfhca-cache status (.*) --names\) && \S*mfhca-train cv (.*(?:\n.*)?)", printed
+    )[0]
+    assert sorted(status.split()) == sorted(features.split())
+    assert cv.split()[-3:] == ["$names", "--seeds", "2"]
+
+
 def _make(target: str, *given: str) -> list[str]:
     """The `features` commands that make would run."""
-    printed = subprocess.run(
+    return re.findall(r"mfhca-cache (features [^&\n]*)", _printed(target, *given))
+
+
+def _printed(target: str, *given: str) -> str:
+    return subprocess.run(
         ["make", "--dry-run", "--silent", target, *given],
         cwd=REPOSITORY,
         check=True,
         capture_output=True,
         text=True,
-    )
-    return re.findall(r"mfhca-cache (features [^&\n]*)", printed.stdout)
+    ).stdout
