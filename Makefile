@@ -99,10 +99,11 @@ report: $(INSTALLED) ## write RUN/report.html again
 test: $(INSTALLED) ## run the tests, a process for each core
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
-lint: $(INSTALLED) ## ruff, mypy, and docs/ built strictly
+lint: $(INSTALLED) ## ruff, mypy, the imports between rooms, and docs/ built strictly
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mkdocs build --strict
 
 docs: $(INSTALLED) ## build docs/ into site/; a broken link or a page outside the navigation is an error
@@ -112,7 +113,7 @@ acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty 
 	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
 torture: $(INSTALLED) ## the fault suite in its long form: kills, flipped bits, full disks, edits; goes on if interrupted
-	PYTHONPATH=tests $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python bench/readme.py && exit $$found
+	PYTHONPATH=tests:tests/factories $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python bench/readme.py && exit $$found
 
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)

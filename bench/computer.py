@@ -7,8 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from mfhca_cache import hardware
-from mfhca_train.machine import cores
+from mfhca_cache.common import hardware
+from mfhca_train.training.process import cores
 
 PACKAGES: Final = ("mfhca", "torch", "transformers", "numpy", "scipy", "h5py", "soundfile", "soxr", "joblib")
 # What matters to matrix products and conversions, slowest first.

@@ -15,14 +15,14 @@ from bench.report import Figure, Section, Target
 from bench.run import Run
 from bench.synthetic import RATE, linked_corpus, made_up, speech_like
 from bench.timing import Spread, in_turns, ratios
-from mfhca_cache.backbone import Backbone, resolve
-from mfhca_cache.build import Builder
-from mfhca_cache.encoder import Encoder
-from mfhca_cache.manifest import write_manifest
-from mfhca_cache.plan import plan, targets_of
-from mfhca_cache.recipe import Ssl
-from mfhca_cache.settings import BATCH_SIZE, Settings
-from mfhca_cache.sources import read_sources
+from mfhca_cache.build.builder import Builder
+from mfhca_cache.build.plan import plan, targets_of
+from mfhca_cache.build.sources import read_sources
+from mfhca_cache.features.backbone import Backbone, resolve
+from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
+from mfhca_cache.recipe.folder import Ssl
 
 PIPELINE = "`features`, both kinds, 16 kHz mono"
 SPECTRA = "`features --kind logspec`"

@@ -22,7 +22,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mfhca_train.results import table as scores_table
+from mfhca_train.results.summary import table as scores_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STORED = REPOSITORY / "bench" / "results"

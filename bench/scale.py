@@ -16,14 +16,14 @@ from bench.run import Run
 from bench.synthetic import SPEC_SHAPE, SSL_FRAMES, SSL_WIDTH, linked_corpus, made_up
 from bench.timing import Spread, private_bytes
 from bench.worker import once
-from mfhca_cache import inventory
-from mfhca_cache.build import Builder
-from mfhca_cache.manifest import read_manifest, write_manifest
-from mfhca_cache.plan import Plan, plan, targets_of
-from mfhca_cache.settings import Settings
-from mfhca_cache.sources import read_sources
-from mfhca_train.config import TrainConfig
-from mfhca_train.folds import make_folds
+from mfhca_cache.build import status as inventory
+from mfhca_cache.build.builder import Builder
+from mfhca_cache.build.plan import Plan, plan, targets_of
+from mfhca_cache.build.sources import read_sources
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_cache.recipe.choices import Settings
+from mfhca_train.config.settings import TrainConfig
+from mfhca_train.data.folds import make_folds
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def stage_two(folder: Path, reads: int) -> dict[str, float]:
     Returns:
         Seconds of every phase (of reading: for a segment), and bytes that the open corpus takes.
     """
-    from mfhca_train.data import Corpus, choose_recipes
+    from mfhca_train.data.corpus import Corpus, choose_recipes
 
     found: dict[str, float] = {}
     table = read_manifest(folder / MANIFEST)

@@ -22,12 +22,12 @@ import click
 import numpy as np
 
 from bench.synthetic import LABELS, RATE, encoder
-from mfhca_cache.backbone import resolve
-from mfhca_cache.manifest import Utterance, write_manifest
-from mfhca_cache.plan import targets_of
-from mfhca_cache.recipe import write_recipe
-from mfhca_cache.settings import Settings
-from mfhca_cache.writer import ShardWriter
+from mfhca_cache.build.plan import targets_of
+from mfhca_cache.features.backbone import resolve
+from mfhca_cache.manifest.manifest import Utterance, write_manifest
+from mfhca_cache.recipe.choices import Settings
+from mfhca_cache.recipe.folder import write_recipe
+from mfhca_cache.store.writer import ShardWriter
 
 SAMPLES = 1600  # 0.1 s
 EACH = 1000  # utterances a speaker

@@ -11,10 +11,10 @@ from bench.report import Figure, Section, Target, number
 from bench.run import Run
 from bench.synthetic import RATE, linked_corpus, write_cache
 from bench.timing import Spread, cost_of, in_turns
-from mfhca_cache.backbone import resolve
-from mfhca_cache.manifest import Utterance, find_card, read_card, write_manifest
-from mfhca_cache.plan import targets_of
-from mfhca_cache.settings import Settings
+from mfhca_cache.build.plan import targets_of
+from mfhca_cache.features.backbone import resolve
+from mfhca_cache.manifest.manifest import Utterance, find_card, read_card, write_manifest
+from mfhca_cache.recipe.choices import Settings
 
 LONG, SHORT = 4.5, 2.0  # seconds: two segments, one segment
 SEGMENTS = 10_993  # of IEMOCAP's 5,531 utterances

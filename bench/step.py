@@ -154,7 +154,7 @@ def highest_memory(run: Run) -> float:
     ]
     arguments += ["--jobs", "2", "--fold", "s0", "--fold", "s1", "--set", "train.epochs=1"]
     arguments += ["--set", f"train.batch_size={run.batch_size}"]
-    code = "from mfhca_train.cli import main; main()"
+    code = "from mfhca_train.cli.main import main; main()"
     highest = 0
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mfhca_cache.audio import digest_of
-from mfhca_cache.corpora import demo_backbone
-from mfhca_cache.files import write_json
-from mfhca_cache.manifest import Utterance, write_manifest
-from mfhca_cache.plan import Target
-from mfhca_cache.recipe import LogSpec, Ssl, folder_for, write_recipe
-from mfhca_cache.writer import ShardWriter
+from mfhca_cache.build.plan import Target
+from mfhca_cache.common.files import write_json
+from mfhca_cache.corpora import demo_encoder
+from mfhca_cache.features.audio import digest_of
+from mfhca_cache.manifest.manifest import Utterance, write_manifest
+from mfhca_cache.recipe.folder import LogSpec, Ssl, folder_for, write_recipe
+from mfhca_cache.store.writer import ShardWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -163,7 +163,7 @@ def encoder(folder: Path, quick: bool) -> Path:
     """A HuBERT with seeded weights in the transformers format: base's size, or the demo's for quick runs."""
     folder.mkdir(parents=True, exist_ok=True)
     if quick:
-        demo_backbone.write(folder)
+        demo_encoder.write(folder)
         return folder
     import torch
     from transformers import HubertConfig, HubertModel
@@ -172,5 +172,5 @@ def encoder(folder: Path, quick: bool) -> Path:
     logging.disable_progress_bar()
     torch.manual_seed(0)
     HubertModel(HubertConfig()).save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", demo_backbone.PREPROCESSOR)
+    write_json(folder / "preprocessor_config.json", demo_encoder.PREPROCESSOR)
     return folder

@@ -15,7 +15,7 @@ from bench.channel import Channel
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mfhca_train.data import Batch, Corpus
+    from mfhca_train.data.corpus import Batch, Corpus
 
 LEARNING_RATE = 1e-5
 PASSES = 200  # over the data, more than any turn needs
@@ -23,8 +23,8 @@ PASSES = 200  # over the data, more than any turn needs
 
 def open_corpus(manifest: str, cache: str, kind: type[Corpus] | None = None) -> Corpus:
     """The corpus that `synthetic.training_corpus` wrote, as the trainer opens it."""
-    from mfhca_cache.manifest import read_manifest
-    from mfhca_train.data import Corpus, choose_recipes
+    from mfhca_cache.manifest.manifest import read_manifest
+    from mfhca_train.data.corpus import Corpus, choose_recipes
 
     table = read_manifest(Path(manifest))
     label_set = table.label_set()
@@ -38,7 +38,7 @@ def paced(channel: Channel) -> type[Corpus]:
     of a turn runs from the moment one batch is handed out to the moment the n-th
     batch after it is ready, which is n steps and n readings.
     """
-    from mfhca_train.data import Corpus
+    from mfhca_train.data.corpus import Corpus
 
     class Paced(Corpus):
         def batches(self, segments: Any, order: Any, *args: Any, **options: Any) -> Iterator[Batch]:
@@ -57,12 +57,12 @@ def trainer(
     channel: Channel, threads: int, manifest: str, cache: str, settings: Mapping[str, Any], folder: str
 ) -> None:
     """A fold as `cv` trains it: the process prepared, then `fit` with the settings given, at work in `folder`."""
-    from mfhca_train import machine
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
-    from mfhca_train.config import Config, with_settings
-    from mfhca_train.fit import fit
-    from mfhca_train.folds import make_folds
+    process.prepare_process(threads)
+    from mfhca_train.config.settings import Config, with_settings
+    from mfhca_train.data.folds import make_folds
+    from mfhca_train.training.fit import fit
 
     config = with_settings(Config(), settings)
     with open_corpus(manifest, cache, paced(channel)) as corpus:
@@ -72,8 +72,8 @@ def trainer(
 
 def endless_batches(corpus: Corpus, size: int) -> Iterator[Batch]:
     """Batches of the whole corpus in a random order, normalised as the trainer does it, without end."""
-    from mfhca_train.config import Config
-    from mfhca_train.fit import normalisers
+    from mfhca_train.config.settings import Config
+    from mfhca_train.training.fit import normalisers
 
     everyone = np.arange(len(corpus.utterances))
     segments = corpus.segments(everyone)
@@ -86,7 +86,7 @@ def switch_off_fused() -> None:
     """Makes the model take its plain form, and any fused one that is left an error."""
     import torch
 
-    from mfhca_train import fused
+    from mfhca_train.model.cpu import fused
 
     def refuse(*_: object) -> None:
         raise AssertionError("a fused form ran in what should be the plain model")
@@ -104,8 +104,8 @@ def plain(channel: Channel, threads: int, manifest: str, cache: str, batch_size:
     import torch
     from torch.nn import functional
 
-    from mfhca_train.config import ModelConfig
-    from mfhca_train.model import MFHCA
+    from mfhca_train.config.settings import ModelConfig
+    from mfhca_train.model.network import MFHCA
 
     torch.set_num_threads(threads)
     switch_off_fused()
@@ -174,11 +174,11 @@ def agreement(channel: Channel, threads: int, manifest: str, cache: str, batch_s
     import torch
     from torch.nn import functional
 
-    from mfhca_train import machine
-    from mfhca_train.config import ModelConfig
-    from mfhca_train.model import MFHCA
+    from mfhca_train.config.settings import ModelConfig
+    from mfhca_train.model.network import MFHCA
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
+    process.prepare_process(threads)
     with open_corpus(manifest, cache) as corpus:
         batch = next(endless_batches(corpus, batch_size))
         torch.manual_seed(0)

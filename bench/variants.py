@@ -22,9 +22,9 @@ from bench.training import PASSES, agreement, endless_batches, open_corpus, plai
 
 def reading(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
     """Gathers random batches of both features as torch tensors, as the trainer's process does."""
-    from mfhca_train import machine
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
+    process.prepare_process(threads)
     import torch
 
     corpus = open_corpus(manifest, cache)
@@ -45,9 +45,9 @@ def reading(channel: Channel, threads: int, manifest: str, cache: str, batch_siz
 
 def preparing(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
     """As `reading`, with conversion to float32 and normalisation: all that comes before a training step."""
-    from mfhca_train import machine
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
+    process.prepare_process(threads)
     batches = endless_batches(open_corpus(manifest, cache), batch_size)
     channel.serve(lambda: next(batches))
 
@@ -60,16 +60,16 @@ def convolutions(channel: Channel, threads: int, manifest: str, cache: str, batc
 
     Answers with FLOP of a step in all and in convolutions, and seconds of a step and in convolutions.
     """
-    from mfhca_train import machine
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
+    process.prepare_process(threads)
     import torch
     from torch.nn import functional
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mfhca_train.config import ModelConfig
-    from mfhca_train.model import MFHCA
+    from mfhca_train.config.settings import ModelConfig
+    from mfhca_train.model.network import MFHCA
 
     corpus = open_corpus(manifest, cache)
     model = MFHCA(ModelConfig(), len(corpus.classes)).train()
@@ -149,9 +149,9 @@ def scale_first(channel: Channel, threads: int, folder: str, segments: int, each
 
 def scale_second(channel: Channel, threads: int, folder: str, reads: int) -> None:
     """Stage two of the corpus that `scale_first` has left; see `bench.scale`."""
-    from mfhca_train import machine
+    from mfhca_train.training import process
 
-    machine.prepare_process(threads)
+    process.prepare_process(threads)
     from bench.scale import stage_two
 
     channel.say(stage_two(Path(folder), reads))

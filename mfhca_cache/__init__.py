@@ -13,10 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mfhca_cache.errors import MfhcaError
-    from mfhca_cache.manifest import Manifest, Utterance, read_manifest, write_manifest
-    from mfhca_cache.reader import Features, Shard, find_recipe, list_recipes, read_shard, verify_shard
-    from mfhca_cache.recipe import RecipeFolder, read_recipe
+    from mfhca_cache.common.errors import MfhcaError
+    from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, write_manifest
+    from mfhca_cache.recipe.folder import RecipeFolder, read_recipe
+    from mfhca_cache.store.reader import Features, Shard, find_recipe, list_recipes, read_shard, verify_shard
 
 __all__ = [
     "Features",
@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": ("MfhcaError",),
-    "manifest": ("Manifest", "Utterance", "read_manifest", "write_manifest"),
-    "reader": ("Features", "Shard", "find_recipe", "list_recipes", "read_shard", "verify_shard"),
-    "recipe": ("RecipeFolder", "read_recipe"),
+    "common.errors": ("MfhcaError",),
+    "manifest.manifest": ("Manifest", "Utterance", "read_manifest", "write_manifest"),
+    "store.reader": ("Features", "Shard", "find_recipe", "list_recipes", "read_shard", "verify_shard"),
+    "recipe.folder": ("RecipeFolder", "read_recipe"),
 }
 
 

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache import log
-from mfhca_cache.amounts import duration_text, size_text
-from mfhca_cache.cluster import Cluster, cluster_options
-from mfhca_cache.console import Commands, progress
+from mfhca_cache.common import log
+from mfhca_cache.common.cluster import Cluster, cluster_options
+from mfhca_cache.common.console import Commands, progress
+from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
+from mfhca_cache.common.text import duration_text, size_text
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
-from mfhca_cache.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.options import FOLDER, chosen_kinds, recipe_options
-from mfhca_cache.settings import BATCH_SIZE, DEVICES, Settings, cpus
+from mfhca_cache.recipe.choices import BATCH_SIZE, DEVICES, Settings, cpus
 
 if TYPE_CHECKING:
-    from mfhca_cache.backbone import Backbone
-    from mfhca_cache.manifest import Manifest
-    from mfhca_cache.plan import Plan, Target
+    from mfhca_cache.build.plan import Plan, Target
+    from mfhca_cache.features.backbone import Backbone
+    from mfhca_cache.manifest.manifest import Manifest
 
 # What decides which recipes are meant.
 RECIPE = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
@@ -51,8 +51,8 @@ def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, 
     \b
       mfhca-cache doctor my.csv --root /data/mine --cache cache/mine --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.doctor import MISSING, OK, machine
-    from mfhca_cache.readiness import Corpus, corpus
+    from mfhca_cache.doctor.corpus import Corpus, corpus
+    from mfhca_cache.doctor.machine import MISSING, OK, machine
 
     recipe = {field.name: told[field.name] for field in fields(Settings) if field.name in told}
     settings = Settings(kinds=chosen_kinds(kinds), **recipe)
@@ -80,10 +80,10 @@ def manifest(out: Path | None, **options: Any) -> None:
     why. `demo` synthesises its audio and its encoder first; `folders` takes any corpus with one folder for each
     class.
     """
-    from mfhca_cache import corpora
+    from mfhca_cache.corpora import scan
 
     out = out or Path("manifests") / f"{options['corpus']}.csv"
-    click.echo(str(corpora.build(out=out, **options)))
+    click.echo(str(scan.build(out=out, **options)))
 
 
 def _targets(
@@ -93,8 +93,8 @@ def _targets(
     kinds = chosen_kinds(kinds)
     if "ssl" in kinds and backbone is None:
         raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
-    from mfhca_cache.backbone import resolve
-    from mfhca_cache.plan import targets_of
+    from mfhca_cache.build.plan import targets_of
+    from mfhca_cache.features.backbone import resolve
 
     with log.phase("looking at the encoder"):
         found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
@@ -114,9 +114,9 @@ def _plan(
 ) -> tuple[Manifest, Backbone | None, Plan]:
     """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
     found, targets = _targets(cache, backbone, kinds, **recipe)
-    from mfhca_cache.manifest import read_manifest
-    from mfhca_cache.plan import plan
-    from mfhca_cache.sources import read_sources
+    from mfhca_cache.build.plan import plan
+    from mfhca_cache.build.sources import read_sources
+    from mfhca_cache.manifest.manifest import read_manifest
 
     with log.phase(f"reading {manifest_path}"):
         table = read_manifest(manifest_path)
@@ -168,8 +168,8 @@ def features(
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.debris import tidy
-    from mfhca_cache.inventory import other_recipes, record_manifest
+    from mfhca_cache.build.debris import tidy
+    from mfhca_cache.build.status import other_recipes, record_manifest
 
     table, backbone, todo = _plan(**options)
     for target in todo.targets:
@@ -188,7 +188,7 @@ def features(
         return
     failed = dict(todo.sources.failed)
     if todo.speakers:
-        from mfhca_cache.distribute import bring_up
+        from mfhca_cache.build.distribute import bring_up
 
         with progress(todo.segments(), " segments", "features") as bar:
             outcome = bring_up(
@@ -251,15 +251,15 @@ def status(names: bool, **options: Any) -> None:
           --backbone facebook/hubert-base-ls960
     """
     if names:
-        from mfhca_cache.plan import as_options
+        from mfhca_cache.build.plan import as_options
 
         _, targets = _targets(**{name: options[name] for name in RECIPE if name in options})
         click.echo(as_options(targets))
         return
-    from mfhca_cache import inventory
+    from mfhca_cache.build import status
 
     _, _, plan = _plan(**options)
-    for line in inventory.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
+    for line in status.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
 
 
@@ -268,10 +268,10 @@ def status(names: bool, **options: Any) -> None:
 @click.option("--jobs", type=click.IntRange(min=1), help="Threads.  [default: one a core]")
 def verify(cache: Path, jobs: int | None) -> None:
     """Read every shard whole and recompute its digest."""
-    from mfhca_cache import inventory
+    from mfhca_cache.build import status
 
     with progress(None, " shards", "verifying") as bar:
-        sound, problems = inventory.verify(cache, jobs or cpus(), bar.update)
+        sound, problems = status.verify(cache, jobs or cpus(), bar.update)
     click.echo(f"{sound} shards are sound")
     if problems:
         raise MfhcaError(f"{cache}: {len(problems)} bad:\n{listing(problems, len(problems))}")
@@ -286,9 +286,9 @@ def verify(cache: Path, jobs: int | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Only list.")
 def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) -> None:
     """List what no manifest refers to and what interrupted runs left, and remove it if you agree."""
-    from mfhca_cache import inventory
+    from mfhca_cache.build import status
 
-    found = inventory.leftovers(cache, manifests)
+    found = status.leftovers(cache, manifests)
     if not found:
         click.echo("nothing to remove")
         return
@@ -302,7 +302,7 @@ def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) ->
         click.echo("nothing removed")
         return
     for leftover in found:
-        inventory.remove(leftover)
+        status.remove(leftover)
     click.echo(f"removed {len(found)} ({total})")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from mfhca_cache.console import Command
-from mfhca_cache.corpora import FOLDERS, NAMES
+from mfhca_cache.common.console import Command
+from mfhca_cache.corpora.scan import FOLDERS, NAMES
 from mfhca_cache.options import FOLDER
 
 
@@ -17,7 +17,7 @@ class ManifestCommand(Command):
     """Says below its options how each corpus is to be laid out."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from mfhca_cache.card import find_card, read_card
+        from mfhca_cache.manifest.card import find_card, read_card
 
         super().format_epilog(ctx, formatter)
         cards = [read_card(path) for path in map(find_card, NAMES) if path is not None]

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from mfhca_cache.recipe import ALL_LAYERS, CHOICES, DTYPES, TAILS
-from mfhca_cache.settings import DEFAULT_KINDS, KINDS, Settings
+from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS, Settings
+from mfhca_cache.recipe.folder import ALL_LAYERS, CHOICES, DTYPES, TAILS
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()

@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mfhca_train.config import Config, ModelConfig, TrainConfig, with_settings
-    from mfhca_train.crossval import Request, cross_validate
-    from mfhca_train.folds import Fold, make_folds
-    from mfhca_train.metrics import Scores, confusion_matrix, scores
-    from mfhca_train.model import MFHCA
-    from mfhca_train.predict import Predictor
+    from mfhca_train.config.settings import Config, ModelConfig, TrainConfig, with_settings
+    from mfhca_train.data.folds import Fold, make_folds
+    from mfhca_train.inference.predictor import Predictor
+    from mfhca_train.model.network import MFHCA
+    from mfhca_train.results.metrics import Scores, confusion_matrix, scores
+    from mfhca_train.runs.crossval import Request, cross_validate
 
 __all__ = [
     "MFHCA",
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("Config", "ModelConfig", "TrainConfig", "with_settings"),
-    "crossval": ("Request", "cross_validate"),
-    "folds": ("Fold", "make_folds"),
-    "metrics": ("Scores", "confusion_matrix", "scores"),
-    "model": ("MFHCA",),
-    "predict": ("Predictor",),
+    "config.settings": ("Config", "ModelConfig", "TrainConfig", "with_settings"),
+    "runs.crossval": ("Request", "cross_validate"),
+    "data.folds": ("Fold", "make_folds"),
+    "results.metrics": ("Scores", "confusion_matrix", "scores"),
+    "model.network": ("MFHCA",),
+    "inference.predictor": ("Predictor",),
 }
 
 

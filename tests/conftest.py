@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from places import REPOSITORY
 
 # The same examples every time, however slow the machine is: a test that fails can be run again and fails again.
 settings.register_profile("repository", deadline=None, derandomize=True)
@@ -14,8 +15,6 @@ settings.load_profile("repository")
 
 # One thread a process: the tests compute little, and threads that wait for each other on a busy machine cost more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))  # `bench` is no part of the installed package
 

@@ -24,17 +24,17 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from conftest import REPOSITORY
 from corpus_factory import request, write_features
 from corpus_factory import utterances as small_utterances
+from places import REPOSITORY
 from shard_factory import flip, recipe_folder
 from voice_factory import trained
 
 from mfhca_cache.cli import main as cache_command
-from mfhca_cache.manifest import read_manifest, write_manifest
-from mfhca_train.cli import main as train_command
-from mfhca_train.config import Config, with_settings
-from mfhca_train.grid import read_grid
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_train.cli.main import main as train_command
+from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.runs.grid import read_grid
 
 DOCS = REPOSITORY / "docs"
 BLOCK = re.compile(r"<!-- (test|shell|file|edit|grid): ([\w./-]+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
@@ -174,7 +174,7 @@ def test_seal_and_key_are_as_the_specification_says(tmp_path: Path) -> None:
 
 
 def test_the_specification_names_every_dataset_and_attribute() -> None:
-    from mfhca_cache import schema
+    from mfhca_cache.store import schema
 
     page = (DOCS / "cache-format.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([\w/]+)`(?:, `\w+`)? \| ([^|]*) \|", page, re.MULTILINE))
@@ -257,7 +257,7 @@ def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
         *("--set", "model.fusion=gated", "--set", "train.epochs=1", "--set", "model.grf_channels=8"),
     ]
     script = (
-        "import pytest; from mfhca_train.cli import main\n"
+        "import pytest; from mfhca_train.cli.main import main\n"
         "assert pytest.main(['-p', 'no:cacheprovider', 'tests/test_gated.py']) == 0\n"
         f"main({arguments})"
     )
@@ -299,12 +299,12 @@ def test_examples_of_predicting_run(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
-    from mfhca_train.config import Config
+    from mfhca_train.config.settings import Config
 
     config = {"model": vars(Config().model), "train": vars(Config().train)}
     for page in DOCS.glob("*.md"):
         text = page.read_text(encoding="utf-8")
-        for group, name in re.findall(r"\b(model|train)\.([a-z_]+)\b", text):
+        for group, name in re.findall(r"(?<![.\w])(model|train)\.([a-z_]+)\b", text):
             assert name in config[group] or name in ("py", "safetensors"), f"{page.name}: {group}.{name}"
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)

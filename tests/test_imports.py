@@ -9,22 +9,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from places import FACTORIES, REPOSITORY
 
-# What stage two may know of stage one: its files' readers and the shared ground under both.
-SHARED_WITH_TRAINER = {
-    "cluster",
-    "console",
-    "errors",
-    "files",
-    "hardware",
-    "log",
-    "manifest",
-    "reader",
-    "recipe",
+# The rooms of stage one that stage two may import from.
+SHARED_WITH_TRAINER = {"common", "manifest", "recipe", "store"}
+# The modules of stage two that compute features from audio. They import the extractor inside a function.
+EXTRACTING = {"inference/predictor.py", "analysis/waveform.py"}
+# The rooms, from HOUSE.md. A module outside them is misplaced.
+ROOMS = {
+    "mfhca_cache": {
+        "__init__.py",
+        "__main__.py",
+        "cli.py",
+        "options.py",
+        "corpus_options.py",
+        *("build", "common", "corpora", "doctor", "features", "manifest", "recipe", "store"),
+    },
+    "mfhca_train": {
+        "__init__.py",
+        "__main__.py",
+        *("analysis", "cli", "config", "data", "inference", "model", "report", "results", "runs", "training"),
+    },
 }
-# What needs stage one itself, and loads it when it is asked to: predictions from audio, and pictures of it.
-BEYOND = {"predict.py": {"stream"}, "waveform.py": {"audio"}}
 HEAVY = {
     "torch",
     "numpy",
@@ -62,9 +68,20 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_the_trainer_knows_only_the_readers_of_the_cache() -> None:
-    for file in (REPOSITORY / "mfhca_train").glob("*.py"):
-        used = {name.split(".")[1] for name in imported(file) if name.startswith("mfhca_cache.")}
-        assert used <= SHARED_WITH_TRAINER | BEYOND.get(file.name, set()), file.name
+    package = REPOSITORY / "mfhca_train"
+    for file in package.rglob("*.py"):
+        name = file.relative_to(package).as_posix()
+        used = {module.split(".")[1] for module in imported(file) if module.startswith("mfhca_cache.")}
+        assert used <= SHARED_WITH_TRAINER | ({"features"} if name in EXTRACTING else set()), name
+
+
+@pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
+def test_every_module_lies_in_a_room(package: str) -> None:
+    folder = REPOSITORY / package
+    tops = {file.relative_to(folder).parts[0] for file in folder.rglob("*.py")}
+    assert tops == ROOMS[package]
+    for room in {file.parent for file in folder.rglob("*.py")}:
+        assert len(list(room.glob("*.py"))) <= 18, f"{room} is crowded"
 
 
 def test_the_cache_knows_nothing_of_the_trainer() -> None:
@@ -73,7 +90,7 @@ def test_the_cache_knows_nothing_of_the_trainer() -> None:
 
 
 def test_transformers_and_librosa_are_named_in_stage_one_alone() -> None:
-    for file in (REPOSITORY / "mfhca_train").glob("*.py"):
+    for file in (REPOSITORY / "mfhca_train").rglob("*.py"):
         tops = {name.partition(".")[0] for name in imported(file)}
         assert not tops & {"transformers", "librosa", "soundfile", "soxr"}, file.name
 
@@ -113,19 +130,21 @@ def test_packages_say_that_they_are_typed(package: str) -> None:
 
 @pytest.mark.parametrize("package", ["mfhca_cache", "mfhca_train"])
 def test_help_loads_nothing_heavy(package: str) -> None:
-    code = f"from {package}.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+    code = f"import sys; from {package}.__main__ import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
     assert not loaded_after(code) & HEAVY
 
 
 def test_a_predictor_loads_stage_one_only_when_it_is_made() -> None:
-    loaded = loaded_after("import mfhca_train.predict, mfhca_train.transfer, mfhca_train.bundle")
+    loaded = loaded_after(
+        "import mfhca_train.inference.predictor, mfhca_train.inference.cross_corpus, mfhca_train.inference.bundle"
+    )
     assert not loaded & {"transformers", "librosa", "soundfile"}
 
 
 def test_training_from_a_cache_loads_no_encoder(tmp_path: Path) -> None:
     code = (
-        f"from pathlib import Path\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from corpus_factory import request\nfrom mfhca_train.crossval import cross_validate\n"
+        f"from pathlib import Path\nsys.path.insert(0, {str(FACTORIES)!r})\n"
+        "from corpus_factory import request\nfrom mfhca_train.runs.crossval import cross_validate\n"
         f"cross_validate(request(Path({str(tmp_path)!r}), settings={{'train.epochs': '1'}}, folds=('s0',)))"
     )
     assert not loaded_after(code) & {"transformers", "librosa", "soundfile"}

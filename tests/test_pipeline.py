@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from mfhca_cache.cli import main as cache_command
-from mfhca_cache.manifest import read_manifest, write_manifest
-from mfhca_train.cli import main as train_command
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_train.cli.main import main as train_command
 
 QUICK = {"model.grf_channels": "4,4", "model.width": "16", "train.epochs": "1"}
 

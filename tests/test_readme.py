@@ -6,9 +6,9 @@ import importlib.util
 import re
 import subprocess
 
-from conftest import REPOSITORY
+from places import REPOSITORY
 
-from mfhca_cache.kinds import KINDS
+from mfhca_cache.recipe.kinds import KINDS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -25,7 +25,7 @@ def test_results_are_what_the_program_writes() -> None:
 def test_files_tests_and_targets_it_names_exist() -> None:
     for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", README):
         assert "CORPUS" in path or (REPOSITORY / path).exists(), path
-    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", README):
         assert f"def {name}(" in tests, name
     targets = set(re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
@@ -34,7 +34,7 @@ def test_files_tests_and_targets_it_names_exist() -> None:
 
 
 def test_settings_it_names_exist() -> None:
-    from mfhca_train.config import Config
+    from mfhca_train.config.settings import Config
 
     config = {"model": vars(Config().model), "train": vars(Config().train)}
     for group, name in re.findall(r"\b(model|train)\.([a-z_]+)\b", README):

@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.errors import MfhcaError
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.corpora.filenames import scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 # One file was released with a single X for its level: 1040_ITH_SAD_X.wav.
 NAME = re.compile(

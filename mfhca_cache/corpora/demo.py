@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from mfhca_cache.corpora.naming import scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import fsync_folder, lock
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import fsync_folder, lock
+from mfhca_cache.corpora.filenames import scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 SAMPLE_RATE = 16000  # Hz
 SEED = 20240
@@ -97,9 +97,9 @@ def synthesise(root: Path) -> None:
     Raises:
         MfhcaError: the folder cannot be written, or another process is synthesising there.
     """
-    from mfhca_cache.corpora import demo_backbone
+    from mfhca_cache.corpora import demo_encoder
 
-    makers: dict[str, Callable[[Path], None]] = {AUDIO: _write_audio, BACKBONE: demo_backbone.write}
+    makers: dict[str, Callable[[Path], None]] = {AUDIO: _write_audio, BACKBONE: demo_encoder.write}
     if all((root / name).is_dir() for name in makers):
         return
     with lock(root / ".demo.lock", f"the demo in {root}"):

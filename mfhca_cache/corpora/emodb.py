@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 NAME = re.compile(r"(?P<speaker>\d\d)[ab]\d\d(?P<emotion>[WLEAFTN])[a-z]")  # speaker, text, emotion, version
 LOOSE = re.compile(r"\d+[A-Za-z]\d")

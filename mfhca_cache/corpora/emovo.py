@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import agree, scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import agree, scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 # Fourteen sentences: b1 to b3, l1 to l4, n1 to n5, d1 and d2.
 NAME = re.compile(

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mfhca_cache.corpora.naming import UNLABELLED
-from mfhca_cache.corpora.tree import HIDDEN, NOT_WAV, Ignored, Scan, entries, files_in, put, with_lengths
-from mfhca_cache.errors import MfhcaError
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.corpora.filenames import UNLABELLED
+from mfhca_cache.corpora.folder import HIDDEN, NOT_WAV, Ignored, Scan, entries, files_in, put, with_lengths
+from mfhca_cache.manifest.manifest import Utterance
 
 # The head of a turn: "[6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]".
 # The lines of single raters (C-E2:, A-E3:) and the explanation (%) begin otherwise.

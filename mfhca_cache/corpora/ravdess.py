@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import agree, scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import agree, scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 # Modality, channel, emotion, intensity, statement, repetition, actor; of intensity, statement and repetition
 # nothing is kept but the name. Neutral (01) is never of strong intensity (02).

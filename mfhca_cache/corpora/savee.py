@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import agree, scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import agree, scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
 # Sentences 1 to 15 of each emotion, 1 to 30 of neutral.

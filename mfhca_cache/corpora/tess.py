@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import agree, scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import agree, scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 EMOTIONS = r"(?P<emotion>angry|disgust|fear|happy|neutral|ps|pleasant_surprised?|sad)"
 # One released file has lost a letter of its speaker: OA_bite_neutral.wav.

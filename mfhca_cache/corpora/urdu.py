@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from mfhca_cache.corpora.naming import agree, scan_names, strange
-from mfhca_cache.corpora.tree import Scan
-from mfhca_cache.manifest import Utterance
+from mfhca_cache.corpora.filenames import agree, scan_names, strange
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.manifest import Utterance
 
 NAME = re.compile(r"(?P<speaker>S(?P<gender>[MF])[1-9]\d*)_F[1-9]\d*_(?P<emotion>[AHNS])0\d+")
 LOOSE = re.compile(r"S[A-Z]?\d+_")

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS_A_STEP = 1800  # of a busy machine; alone on two cores the whole takes minutes
 # What the stranger's shell knows of ours: how to reach the package index, and nothing else.
 KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")

@@ -47,9 +47,15 @@ MODULES: Final = (
     "sklearn.manifold",
     "sklearn.svm",
     "transformers.models.hubert.modeling_hubert",
-    *(f"mfhca_cache.{name}" for name in ("build", "cli", "corpora", "distribute", "inventory")),
-    *(f"mfhca_train.{name}" for name in ("ablation", "cli", "crossval", "fit", "kernels")),
-    *(f"mfhca_train.{name}" for name in ("predict", "report", "rescore")),
+    *(
+        f"mfhca_cache.{name}"
+        for name in ("build.builder", "cli", "corpora.scan", "build.distribute", "build.status")
+    ),
+    *(
+        f"mfhca_train.{name}"
+        for name in ("runs.ablation", "cli.main", "runs.crossval", "training.fit", "model.cpu.kernels")
+    ),
+    *(f"mfhca_train.{name}" for name in ("inference.predictor", "report.page", "results.rescore")),
 )
 
 
@@ -236,7 +242,7 @@ def _child(
 
 def _invoke(arguments: Sequence[str]) -> int:
     from mfhca_cache.cli import main as cache
-    from mfhca_train.cli import main as train
+    from mfhca_train.cli.main import main as train
 
     command = {"mfhca-cache": cache, "mfhca-train": train}[arguments[0]]
     try:

@@ -17,7 +17,7 @@ from faults.kills import kill_once, unlike
 from faults.scene import COMMANDS, Scene, difference, outcome
 from faults.trial import Outcome, Trial
 from faults.world import World, edit_audio, edit_label, edit_name
-from mfhca_cache.manifest import read_manifest, write_manifest
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 
 
 def trials(counts: Mapping[str, int]) -> list[Trial]:

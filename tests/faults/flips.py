@@ -12,7 +12,7 @@ from faults.command import Kill, run
 from faults.scene import COMMANDS, Digests, Scene, difference, files, outcome
 from faults.trial import Action, Outcome, Trial
 from faults.world import World
-from mfhca_cache import schema
+from mfhca_cache.store import schema
 
 SHARD_PROMISE: Final = (
     "`verify` names the shard, `cv` refuses before it trains, and without the file `features` makes it anew"

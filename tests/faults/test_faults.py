@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from places import FACTORIES, REPOSITORY
 from shard_factory import write
 
 from faults.command import Finished
 from faults.flips import flip, regions
 from faults.scene import difference
 from faults.torture import FAMILIES, GROUPS, LONG, PROMISES, SHORT
-from mfhca_cache.schema import USER_BLOCK
+from mfhca_cache.store.schema import USER_BLOCK
 
 FAULTS = [fault for promises in PROMISES.values() for fault in promises]
 
@@ -28,7 +28,11 @@ def tortured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the program wrote, in a process of its own: a process that forks must have no threads."""
     folder = tmp_path_factory.mktemp("torture")
     places = ["--out", str(folder / "torture.json"), "--scratch", str(folder / "scratch")]
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'tests'}:{REPOSITORY}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{REPOSITORY / 'tests'}:{FACTORIES}:{REPOSITORY}",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "faults.torture", "--short", *places],
         cwd=REPOSITORY,

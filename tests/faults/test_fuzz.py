@@ -19,40 +19,39 @@ from typing import Any
 
 import pytest
 import shard_factory
-import test_ablation_report
-import test_report
-from ablation_factory import make_ablation
+from ablation_factory import SKILLS, make_ablation, small_grid
 from corpus_factory import request, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import REPOSITORY
+from run_factory import make_run
 
-from mfhca_cache import inventory
-from mfhca_cache.card import check_expected, read_card
-from mfhca_cache.errors import MfhcaError
-from mfhca_cache.files import canonical_json, readable_json
-from mfhca_cache.manifest import read_manifest
-from mfhca_cache.recipe import RECIPE_FILE, from_dict, read_recipe
-from mfhca_cache.shard import read_shard, verify_shard
-from mfhca_train import ablation_detail, ablation_sections, sections
-from mfhca_train.ablation_record import read_ablation
-from mfhca_train.bundle import open_ensemble, write_bundle
-from mfhca_train.checkpoint import CHECKPOINT
-from mfhca_train.classmap import read_map
-from mfhca_train.config import Config, with_settings
-from mfhca_train.crossval import cross_validate
-from mfhca_train.ensemble import read_run
-from mfhca_train.grid import read_grid, row_config
-from mfhca_train.network import load_network
-from mfhca_train.portrait import FILE as PORTRAIT
-from mfhca_train.portrait import read as read_portrait
-from mfhca_train.published import read_published, yardsticks
-from mfhca_train.record import read_record
-from mfhca_train.report import write_report
-from mfhca_train.rescore import rescore
-from mfhca_train.sealed import DIGEST, read_sealed, seal
-from mfhca_train.settings import read_settings
+from mfhca_cache.build import status
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import canonical_json, readable_json
+from mfhca_cache.manifest.card import check_expected, read_card
+from mfhca_cache.manifest.manifest import read_manifest
+from mfhca_cache.recipe.folder import RECIPE_FILE, from_dict, read_recipe
+from mfhca_cache.store.shard import read_shard, verify_shard
+from mfhca_train.analysis.stored import FILE as PORTRAIT
+from mfhca_train.analysis.stored import read as read_portrait
+from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.sources import read_settings
+from mfhca_train.inference.bundle import open_ensemble, write_bundle
+from mfhca_train.inference.class_map import read_map
+from mfhca_train.inference.ensemble import read_run
+from mfhca_train.model.saved import load_network
+from mfhca_train.report import ablation_detail, ablation_sections, sections
+from mfhca_train.report.page import write_report
+from mfhca_train.results.ablation_record import read_ablation
+from mfhca_train.results.checksums import DIGEST, read_sealed, seal
+from mfhca_train.results.published import read_published, yardsticks
+from mfhca_train.results.record import read_record
+from mfhca_train.results.rescore import rescore
+from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.runs.grid import read_grid, row_config
+from mfhca_train.training.checkpoint import CHECKPOINT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 20.0  # for one file; a loaded machine takes its time, a reader that asks for memory longer
 UNIT = "model/seed-0/fold-s0"
 PICTURES = {  # which take nearly all of a report's time
@@ -232,9 +231,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.write_text(
             readable_json({k: v for k, v in value.items() if k not in ("files", "data_csv_sha256")})
         )
-    test_report.make_run(folder / "shown")
-    grid = test_ablation_report.small_grid(folder / "of")
-    make_ablation(folder / "ablation", grid, test_ablation_report.SKILLS)
+    make_run(folder / "shown")
+    grid = small_grid(folder / "of")
+    make_ablation(folder / "ablation", grid, SKILLS)
     shard_factory.recipe_folder(folder / "shards")
     for name in ("emodb.toml", "published.toml"):
         shutil.copy(REPOSITORY / "manifests" / name, folder / name)
@@ -250,7 +249,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], object]]:
     """A unit that was stopped after its last epoch, and what goes on with it."""
-    from test_fit import train_fold
+    from unit_factory import train_fold
 
     folder = tmp_path_factory.mktemp("unfinished")
     work = folder / ".unit.partial"
@@ -271,7 +270,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable
         raise Stop
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("mfhca_train.fit._Trainer._finish", stop)
+    patch.setattr("mfhca_train.training.fit._Trainer._finish", stop)
     with pytest.raises(Stop):
         train_fold(folder, utterances(), train__epochs="1")
     patch.undo()
@@ -321,8 +320,8 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
     config = request(made).config
     grid, card, published = made / "grid.toml", made / "emodb.toml", made / "published.toml"
     recipe = next((made / "shards").iterdir())
-    inventory.record_manifest([], made / "corpus.csv")
-    note = recipe / inventory.MANIFESTS
+    status.record_manifest([], made / "corpus.csv")
+    note = recipe / status.MANIFESTS
     note.write_text(readable_json([str(made / "corpus.csv")]))
     ablation = made / "ablation"
 
@@ -352,7 +351,7 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
         ),
         "class map": (Target(made / "map.toml", lambda: read_map([str(made / "map.toml")])), TOMLS),
         "recipe.json": (Target(recipe / RECIPE_FILE, keyed), JSONS),
-        "manifests.json": (Target(note, lambda: inventory.recorded_manifests(recipe)), JSONS),
+        "manifests.json": (Target(note, lambda: status.recorded_manifests(recipe)), JSONS),
         "run.json": (Target(plain / "run.json", read), JSONS),
         "results.json": (Target(plain / "results.json", read), JSONS),
         "result.json": (Target(unit / "result.json", read), JSONS),

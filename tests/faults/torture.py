@@ -1,6 +1,7 @@
 """The fault suite in its long form: hundreds of kills, flipped bits, full disks and edits; counts for the README.
 
-    PYTHONPATH=tests python -m faults.torture [--short] [--jobs N] [--out FILE] [--scratch FOLDER] [--only WORD]
+    PYTHONPATH=tests:tests/factories \
+        python -m faults.torture [--short] [--jobs N] [--out FILE] [--scratch FOLDER] [--only WORD]
 
 Every outcome is a file in the scratch folder. An interrupted call goes on there, unless
 the code has changed since; what a loss has left stays there to be looked at.
@@ -19,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from places import REPOSITORY
+
 from faults import edits, flips, full_disk, kills
 from faults.command import load
 from faults.trial import Outcome, Trial, do_all, read
 from faults.world import EDITED, World, prepare
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 GROUPS: Final = {"kills": kills, "flips": flips, "full disk": full_disk, "edits": edits}
 PROMISES: Final = {name: dict(module.PROMISES) for name, module in GROUPS.items()}
 FAMILIES: Final[dict[str, str]] = {**kills.FAMILIES, **flips.FAMILIES, **full_disk.FAMILIES}

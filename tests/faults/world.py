@@ -12,7 +12,7 @@ from typing import Final
 
 from faults.command import run
 from faults.scene import COMMANDS, NEEDS, Digests, Scene, make, outcome
-from mfhca_cache.manifest import read_manifest, write_manifest
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 
 EDITED: Final = (0, 5)  # numbers of the utterances whose audio or label is edited
 REFERENCES: Final = "references.json"

@@ -1,0 +1,220 @@
+"""Manifests: the table of a corpus's utterances, read with every row checked.
+
+A manifest is a CSV file with at least the columns utterance, path, speaker and
+emotion (the raw label). What a row may hold is in `utterance`; which labels
+become which classes is on the corpus card (`card`; the names of both are offered
+here too); folders are scanned in `corpora`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
+from mfhca_cache.manifest.card import Card, LabelSet, check_expected, find_card, read_card
+from mfhca_cache.manifest.utterance import REQUIRED, SPAN, WRITTEN, Rows, Utterance
+
+__all__ = [
+    "Card",
+    "LabelSet",
+    "Manifest",
+    "Utterance",
+    "check_expected",
+    "find_card",
+    "read_card",
+    "read_manifest",
+    "resolve_audio",
+    "write_manifest",
+]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest in which every row is valid."""
+
+    path: Path
+    utterances: tuple[Utterance, ...]  # in the order of the file
+    card: Card | None
+    digest: str  # SHA-256 of the rows' content: neither column order nor line endings change it
+
+    def label_set(self, name: str | None = None) -> LabelSet:
+        """The label set of this name.
+
+        Args:
+            name: a name on the card, or None for the card's default. Without a card there is one set, "all":
+                every raw label is its own class, in alphabetical order.
+
+        Returns:
+            The label set.
+
+        Raises:
+            MfhcaError: there is no such set; the message lists those there are.
+        """
+        if self.card is None:
+            labels = sorted({utterance.emotion for utterance in self.utterances})
+            sets = {"all": LabelSet("all", {label: label for label in labels})}
+            default = "all"
+        else:
+            sets, default = self.card.label_sets, self.card.default_set
+        chosen = default if name is None else name
+        if chosen not in sets:
+            raise MfhcaError(f"{self.path}: no label set {chosen!r}; choose one of: {', '.join(sets)}")
+        return sets[chosen]
+
+    def select(self, label_set: LabelSet | str | None = None) -> tuple[Utterance, ...]:
+        """The utterances whose raw label is in a label set, in the order of the manifest.
+
+        Args:
+            label_set: a label set, or what `label_set` takes.
+
+        Returns:
+            The utterances; possibly none.
+
+        Raises:
+            MfhcaError: there is no set of that name.
+        """
+        chosen = label_set if isinstance(label_set, LabelSet) else self.label_set(label_set)
+        return tuple(utterance for utterance in self.utterances if utterance.emotion in chosen.mapping)
+
+    @property
+    def has_sessions(self) -> bool:
+        """Whether every utterance names its session and there are at least two."""
+        sessions = {utterance.session for utterance in self.utterances}
+        return "" not in sessions and len(sessions) >= 2
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest and checks the whole of it.
+
+    The card is the TOML file of the same stem beside the CSV, else the project's own card of that name, else
+    there is none. Columns that are not known are allowed and left out.
+
+    Args:
+        path: the CSV file (UTF-8, commas).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MfhcaError: the file cannot be read, lacks a column, has no rows, or has bad rows, which are listed
+            with their line numbers (the first 20 shown, all counted).
+    """
+    beside = path.with_suffix(".toml")
+    card_path = beside if beside.is_file() else find_card(path.stem)
+    card = None if card_path is None else read_card(card_path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
+    except FileNotFoundError as error:
+        raise MfhcaError(
+            f"{path}: no such manifest; `mfhca-cache manifest CORPUS --root DIR --out {path}` makes one of a corpus "
+            f"that is known, for any other write a CSV with the columns {', '.join(REQUIRED)}"
+        ) from error
+    except OSError as error:
+        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise MfhcaError(
+            f"{path}: not text in UTF-8 (byte {error.start}); save it as CSV in UTF-8"
+        ) from error
+
+    rows = Rows(card)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header)
+        line = reader.line_num + 1
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                rows.add(line, header, [field.strip() for field in fields])
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise MfhcaError(f"{path}: line {reader.line_num} is not CSV ({error}); correct it") from error
+    if rows.problems:
+        raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
+    if not rows.utterances:
+        raise MfhcaError(f"{path}: no utterances, only a header; make the manifest again")
+    content = canonical_json([vars(utterance) for utterance in rows.utterances])
+    return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+    """Writes a manifest, atomically; equal utterances give equal bytes.
+
+    Args:
+        path: the CSV file.
+        utterances: in the order in which they are to stand; `start_s` and `end_s` are written if any has one.
+
+    Raises:
+        MfhcaError: the folder is read-only or full.
+    """
+    rows = [vars(utterance) for utterance in utterances]
+    spans = any(row[name] is not None for row in rows for name in SPAN)
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        buffer, [*WRITTEN, *(SPAN if spans else ())], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, buffer.getvalue())
+
+
+def resolve_audio(
+    root: Path, utterance: Utterance, allow_outside: bool = False, known: dict[Path, Path] | None = None
+) -> Path:
+    """Finds an utterance's audio file.
+
+    Args:
+        root: the corpus root.
+        utterance: a row of its manifest.
+        allow_outside: whether symbolic links may lead out of the root.
+        known: folders whose links were followed before, and where they lead; it grows.
+
+    Returns:
+        The file, with all links followed.
+
+    Raises:
+        MfhcaError: there is no such file, or a link leads out of the root.
+    """
+    try:
+        folders = {} if known is None else known
+        base, folder = (
+            folders.get(path) or folders.setdefault(path, path.resolve())
+            for path in (root, (root / utterance.path).parent)
+        )
+        file = folder / utterance.path.rpartition("/")[2]
+        mode = file.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            file = file.resolve()
+            mode = file.stat().st_mode
+        inside, there = file.is_relative_to(base), stat.S_ISREG(mode)
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # no such file, links in a circle, a name too long, a NUL in it
+        inside, there = True, False
+    if not inside and not allow_outside:
+        raise MfhcaError(
+            f"utterance {utterance.utterance}: {utterance.path} is a link out of {root}; "
+            "copy the audio there, choose a root that holds it, or allow links to leave the root"
+        )
+    if not there:
+        raise MfhcaError(f"utterance {utterance.utterance}: no file {utterance.path} in {root}; check --root")
+    return file
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        found = ", ".join(header) if header else "nothing"
+        raise MfhcaError(
+            f"{path}: no column {', '.join(missing)}; the first line has: {found} (commas separate columns)"
+        )
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise MfhcaError(f"{path}: column {', '.join(twice)} appears twice; remove one")

@@ -1,0 +1,32 @@
+"""What the commands let one choose, and the defaults; standard library only, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mfhca_cache.recipe.kinds import KINDS as KINDS
+from mfhca_cache.recipe.kinds import LogSpec, Ssl
+
+DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; others only when asked for
+DEVICES = ("auto", "cpu", "cuda", "mps")
+BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the commands let one choose; every field is part of one recipe or of several."""
+
+    kinds: tuple[str, ...] = DEFAULT_KINDS
+    tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop
+    minimum_tail_samples: int = 0  # a shorter tail is dropped
+    pre_emphasis: float = 0.0  # coefficient; the paper names none
+    db_reference: str = "full_scale"  # logspec, logmel: full_scale | utterance
+    dtype: str = "float16"  # as stored
+    compute_dtype: str = "float32"  # ssl: float32 | bfloat16
+    layer: int | str = -1  # ssl: index into the hidden states, -1 the final one, or "all"
+
+
+def cpus() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,202 @@
+"""The part file of a shard in the making: rows, and a journal of what is safely among them.
+
+Rows are appended and made durable first; then a line in the journal says whose
+they are. What the journal does not say, or says without the rows to match (a
+checksum tells), was never written. `writer` assembles the shard from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import canonical_json, fsync_folder
+
+SUFFIXES = (".rows", ".journal")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One utterance in the part file."""
+
+    utterance_id: str
+    audio_sha256: str
+    first_row: int
+    valid_frames: tuple[int, ...]  # one a row
+    crc32: int  # of the rows' bytes
+
+
+class Part:
+    """An append-only file of rows with its journal. The caller holds a lock on them.
+
+    Attributes:
+        entries: the utterances that are safe on disk, by id.
+    """
+
+    def __init__(self, stem: Path, header: dict[str, Any], row_bytes: int) -> None:
+        """Opens the part file, or goes on with the one that a dead writer left.
+
+        Args:
+            stem: path without suffix; ".rows" and ".journal" are added.
+            header: what the rows are; a part file with another header is debris and starts anew.
+            row_bytes: bytes of a row.
+
+        Raises:
+            OSError: the files cannot be written or read.
+        """
+        self._paths = paths(stem)
+        self._row_bytes = row_bytes
+        self.entries: dict[str, Entry] = {}
+        self._pending: dict[str, Entry] = {}
+        self._rows, self._journal = -1, -1
+        try:
+            self._rows, self._journal = (os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in self._paths)
+            self._go_on(_line(header))
+        except BaseException:
+            self.close()
+            raise
+
+    def _go_on(self, header: bytes) -> None:
+        text = self._paths[1].read_bytes()
+        self._journal_end = self._next_row = 0
+        if text.startswith(header):
+            self._journal_end = len(header)
+            for entry, end in _entries(text, len(header)):
+                self.entries[entry.utterance_id] = entry
+                self._next_row = max(self._next_row, entry.first_row + len(entry.valid_frames))
+                self._journal_end = end
+        os.ftruncate(self._journal, self._journal_end)
+        rows_end = self._next_row * self._row_bytes
+        if os.fstat(self._rows).st_size > rows_end:
+            os.ftruncate(self._rows, rows_end)
+        self.entries = {name: entry for name, entry in self.entries.items() if self._intact(entry)}
+        if not self._journal_end:
+            self._note(header)
+        fsync_folder(self._paths[0].parent)
+
+    def add(
+        self, utterance_id: str, audio_sha256: str, data: memoryview, valid_frames: tuple[int, ...]
+    ) -> None:
+        """Writes the rows of one utterance (`data`, bytes); they are safe after the next `flush`.
+
+        Raises:
+            OSError: they cannot be written; then nothing is added.
+        """
+        write_all(self._rows, data, self._next_row * self._row_bytes)
+        entry = Entry(utterance_id, audio_sha256, self._next_row, valid_frames, zlib.crc32(data))
+        self._pending[utterance_id] = entry
+        self._next_row += len(valid_frames)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of rows added since the last `flush`."""
+        return sum(len(entry.valid_frames) for entry in self._pending.values()) * self._row_bytes
+
+    def flush(self) -> None:
+        """Makes what was added safe.
+
+        Raises:
+            OSError: it cannot be written; it stays to be flushed.
+        """
+        if self._pending:
+            os.fsync(self._rows)
+            self._note(b"".join(_line(asdict(entry)) for entry in self._pending.values()))
+            self.entries.update(self._pending)
+            self._pending.clear()
+
+    def _note(self, lines: bytes) -> None:
+        try:
+            write_all(self._journal, memoryview(lines), self._journal_end)
+            os.fsync(self._journal)
+        except OSError:
+            # A line written in part would hide those that a later flush writes after it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._journal, self._journal_end)
+            raise
+        self._journal_end += len(lines)
+
+    def read(self, entry: Entry) -> bytearray:
+        """The rows of one utterance, bytes.
+
+        Raises:
+            MfhcaError: they are not as they were written.
+            OSError: the disk fails.
+        """
+        data = self._bytes(entry)
+        if zlib.crc32(data) != entry.crc32:
+            name = entry.utterance_id
+            raise MfhcaError(
+                f"{self._paths[0]}: the rows of utterance {name} are damaged; run the same command again"
+            )
+        return data
+
+    def _intact(self, entry: Entry) -> bool:
+        return zlib.crc32(self._bytes(entry)) == entry.crc32
+
+    def _bytes(self, entry: Entry) -> bytearray:
+        """The bytes that are there, fewer than there should be if the file is too short."""
+        first, size = entry.first_row * self._row_bytes, len(entry.valid_frames) * self._row_bytes
+        size = max(0, min(size, os.fstat(self._rows).st_size - first))
+        data = bytearray(size)
+        view, done = memoryview(data), 0
+        while done < size:
+            done += os.preadv(self._rows, [view[done:]], first + done) or size
+        return data
+
+    def discard(self) -> None:
+        """Closes and deletes both files, the journal first: rows without a journal are nothing."""
+        self.close()
+        self.entries.clear()
+        for path in reversed(self._paths):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Closes the files; what was not flushed is lost."""
+        for descriptor in (self._rows, self._journal):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._rows, self._journal = -1, -1
+
+
+def paths(stem: Path) -> tuple[Path, Path]:
+    """Rows and journal of a part file.
+
+    >>> [path.name for path in paths(Path(".03.h5"))]
+    ['.03.h5.rows', '.03.h5.journal']
+    """
+    rows, journal = (stem.with_name(stem.name + suffix) for suffix in SUFFIXES)
+    return rows, journal
+
+
+def write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    """Writes all of `data` (bytes) at `offset` (bytes).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    text = canonical_json(value).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _entries(text: bytes, start: int) -> Iterator[tuple[Entry, int]]:
+    """The whole lines of a journal from `start` on, each with where it ends; a damaged one ends it."""
+    while (end := text.find(b"\n", start) + 1) > 0:
+        line = text[start + 9 : end - 1]
+        if text[start : start + 9] != b"%08x " % zlib.crc32(line):
+            return
+        values = json.loads(line)
+        yield Entry(**{**values, "valid_frames": tuple(values["valid_frames"])}), end
+        start = end

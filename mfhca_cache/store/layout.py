@@ -1,0 +1,243 @@
+"""Laying out a shard: HDF5 structure, features, moments, digest, seal, written to an open file.
+
+HDF5 works on memory only, and features are not part of it: they go from their
+source straight to their place in the file. So every error of the disk is an
+OSError, and a recording of any length needs the memory of one utterance.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.store import schema
+from mfhca_cache.store.journal import write_all
+from mfhca_cache.store.shard import Array
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a shard is of: its recipe and speaker, and the form of its rows."""
+
+    key: str
+    kind: str
+    speaker: str
+    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) of all layers
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one segment."""
+        return math.prod(self.frame_shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Source:
+    """One utterance, and how to get at its rows."""
+
+    utterance_id: str
+    audio_sha256: str
+    valid_frames: Array  # (n,) int32
+    read: Callable[[], bytearray]  # the bytes of its n rows
+
+
+def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provenance: dict[str, Any]) -> str:
+    """Writes a whole shard to an empty file.
+
+    Args:
+        descriptor: of the file, open for writing.
+        what: the shard.
+        sources: its utterances, sorted by id.
+        provenance: JSON values, outside the digest.
+
+    Returns:
+        The digest.
+
+    Raises:
+        OSError: the file cannot be written.
+        MfhcaError: a source cannot be read.
+    """
+    import h5py
+
+    valid = np.concatenate([source.valid_frames for source in sources], dtype=np.int32)
+    counts = [len(source.valid_frames) for source in sources]
+    shape = (len(valid), *what.frame_shape)
+    size = len(valid) * what.row_bytes
+    image = _Image()
+    with h5py.File(
+        image,
+        "w",
+        userblock_size=schema.USER_BLOCK,
+        alignment_threshold=schema.USER_BLOCK,
+        alignment_interval=schema.USER_BLOCK,
+    ) as file:
+        offset = _place_features(file, shape, what.dtype)
+        _reserve(descriptor, offset + size)
+        features_sha256, moments = _copy(descriptor, offset, what, sources)
+        tables: dict[str, Array] = {
+            "segment_utterance": np.repeat(np.arange(len(sources)), counts),
+            "valid_frames": valid,
+            **{f"moments/{name}": values for name, values in moments.items()},
+        }
+        digest = schema.content_digest(
+            key=what.key,
+            kind=what.kind,
+            speaker=what.speaker,
+            shape=shape,
+            stored_as=what.dtype,
+            features_sha256=features_sha256,
+            utterance_ids=tuple(source.utterance_id for source in sources),
+            audio_sha256=tuple(source.audio_sha256 for source in sources),
+            tables=tables,
+        )
+        for name, dtype in schema.TABLES.items():
+            file.create_dataset(name, data=tables[name].astype(dtype))
+        _write_texts(file, schema.UTTERANCE_IDS, [source.utterance_id for source in sources])
+        _write_texts(file, schema.AUDIO_SHA256, [source.audio_sha256 for source in sources])
+        said = (
+            schema.FORMAT,
+            what.key,
+            what.kind,
+            what.speaker,
+            digest,
+            json.dumps(provenance, sort_keys=True),
+        )
+        file.attrs["version"] = schema.VERSION
+        for name, text in zip(schema.ATTRIBUTES, said, strict=True):
+            file.attrs[name] = text
+    before, after = image.span(schema.USER_BLOCK, offset), image.span(offset + size, image.size)
+    rest = hashlib.sha256(before)
+    rest.update(after)
+    seal = schema.pack_seal(schema.Seal(image.size, offset, size, rest.hexdigest()))
+    os.ftruncate(descriptor, image.size)
+    write_all(descriptor, memoryview(seal + before), 0)
+    write_all(descriptor, memoryview(after), offset + size)
+    return digest
+
+
+def _place_features(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Creates the features, whose values are never given to HDF5; returns their offset in the file, bytes."""
+    import h5py
+
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.CONTIGUOUS)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, schema.FEATURES.encode(), h5py.h5t.py_create(dtype), space, plist)
+    # HDF5 gives no place to a dataset without rows.
+    return int(dataset.get_offset()) if shape[0] else schema.USER_BLOCK
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Takes the disk space at once, so that a disk too full is found before the work."""
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        # Some file systems cannot; then the writes themselves find out.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+
+
+def _copy(
+    descriptor: int, offset: int, what: Identity, sources: Sequence[Source]
+) -> tuple[str, dict[str, Array]]:
+    """Copies all rows to the file; returns the SHA-256 of their bytes, and their moments."""
+    digest = hashlib.sha256()
+    *layers, frames, bins = what.frame_shape
+    shape = (len(sources), math.prod(layers), bins)
+    moments: dict[str, Array] = {
+        "sum": np.zeros(shape),
+        "sum_squares": np.zeros(shape),
+        "minimum": np.full(shape, np.inf),
+        "maximum": np.full(shape, -np.inf),
+    }
+    for index, source in enumerate(sources):
+        data = source.read()
+        digest.update(data)
+        write_all(descriptor, memoryview(data), offset)
+        offset += len(data)
+        rows = np.frombuffer(data, what.dtype).reshape(-1, shape[1], frames, bins)
+        for row, valid in zip(rows, source.valid_frames.tolist(), strict=True):
+            for layer in range(shape[1] if valid else 0):  # each by itself: the bits are those of it alone
+                at = index, layer
+                values = row[layer, :valid].astype(np.float64)  # (valid, F)
+                np.minimum(moments["minimum"][at], values.min(0), out=moments["minimum"][at])
+                np.maximum(moments["maximum"][at], values.max(0), out=moments["maximum"][at])
+                moments["sum"][at] += values.sum(0)
+                moments["sum_squares"][at] += np.square(values, out=values).sum(0)
+    tables = {name: table.reshape(len(sources), *layers, bins) for name, table in moments.items()}
+    tables["count"] = np.array([int(source.valid_frames.sum()) for source in sources], np.int64)
+    return digest.hexdigest(), tables
+
+
+def _write_texts(file: Any, name: str, texts: list[str]) -> None:
+    import h5py
+
+    encoded = [text.encode() for text in texts]
+    dtype = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    file.create_dataset(name, data=np.array(encoded, dtype))
+
+
+class _Image:
+    """A file in memory for HDF5 to lay out: what it writes is kept, what it skips takes no room."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._position = 0
+        self._written: list[tuple[int, bytes]] = []
+
+    def span(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`, zeros where nothing was written."""
+        data = bytearray(max(0, end - start))
+        for offset, piece in self._written:
+            first, last = max(start, offset), min(end, offset + len(piece))
+            if first < last:
+                data[first - start : last - start] = piece[first - offset : last - offset]
+        return bytes(data)
+
+    # What follows is the part of Python's file interface that h5py's driver calls.
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self.size if size < 0 else min(self.size, self._position + size)
+        data = self.span(self._position, end)
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._written.append((self._position, piece))
+        self._position += len(piece)
+        self.size = max(self.size, self._position)
+        return len(piece)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._position if size is None else size
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,282 @@
+"""Reading a cache: which recipes it holds, and rows of its shards gathered into one array.
+
+Nothing here writes, and nothing here imports torch. What is in one shard, and
+how it is checked, is in `shard`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, read_recipe
+from mfhca_cache.store import schema
+from mfhca_cache.store.schema import damaged
+from mfhca_cache.store.shard import Array, Shard, open_file, read_exactly, read_open, read_shard, verify_shard
+
+__all__ = [
+    "Features",
+    "RecipeFolder",
+    "Shard",
+    "find_recipe",
+    "list_recipes",
+    "read_shard",
+    "verify_shard",
+]
+
+SPARE_FILES = 64  # open files besides shards: libraries, logs, pipes
+
+
+def list_recipes(cache: Path) -> list[RecipeFolder]:
+    """The recipes of a cache, sorted by folder name; none where the cache does not exist.
+
+    Raises:
+        MfhcaError: the cache cannot be read, or a recipe.json is missing beside shards or damaged.
+    """
+    try:
+        folders = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.exists() else []
+        named = [path for path in folders if KEY.fullmatch(path.name.rpartition("-")[2])]
+        # A folder without either is what a kill between its making and recipe.json leaves.
+        return [
+            read_recipe(path)
+            for path in named
+            if (path / RECIPE_FILE).exists() or any(path.glob(f"*{schema.SUFFIX}"))
+        ]
+    except OSError as error:
+        raise MfhcaError(
+            f"{cache}: cannot be read ({error.strerror}); give --cache the cache folder"
+        ) from error
+
+
+def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> RecipeFolder:
+    """The one recipe of a kind.
+
+    Args:
+        cache: the cache folder.
+        kind: logspec, ssl, ...
+        name_prefix: how the folder's name begins, with or without its "<kind>-"; a whole name (without the
+            key) wins over longer ones.
+
+    Raises:
+        MfhcaError: there is none, or there are several (they are listed).
+    """
+    of_kind = [recipe for recipe in list_recipes(cache) if recipe.kind == kind]
+    prefix = name_prefix or ""
+    wanted = (prefix, f"{kind}-{prefix}")
+    found = [recipe for recipe in of_kind if recipe.path.name.startswith(wanted)]
+    whole = [recipe for recipe in found if recipe.name in wanted]
+    found = whole if len(whole) == 1 else found
+    if len(found) == 1:
+        return found[0]
+    asked = f"{kind} features" + (f" named {prefix}..." if prefix else "")
+    if found:
+        names = listing([f"{recipe.path.name}{_differing(recipe, found)}" for recipe in found])
+        raise MfhcaError(
+            f"{cache}: {len(found)} recipes of {asked}; name one (a unique beginning will do):\n{names}"
+        )
+    there = ", ".join(recipe.path.name for recipe in of_kind)
+    raise MfhcaError(
+        f"{cache}: no {asked}"
+        + (f" (there are {there}); name one of them, or" if there else ";")
+        + " run `mfhca-cache features` first"
+    )
+
+
+def _differing(recipe: RecipeFolder, among: Iterable[RecipeFolder]) -> str:
+    """What tells a recipe from others besides its name: " (layer 6, tail pad)"; digests say nothing to people."""
+    fields = [name for name in recipe.recipe if not name.endswith("_sha256")]
+    parts = [
+        f"{name} {recipe.recipe[name]}"
+        for name in fields
+        if any(other.recipe.get(name) != recipe.recipe[name] for other in among)
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+class Features:
+    """Shards of one recipe, opened for gathering rows. A context manager.
+
+    Attributes:
+        shards: one a speaker, in the order asked for.
+        frame_shape: (T, F); (M, T, F) where all layers of several are read.
+        dtype: float16 or float32.
+        row_bytes: bytes that are read of a segment.
+    """
+
+    def __init__(self, shards: tuple[Shard, ...], descriptors: list[int], layer: int | None = None) -> None:
+        self.shards = shards
+        self.frame_shape: tuple[int, ...] = shards[0].shape[1 if layer is None else 2 :]
+        self.dtype: np.dtype[Any] = shards[0].dtype
+        self.row_bytes = math.prod(self.frame_shape) * self.dtype.itemsize
+        self._layer = layer
+        self._descriptors = descriptors
+        self._segments = np.array([shard.shape[0] for shard in shards], np.int64)
+        self._rows: dict[str, tuple[int, int, int]] = {}
+        for index, shard in enumerate(shards):
+            for name, (first, count) in shard.spans().items():
+                if name in self._rows:
+                    other = shards[self._rows[name][0]].path
+                    raise MfhcaError(
+                        f"utterance {name} is in {other} and in {shard.path}; delete the wrong one"
+                    )
+                self._rows[name] = (index, first, count)
+
+    @classmethod
+    def open(cls, folder: Path | RecipeFolder, speakers: Iterable[str]) -> Features:
+        """Opens the shards of some speakers.
+
+        Args:
+            folder: of a recipe; its `layer` chooses one of several, and the others are not read.
+            speakers: ids; the order is kept, repetitions are not.
+
+        Raises:
+            MfhcaError: a shard is missing, not as it should be, or of another recipe or speaker.
+        """
+        recipe = folder if isinstance(folder, RecipeFolder) else read_recipe(folder)
+        paths = {speaker: recipe.path / schema.shard_name(speaker) for speaker in speakers}
+        missing = [speaker for speaker, path in paths.items() if not path.exists()]
+        if missing or not paths:
+            who = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
+            names = "\n" + listing(missing) if len(missing) > 1 else ""
+            raise MfhcaError(
+                f"{recipe.path}: no features of {who}; run `mfhca-cache features MANIFEST --root DIR "
+                f"--cache {recipe.path.parent}` with this manifest{names}"
+            )
+        shards: list[Shard] = []
+        descriptors: list[int] = []
+        allow_open_files(len(paths))
+        try:
+            for speaker, path in paths.items():
+                descriptors.append(open_file(path))
+                shard = read_open(descriptors[-1], path)
+                _compare(shard, recipe, speaker)
+                shards.append(shard)
+            return cls(tuple(shards), descriptors, recipe.layer)
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+
+    def moments(self, index: int, name: str) -> Array:
+        """`Shard.moments` of `shards[index]`, of the layer that is read: (U, F), or (U, M, F) of all."""
+        table = self.shards[index].moments(name)
+        return table if self._layer is None else np.ascontiguousarray(table[:, self._layer])
+
+    def rows(self, utterance_id: str) -> tuple[int, int, int]:
+        """Where an utterance is: (index into shards, first row, number of segments), rows in time order.
+
+        Raises:
+            MfhcaError: it is in none of the open shards.
+        """
+        try:
+            return self._rows[utterance_id]
+        except KeyError:
+            folder = self.shards[0].path.parent
+            raise MfhcaError(
+                f"{folder}: no features of utterance {utterance_id}; run `mfhca-cache features`"
+            ) from None
+
+    def utterance(self, utterance_id: str) -> tuple[Array, Array]:
+        """The segments of one utterance.
+
+        Args:
+            utterance_id: as in the manifest.
+
+        Returns:
+            Features (n, T, F) as stored, in time order, and valid frames (n,) int32. Both are copies.
+
+        Raises:
+            MfhcaError: it is in none of the open shards, or the file ends too soon.
+        """
+        index, first, count = self.rows(utterance_id)
+        rows = np.arange(first, first + count)
+        valid: Array = self.shards[index].valid_frames[first : first + count]
+        return self.gather(np.full(count, index), rows), valid.copy()
+
+    def gather(self, shard_index: Array, rows: Array, out: Array | None = None) -> Array:
+        """Copies segments into one array, in the order asked for; neighbours in a file are read in one call.
+
+        Args:
+            shard_index: (N,) integers, index into `shards`.
+            rows: (N,) integers, row of that shard.
+            out: (N, *frame_shape) C-contiguous of `dtype`, filled and returned; allocated by default.
+
+        Returns:
+            (N, *frame_shape) of `dtype`.
+
+        Raises:
+            MfhcaError: a file became shorter, or the disk fails.
+            IndexError: there is no such shard or row.
+        """
+        which, rows = np.asarray(shard_index, np.int64), np.asarray(rows, np.int64)
+        if which.ndim != 1 or which.shape != rows.shape:
+            raise ValueError(f"shard_index {which.shape} and rows {rows.shape} must be equally long lists")
+        if which.size and not (which.min() >= 0 and which.max() < len(self.shards)):
+            raise IndexError(f"shard_index must lie in 0..{len(self.shards) - 1}")
+        if not np.all((rows >= 0) & (rows < self._segments[which])):
+            raise IndexError("a row lies outside its shard")
+        shape = (len(rows), *self.frame_shape)
+        out = np.empty(shape, self.dtype) if out is None else out
+        if (
+            out.shape != shape
+            or out.dtype != self.dtype
+            or not out.flags.c_contiguous
+            or not out.flags.writeable
+        ):
+            raise ValueError(f"out must be a writeable C-contiguous {self.dtype} array of shape {shape}")
+        if not len(rows):
+            return out
+        view = out.reshape(-1).view(np.uint8).data
+        step, stride = self.row_bytes, self.shards[0].row_bytes
+        apart = self._layer is not None  # between a layer of one segment and of the next lie the others
+        breaks = np.flatnonzero(apart | (np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
+        starts = [0, *breaks.tolist()]
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            index = int(which[start])
+            shard = self.shards[index]
+            offset = shard.offset + int(rows[start]) * stride + (self._layer or 0) * step
+            read_exactly(self._descriptors[index], view[start * step : end * step], offset, shard.path)
+        return out
+
+    def close(self) -> None:
+        """Closes the files; twice is once."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def __enter__(self) -> Features:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _compare(shard: Shard, recipe: RecipeFolder, speaker: str) -> None:
+    """Refuses a shard that lies in the wrong folder or has the wrong name."""
+    found = (shard.key, shard.kind, shard.speaker, shard.shape[1:], shard.dtype.name)
+    expected = (recipe.key, recipe.kind, speaker, recipe.frame_shape, recipe.recipe.get("dtype"))
+    if found != expected:
+        raise damaged(shard.path, f"holds (key, kind, speaker, frame, dtype) {found}, expected {expected}")
+
+
+def allow_open_files(more: int) -> None:
+    """Raises this process' limit of open files, as far as the system lets it, so that `more` can be opened.
+
+    The usual limit of 1,024 is too low for a corpus of a thousand speakers with two kinds of features.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(list(Path("/dev/fd").iterdir())) + more + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))

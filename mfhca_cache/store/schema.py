@@ -1,0 +1,189 @@
+"""The shard format: names, dtypes, the seal at the head of the file, the digest of its content.
+
+A shard is a plain HDF5 file with a user block. HDF5 readers skip the block; in
+it stands the seal, which lets the reader refuse a damaged file before the HDF5
+library, which may crash on one, sees a byte of it. Reading is in `reader`,
+writing in `writer`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import canonical_json, sha256_text
+
+FORMAT = "mfhca-shard"
+VERSION = 1
+SUFFIX = ".h5"
+
+# HDF5 wants a power of two from 512 up; a page keeps the features page-aligned.
+USER_BLOCK = 4096
+
+DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+
+FEATURES = (
+    "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) of M layers; contiguous, uncompressed
+)
+UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
+AUDIO_SHA256 = "audio_sha256"  # (U,) of the audio files, hexadecimal
+TABLES: dict[str, np.dtype[Any]] = {
+    "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
+    "valid_frames": np.dtype("<i4"),  # (S,) frames that lie within the audio, not in its padding
+    "moments/count": np.dtype("<i8"),  # (U,) valid frames of the utterance
+    "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over its valid frames, of the values as stored
+    "moments/sum_squares": np.dtype("<f8"),
+    "moments/minimum": np.dtype("<f8"),  # +inf where there is no valid frame
+    "moments/maximum": np.dtype("<f8"),  # -inf where there is no valid frame
+}
+# Attributes of the root group, all text; `version` stands beside them as a number. The last is JSON.
+ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
+
+
+def shard_name(speaker: str) -> str:
+    """The file name of a speaker's shard; `speaker_of` undoes it.
+
+    Dots are quoted as well, so that no shard's name begins another's and none is hidden.
+
+    >>> shard_name("Ses01_F"), shard_name("a/b.c")
+    ('Ses01_F.h5', 'a%2Fb%2Ec.h5')
+    """
+    return quote(speaker, safe="").replace(".", "%2E").replace("~", "%7E") + SUFFIX
+
+
+def speaker_of(file_name: str) -> str:
+    """The speaker whose shard has this file name.
+
+    >>> speaker_of(shard_name("a/b.c"))
+    'a/b.c'
+    """
+    return unquote(file_name.removesuffix(SUFFIX))
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Where the features lie, and the checksum of all that is neither features nor seal."""
+
+    size: int  # bytes of the whole file
+    features_offset: int  # bytes from the start of the file; USER_BLOCK when there is no row
+    features_bytes: int
+    rest_sha256: str
+
+
+def pack_seal(seal: Seal) -> bytes:
+    """The user block: format and version, the seal, its checksum, then zeros (USER_BLOCK bytes)."""
+    text = f"{FORMAT} {VERSION}\n{canonical_json(asdict(seal))}\n".encode()
+    block = text + hashlib.sha256(text).hexdigest().encode() + b"\n"
+    return block.ljust(USER_BLOCK, b"\0")
+
+
+def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
+    """Reads and checks the user block.
+
+    Args:
+        block: the first USER_BLOCK bytes of the file, or fewer where there are no more.
+        size: of the file, bytes.
+        path: for the message.
+
+    Raises:
+        MfhcaError: not a shard, another version, damaged, or the file has another size.
+    """
+    found = re.match(rb"mfhca-shard (\d{1,9})\n", block)
+    if found is None:
+        raise damaged(path, "not a feature shard")
+    if int(found[1]) != VERSION:
+        raise damaged(path, f"shard format version {int(found[1])}, this program reads version {VERSION}")
+    try:
+        seal = Seal(**json.loads(block[found.end() :].split(b"\n", 1)[0]))
+        numbers = (seal.size, seal.features_offset, seal.features_bytes)
+        whole = all(type(n) is int for n in numbers) and pack_seal(seal) == block.ljust(USER_BLOCK, b"\0")
+    except (TypeError, ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise damaged(path, "damaged in its first bytes")
+    if seal.size != size:
+        raise damaged(path, f"{size} bytes long, {seal.size} were written")
+    first, last = seal.features_offset, seal.features_offset + seal.features_bytes
+    if not (first >= USER_BLOCK and seal.features_bytes >= 0 and last <= size):
+        raise damaged(path, f"claims features in bytes {first} to {last} of {size}")
+    return seal
+
+
+def damaged(path: Path, reason: str) -> MfhcaError:
+    """The error for a shard that cannot be used."""
+    return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache features` again")
+
+
+def as_stored(
+    features: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], name: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The features of an utterance rounded to what a shard holds.
+
+    Args:
+        features: (n, T, F) floating point, or (n, M, T, F) of M layers.
+        dtype: float16 or float32.
+        name: whose they are, for the message.
+
+    Raises:
+        MfhcaError: a value is not finite, or too large.
+    """
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(features, dtype)
+    if not np.isfinite(stored).all():
+        at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
+        value = features[at]
+        axes = ("segment", *["layer"] * (len(at) - 3), "frame", "column")
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
+        remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
+        raise MfhcaError(f"{name}: {value} in {place} does not fit {dtype.name}; {remedy}")
+    return stored
+
+
+def content_digest(
+    *,
+    key: str,
+    kind: str,
+    speaker: str,
+    shape: tuple[int, ...],
+    stored_as: np.dtype[Any],
+    features_sha256: str,
+    utterance_ids: tuple[str, ...],
+    audio_sha256: tuple[str, ...],
+    tables: dict[str, np.ndarray[Any, Any]],
+) -> str:
+    """The digest of a shard: of what it says, whatever way it came to be.
+
+    Args:
+        key, kind, speaker: recipe key and kind, speaker id.
+        shape, stored_as: of the features, (S, T, F) or (S, M, T, F), and float16 or float32.
+        features_sha256: hexadecimal, of the features' bytes in row order.
+        utterance_ids, audio_sha256: (U,) each.
+        tables: the arrays named in TABLES.
+
+    Returns:
+        Hexadecimal SHA-256.
+    """
+    sums = {
+        name: hashlib.sha256(np.ascontiguousarray(tables[name], dtype).tobytes()).hexdigest()
+        for name, dtype in TABLES.items()
+    }
+    content = {
+        "key": key,
+        "kind": kind,
+        "speaker": speaker,
+        "shape": list(shape),
+        "dtype": stored_as.name,
+        "features": features_sha256,
+        "utterance_ids": list(utterance_ids),
+        "audio_sha256": list(audio_sha256),
+        "tables": sums,
+    }
+    return sha256_text(canonical_json(content))

@@ -1,0 +1,240 @@
+"""The commands `predict`, `export` and `evaluate`. Standard library and click only, so that `--help` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mfhca_cache.common.console import Command, progress
+from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.log import LOG
+from mfhca_train.cli.options import FOLDER
+
+if TYPE_CHECKING:
+    from mfhca_train.inference.prediction import Failure, Prediction
+    from mfhca_train.inference.predictor import Predictor
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+FORMATS = ("table", "csv", "json")
+BATCH_SIZE = 8  # predict.BATCH_SIZE; tested
+ROW_HELP = "Which row, where RUN holds an ablation."
+DEVICE = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+ROW = click.option("--row", metavar="NAME", help=ROW_HELP)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="Processor threads; changes last digits.  [default: torch's choice]",
+)
+
+
+@click.command(cls=Command)
+@click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
+@click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=FOLDER)
+@click.option("--backbone", help="The encoder of the training features: a folder or a name on the hub.")
+@click.option(
+    "--speaker", help="AUDIO is of this speaker of the training corpus: only networks that never met them."
+)
+@ROW
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How to write it.  [default: table]")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option("--attention", is_flag=True, help="Where in time the networks looked; with csv or json.")
+@click.option("--out", type=FOLDER, help="The file to write.  [default: standard output]")
+@DEVICE
+@THREADS
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=BATCH_SIZE,
+    show_default=True,
+    help="Segments the encoder sees at once, rounded up to a multiple of 8.",
+)
+def predict(
+    model: Path,
+    audio: tuple[Path, ...],
+    backbone: str | None,
+    speaker: str | None,
+    row: str | None,
+    form: str | None,
+    as_json: bool,
+    attention: bool,
+    out: Path | None,
+    device: str,
+    threads: int | None,
+    batch_size: int,
+) -> None:
+    """Class probabilities of AUDIO: files of any format that libsndfile reads, and folders of them.
+
+    All networks of the run judge together: the mean of their probabilities is shown. Files that cannot be used
+    are named, the others are judged, and the command ends with 1. For example:
+
+    \b
+      mfhca-train predict runs/emodb recordings/ call.mp3 --backbone facebook/hubert-base-ls960
+    """
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json and --format {form} contradict each other")
+    form = "json" if as_json else form or "table"
+    if attention and form == "table":
+        raise click.UsageError(
+            "--attention is one weight a frame, too much for a table; add --format csv or --json"
+        )
+    from mfhca_train.inference.audio_files import find_audio
+    from mfhca_train.inference.prediction import Failure
+    from mfhca_train.inference.predictor import Predictor
+
+    found = find_audio(audio)
+    if found.left_out:
+        LOG.info("left out: %s", found.left_out)
+    if not found.paths and not found.unreadable:
+        raise MfhcaError(
+            f"{', '.join(map(str, audio))}: no audio files; name the files themselves to try them"
+        )
+    _prepare(threads)
+    predictor = Predictor.open(
+        model, backbone, row=row, speaker=speaker, device=device, batch_size=batch_size
+    )
+    if attention:
+        predictor.expect_attention()
+    predictions: list[Prediction] = []
+    failures = [Failure(name, reason) for name, reason in found.unreadable.items()]
+    with progress(len(found.paths), " files", "predicting") as bar:
+        for one in predictor.each(found.paths, attention):
+            if isinstance(one, Failure):
+                failures.append(one)
+            else:
+                predictions.append(one)
+            bar.update(1)
+    _tell(predictor, predictions, failures, form, attention, out, found.left_out)
+
+
+def _tell(
+    predictor: Predictor,
+    predictions: list[Prediction],
+    failures: list[Failure],
+    form: str,
+    attention: bool,
+    out: Path | None,
+    left_out: str,
+) -> None:
+    """Writes what was found, warns of what is no test, and fails if anything failed."""
+    from mfhca_cache.common.files import write_atomically
+    from mfhca_train.inference import output as text
+
+    if form == "json":
+        written = text.as_json(predictions, failures, predictor.ensemble, left_out)
+    elif form == "table":
+        written = text.as_table(predictions, predictor.ensemble) + "\n"
+    elif attention:
+        written = text.attention_csv(predictions)
+    else:
+        written = text.as_csv(predictions, predictor.classes)
+    if out is None:
+        click.echo(written, nl=False)
+    else:
+        write_atomically(out, written)
+        click.echo(out)
+    heard = [prediction for prediction in predictions if prediction.heard_by]
+    if heard:
+        LOG.warning(
+            "networks were trained or selected on %d of these %d files (the first: %s), so this is no test; "
+            "pass --speaker",
+            len(heard),
+            len(predictions),
+            text.shown(heard[0].name),
+        )
+    if failures:
+        reasons = [text.shown(failure.reason) for failure in failures]
+        total = len(predictions) + len(failures)
+        raise MfhcaError(f"{len(failures)} of {total} could not be used:\n{listing(reasons)}")
+
+
+@click.command(cls=Command)
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, required=True, help="The bundle's folder; it must not exist.")
+@ROW
+@click.option(
+    "--fold", "folds", multiple=True, metavar="ID", help="Only this fold's networks (repeat for more)."
+)
+def export(run: Path, out: Path, row: str | None, folds: tuple[str, ...]) -> None:
+    """Write a run's networks as one bundle, which predicts without the run and its cache.
+
+    For example:
+
+    \b
+      mfhca-train export runs/emodb --out emodb-networks
+    """
+    from mfhca_train.inference.bundle import write_bundle
+    from mfhca_train.inference.ensemble import read_run
+
+    ensemble = read_run(run, row).of_folds(folds)
+    write_bundle(ensemble, out)
+    click.echo(f"{out}: {ensemble.title}")
+
+
+@click.command(cls=Command)
+@click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
+@click.argument("manifest", type=FOLDER)
+@click.option("--cache", required=True, type=FOLDER, help="Features of MANIFEST by the run's own recipes.")
+@click.option("--label-set", help="Of MANIFEST.  [default: its corpus card's]")
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="THEIRS=OURS|FILE",
+    help="Which class of MANIFEST is which of the run's (repeat for more); THEIRS= for none.  [default: equal names]",
+)
+@ROW
+@click.option(
+    "--out", type=FOLDER, help="The JSON to write.  [default: evaluation-CORPUS.json in the run's folder]"
+)
+@DEVICE
+@THREADS
+def evaluate(
+    model: Path,
+    manifest: Path,
+    cache: Path,
+    label_set: str | None,
+    maps: tuple[str, ...],
+    row: str | None,
+    out: Path | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Score a trained run on another corpus: the ensemble of its networks, and each of them.
+
+    For example:
+
+    \b
+      mfhca-train evaluate runs/emodb other.csv --cache cache/other --map hap=happiness --map fea=
+    """
+    if out is not None and out.suffix != ".json":
+        raise click.UsageError(f"--out {out}: write NAME.json; NAME.csv is written beside it")
+    from mfhca_cache.common.files import write_atomically, write_json
+    from mfhca_train.inference.bundle import is_bundle, open_ensemble
+    from mfhca_train.inference.class_map import read_map
+    from mfhca_train.inference.cross_corpus import transfer
+    from mfhca_train.inference.transfer_table import table
+    from mfhca_train.training.process import resolve_device
+
+    if out is None and is_bundle(model):
+        raise click.UsageError("a bundle stays as it is; say with --out where the scores go")
+    given = read_map(maps)
+    ensemble = open_ensemble(model, row)
+    _prepare(threads)
+    with progress(None, " segments", "evaluating") as bar:
+        found = transfer(ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update)
+    name = found.results["corpus"] if row is None else f"{found.results['corpus']}-{row}"
+    out = out or model / f"evaluation-{name}.json"
+    write_json(out, found.results)
+    write_atomically(out.with_suffix(".csv"), found.predictions)
+    click.echo(table(found.results))
+    click.echo(f"{out}\n{out.with_suffix('.csv')}")
+
+
+def _prepare(threads: int | None) -> None:
+    import torch
+
+    from mfhca_train.training.process import prepare_process
+
+    prepare_process(threads or torch.get_num_threads())

@@ -1,0 +1,171 @@
+"""The command `mfhca-train`: parse, call one function, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfhca_cache.common.cluster import Cluster
+from mfhca_cache.common.console import Commands
+from mfhca_train.cli.inference import evaluate, export, predict
+from mfhca_train.cli.options import FOLDER, run_options, setting_options
+from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mfhca_train.config.sources import Resolved
+
+POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # rescore.POOLINGS; tested
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mfhca")
+def main() -> None:
+    """Train and judge MFHCA from a cache of features (made by mfhca-cache)."""
+
+
+@main.command()
+@click.argument("manifest", type=FOLDER)
+@run_options(seeds=1, protocol="strict")
+def cv(
+    manifest: Path, out: Path, settings: tuple[str, ...], config_file: Path | None, **options: Any
+) -> None:
+    """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
+
+    What happened when is in the run folder's log.txt. For example:
+
+    \b
+      mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
+    """
+    _refuse_jobs(options["cluster"], options["jobs"])
+    from mfhca_train.results.summary import table
+    from mfhca_train.runs.crossval import cross_validate
+    from mfhca_train.runs.plan import Request
+
+    options["seeds"] = tuple(range(options["seeds"]))
+    config = _resolve(manifest, settings, config_file).config
+    request = Request(manifest, out=out, config=config, **options)
+    results = cross_validate(request)
+    click.echo(table(results))
+    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+
+
+@main.command()
+@click.argument("grid", type=FOLDER)
+@click.argument("manifest", type=FOLDER)
+@run_options(seeds=3, protocol=None)
+@click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
+@click.option("--skip-missing", is_flag=True, help="Leave out rows whose features the cache lacks.")
+def ablate(
+    grid: Path,
+    manifest: Path,
+    out: Path,
+    settings: tuple[str, ...],
+    config_file: Path | None,
+    rows: tuple[str, ...],
+    skip_missing: bool,
+    protocol: str | None,
+    **options: Any,
+) -> None:
+    """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
+
+    A row's own settings win over all others. What a run in the same folder as OUT
+    has finished with equal settings and features is taken over. For example:
+
+    \b
+      mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --set train.lr=1e-4
+    """
+    _refuse_jobs(options["cluster"], options["jobs"])
+    from mfhca_train.report.terminal import table
+    from mfhca_train.runs.ablation import ablate as run
+    from mfhca_train.runs.grid import find_grid, read_grid
+    from mfhca_train.runs.plan import Request
+
+    found = read_grid(find_grid(grid))
+    options["seeds"] = tuple(range(options["seeds"]))
+    config = _resolve(manifest, settings, config_file, found.settings).config
+    protocol = protocol or found.protocol or "strict"
+    request = Request(manifest, out=out, config=config, protocol=protocol, **options)
+    click.echo(table(run(request, found, rows, skip_missing)))
+    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+
+
+@main.command()
+@click.option("--manifest", type=FOLDER, metavar="CSV", help="With the settings of this corpus' card.")
+@setting_options
+@click.option("--toml", is_flag=True, help="Print a file for --config instead of the table.")
+def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path | None, toml: bool) -> None:
+    """Show every setting: its value, default, source in the paper, who has set it, range and meaning."""
+    resolved = _resolve(manifest, settings, config_file)
+    from mfhca_train.config import sources as module
+
+    click.echo(module.toml(resolved) if toml else module.table(resolved))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+def report(runs: tuple[Path, ...]) -> None:
+    """Write report.html and report.md of finished runs anew; of an ablation, print its table too."""
+    from mfhca_train.report.page import write_report
+    from mfhca_train.report.terminal import table
+    from mfhca_train.results.ablation_record import is_ablation
+    from mfhca_train.results.checksums import read_sealed
+
+    for run in runs:
+        page = write_report(run)
+        if is_ablation(run):
+            click.echo(table(read_sealed(run / "results.json")))
+        click.echo(page)
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this one.  [default: all]")
+def rescore(run: Path, pooling: str | None) -> None:
+    """Judge a finished run's utterances anew from its segments, pooled in other ways; nothing is trained."""
+    from mfhca_train.results import rescore as module
+    from mfhca_train.results.summary import ROW
+    from mfhca_train.results.summary import table as folds_table
+
+    found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
+    click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
+    if pooling and set(found[pooling]) == {ROW}:
+        click.echo(folds_table(found[pooling][ROW]))
+    else:
+        click.echo(module.table(found))
+
+
+for command in (predict, export, evaluate):
+    main.add_command(command)
+
+
+def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
+    if cluster is not None and jobs is not None:
+        raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
+
+
+def _resolve(
+    manifest: Path | None,
+    settings: tuple[str, ...],
+    file: Path | None,
+    base: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Defaults, then the corpus card's settings, then a grid's, then a file's, then --set.
+
+    Raises:
+        click.UsageError: a --set without "=".
+        MfhcaError: an unknown setting or a value that does not fit.
+    """
+    from mfhca_cache.common.log import LOG
+    from mfhca_train.config.sources import resolve, told
+
+    for text in settings:
+        if "=" not in text:
+            raise click.UsageError(f"--set {text}: write NAME=VALUE")
+    pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
+    resolved = resolve(manifest, base, file, pairs)
+    LOG.debug("settings: %s", told(resolved))
+    return resolved

@@ -1,0 +1,245 @@
+"""The loops behind `fused`, compiled by Numba: each reads and writes its maps once.
+
+Shape letters as in `model`; maps are (B, H, W, C), channels last, in float32,
+float64, or bfloat16 seen as 16-bit integers. Arithmetic is in the type of the
+per-channel arrays, float32 with bfloat16. Sums are kept per sample, so that the
+result does not depend on how samples are spread over threads (`over_samples`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mfhca_train.model.cpu.numba_tools import compiled, narrow, widen
+
+# A loop over the channels alone is short, and one that writes several arrays is not made into vector
+# instructions. So rows of a map are taken as one line of W C numbers (per-channel arrays are repeated to
+# that length, see `tiled`), and each loop writes one array.
+
+
+@compiled
+def moments(first, last, x, mean, squares):  # type: ignore[no-untyped-def]
+    """Mean, and sum of squares about it, of every channel of every sample: (B, C) each."""
+    _, height, width, channels = x.shape
+    total, centre = np.zeros((2, width * channels), mean.dtype)
+    for b in range(first, last):
+        total[:] = 0
+        for h in range(height):
+            line = x[b, h].reshape(-1)
+            for n in range(len(line)):
+                total[n] += widen(line[n])
+        for c in range(channels):
+            mean[b, c] = total[c::channels].sum() / (height * width)
+        for n in range(len(centre)):
+            centre[n] = mean[b, n % channels]
+        total[:] = 0
+        for h in range(height):
+            line = x[b, h].reshape(-1)
+            for n in range(len(line)):
+                centred = widen(line[n]) - centre[n]
+                total[n] += centred * centred
+        for c in range(channels):
+            squares[b, c] = total[c::channels].sum()
+
+
+@compiled
+def pool_forward(first, last, x, sign, best, where):  # type: ignore[no-untyped-def]
+    """The greatest of 3 x 3 values (the smallest where the sign is -1), stride 2, and which of the nine it is.
+
+    Of equal ones the first, row by row, as in torch.
+    """
+    _, height, width, channels = best.shape
+    for b in range(first, last):
+        for h in range(height):
+            for w in range(width):
+                for c in range(channels):
+                    top = widen(x[b, 2 * h, 2 * w, c]) * sign[c]
+                    at = 0
+                    for k in range(1, 9):
+                        value = widen(x[b, 2 * h + k // 3, 2 * w + k % 3, c]) * sign[c]
+                        if value > top or value != value:
+                            top, at = value, k
+                    best[b, h, w, c] = narrow(top * sign[c], best)
+                    where[b, h, w, c] = at
+
+
+@compiled
+def pool_backward(first, last, x, d, where, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
+    """d_x = offset + slope x, plus scale d at the place where each pooled value came from. Per-channel arrays tiled."""
+    _, height, width, channels = x.shape
+    line = np.empty(width * channels, scale.dtype)
+    sent = np.empty(d.shape[2] * channels, scale.dtype)
+    for b in range(first, last):
+        for h in range(height):
+            source, out = x[b, h].reshape(-1), d_x[b, h].reshape(-1)
+            for n in range(len(line)):
+                line[n] = offset[n] + slope[n] * widen(source[n])
+            for i in range(
+                max(0, (h - 1) // 2), min(h // 2 + 1, d.shape[1])
+            ):  # pooled rows that look at row h
+                arrived, place = d[b, i].reshape(-1), where[b, i].reshape(-1)
+                for k in range(3):
+                    at = 3 * (h - 2 * i) + k
+                    for n in range(len(sent)):
+                        sent[n] = scale[n] * widen(arrived[n]) if place[n] == at else 0 * scale[n]
+                    for w in range(d.shape[2]):
+                        to, back = line[(2 * w + k) * channels :], sent[w * channels :]
+                        for c in range(channels):
+                            to[c] += back[c]
+            for n in range(len(line)):
+                out[n] = narrow(line[n], d_x)
+
+
+@compiled
+def pools_forward(first, last, x, scale, shift, rate, z_h, z_w, low):  # type: ignore[no-untyped-def]
+    """Eq. 1, 2 and AvgPool_r of eq. 7 of the map ReLU(scale x + shift), scale and shift tiled."""
+    _, height, width, channels = x.shape
+    rows, columns = low.shape[1] * rate, low.shape[2] * rate
+    line = np.empty(width * channels, scale.dtype)
+    for b in range(first, last):
+        z_w[b], low[b] = 0, 0
+        along = z_w[b].reshape(-1)
+        for h in range(height):
+            source = x[b, h].reshape(-1)
+            for n in range(len(line)):
+                value = widen(source[n]) * scale[n] + shift[n]
+                line[n] = 0 * value if value < 0 else value
+            for n in range(len(line)):
+                along[n] += line[n]
+            total = z_h[b, h]
+            total[:] = 0
+            for w in range(width):
+                part = line[w * channels :]
+                for c in range(channels):
+                    total[c] += part[c]
+            if h < rows:
+                for w in range(columns):
+                    cell, part = low[b, h // rate, w // rate], line[w * channels :]
+                    for c in range(channels):
+                        cell[c] += part[c]
+        z_h[b] /= width
+        z_w[b] /= height
+        low[b] /= rate * rate
+
+
+@compiled
+def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  # type: ignore[no-untyped-def]
+    """The gradient of `pools_forward` towards scale x + shift, scale and shift tiled."""
+    _, height, width, channels = x.shape
+    rows, columns = d_low.shape[1] * rate, d_low.shape[2] * rate
+    line = np.empty(width * channels, scale.dtype)
+    one = scale.dtype.type(1)
+    one_of_height, one_of_width, one_of_cell = one / height, one / width, one / (rate * rate)
+    for b in range(first, last):
+        along = d_w[b].reshape(-1)
+        for h in range(height):
+            source, out = x[b, h].reshape(-1), d_n[b, h].reshape(-1)
+            for n in range(len(line)):
+                line[n] = along[n] * one_of_height
+            for w in range(width):
+                part, across = line[w * channels :], d_h[b, h]
+                for c in range(channels):
+                    part[c] += across[c] * one_of_width
+            if h < rows:
+                for w in range(columns):
+                    cell, part = d_low[b, h // rate, w // rate], line[w * channels :]
+                    for c in range(channels):
+                        part[c] += cell[c] * one_of_cell
+            for n in range(len(line)):
+                blocked = widen(source[n]) * scale[n] + shift[n] <= 0
+                out[n] = narrow(0 * line[n] if blocked else line[n], d_n)
+
+
+@compiled
+def sum_forward(first, last, x, scale, shift, g_h, g_w, low, along_h, along_w, y):  # type: ignore[no-untyped-def]
+    """Eq. 6-8: Y = X (2 + g_h g_w) + Up(low) with X = ReLU(scale x + shift).
+
+    `along_h` (H, 3) and `along_w` (W, 3) hold for every place the two it is interpolated from,
+    and the share of the second.
+    """
+    _, height, width, channels = x.shape
+    for b in range(first, last):
+        for h in range(height):
+            p, q, t = int(along_h[h, 0]), int(along_h[h, 1]), along_h[h, 2]
+            row = low[b, p] * (1 - t) + low[b, q] * t
+            for w in range(width):
+                i, j, u = int(along_w[w, 0]), int(along_w[w, 1]), along_w[w, 2]
+                for c in range(channels):
+                    value = widen(x[b, h, w, c]) * scale[c] + shift[c]
+                    value = 0 * value if value < 0 else value
+                    up = row[i, c] * (1 - u) + row[j, c] * u
+                    y[b, h, w, c] = narrow(value * (2 + g_h[b, h, c] * g_w[b, w, c]) + up, y)
+
+
+@compiled
+def sum_backward(  # type: ignore[no-untyped-def]
+    first, last, x, scale, shift, g_h, g_w, along_h, along_w, d_y, d_n, d_h, d_w, d_low
+):
+    """The gradients of `sum_forward` towards scale x + shift, g_h, g_w and low; scale and shift tiled."""
+    _, height, width, channels = x.shape
+    line, gate = np.empty((2, width * channels), scale.dtype)
+    tall = np.empty((d_low.shape[1], width * channels), scale.dtype)  # d_y brought to the height of low
+    for b in range(first, last):
+        d_w[b], d_low[b], tall[:] = 0, 0, 0
+        along, columns = d_w[b].reshape(-1), g_w[b].reshape(-1)
+        for h in range(height):
+            source, arrived, out = x[b, h].reshape(-1), d_y[b, h].reshape(-1), d_n[b, h].reshape(-1)
+            p, q, t = int(along_h[h, 0]), int(along_h[h, 1]), along_h[h, 2]
+            for w in range(width):
+                part, across = gate[w * channels :], g_h[b, h]
+                for c in range(channels):
+                    part[c] = across[c]
+            for n in range(len(line)):
+                value = widen(source[n]) * scale[n] + shift[n]
+                line[n] = 0 * value if value <= 0 else value * widen(arrived[n])
+            for n in range(len(line)):
+                blocked = widen(source[n]) * scale[n] + shift[n] <= 0
+                d = widen(arrived[n]) * (2 + gate[n] * columns[n])
+                out[n] = narrow(0 * d if blocked else d, d_n)
+            for n in range(len(line)):
+                along[n] += line[n] * gate[n]
+            total = d_h[b, h]
+            total[:] = 0
+            for w in range(width):
+                part, other = line[w * channels :], columns[w * channels :]
+                for c in range(channels):
+                    total[c] += part[c] * other[c]
+            near, far = tall[p], tall[q]
+            for n in range(len(line)):
+                near[n] += widen(arrived[n]) * (1 - t)
+            for n in range(len(line)):
+                far[n] += widen(arrived[n]) * t
+        for h in range(d_low.shape[1]):
+            for w in range(width):
+                i, j, u = int(along_w[w, 0]), int(along_w[w, 1]), along_w[w, 2]
+                part, near, far = tall[h, w * channels :], d_low[b, h, i], d_low[b, h, j]
+                for c in range(channels):
+                    near[c] += part[c] * (1 - u)
+                for c in range(channels):
+                    far[c] += part[c] * u
+
+
+@compiled
+def norm_sums(first, last, x, d, mean, along_x, along_1):  # type: ignore[no-untyped-def]
+    """Sums of d (x - mean) and of d over every channel of every sample: (B, C) each; mean tiled."""
+    _, height, width, channels = x.shape
+    for b in range(first, last):
+        dots, total = np.zeros((2, width * channels), mean.dtype)
+        for h in range(height):
+            source, arrived = x[b, h].reshape(-1), d[b, h].reshape(-1)
+            for n in range(len(total)):
+                dots[n] += widen(arrived[n]) * (widen(source[n]) - mean[n])
+            for n in range(len(total)):
+                total[n] += widen(arrived[n])
+        for c in range(channels):
+            along_x[b, c], along_1[b, c] = dots[c::channels].sum(), total[c::channels].sum()
+
+
+@compiled
+def norm_backward(first, last, x, d, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
+    """d_x = scale d + slope x + offset, per-channel arrays tiled."""
+    for b in range(first, last):
+        for h in range(x.shape[1]):
+            source, arrived, out = x[b, h].reshape(-1), d[b, h].reshape(-1), d_x[b, h].reshape(-1)
+            for n in range(len(out)):
+                out[n] = narrow(scale[n] * widen(arrived[n]) + slope[n] * widen(source[n]) + offset[n], d_x)

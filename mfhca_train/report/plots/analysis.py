@@ -1,0 +1,206 @@
+"""The pictures of a portrait, as SVG text; see pictures.py for colours and letters.
+
+Time runs to the right. What is no audio but padding is hatched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfhca_train.analysis.attention import gate_map, shares
+from mfhca_train.analysis.stored import Portrait
+from mfhca_train.data.corpus import Array
+from mfhca_train.report.plots.svg import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, canvas, short, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+TEST = 0  # sitting.TEST; tested
+WIDTH = 3.3  # inches
+SHADES = 40  # of a map: more are not seen, and make the page larger
+
+
+def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> str:
+    """t-SNE of a network's final features: the test speakers large, the others pale.
+
+    Args:
+        portrait: with coordinates.
+        name: of the picture, unique in the page, letters and digits.
+        title: shown.
+        oracle: the epoch was selected on the test speaker; the picture then says so.
+
+    Returns:
+        An `<svg>` element.
+    """
+    classes = portrait.about["classes"]
+    at, label = portrait.arrays["points.coordinates"], portrait.arrays["points.label"]
+    right = portrait.arrays["points.prediction"] == label
+    tested = portrait.arrays["points.role"] == TEST
+    with canvas(WIDTH, WIDTH + 0.55, oracle) as figure:
+        from matplotlib.lines import Line2D
+
+        axes = figure.add_subplot(xticks=[], yticks=[])
+        axes.set_title(short(title, 44))
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        handles: list[Any] = []
+        for k, emotion in enumerate(classes):
+            colour, marker = class_look(k)
+            of_class = label == k
+            others = at[of_class & ~tested]
+            axes.plot(
+                *others.T, marker, color=colour, markersize=2.6, alpha=0.35, markeredgewidth=0, linestyle=""
+            )
+            for hit, fill in ((True, colour), (False, "none")):
+                found = at[of_class & tested & (right == hit)]
+                axes.plot(*found.T, marker, color=colour, markerfacecolor=fill, markersize=5, zorder=3)
+            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="", label=short(emotion)))
+        look: dict[str, Any] = {"color": MUTED, "marker": "o", "linestyle": ""}
+        handles += [
+            Line2D([], [], label="test, recognised", **look),
+            Line2D([], [], label="test, mistaken", markerfacecolor="none", **look),
+            Line2D([], [], label="other speakers", markersize=2.6, alpha=0.5, markeredgewidth=0, **look),
+        ]
+        figure.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=1.0)
+        described = f"{int(tested.sum())} test utterances, {int((tested & right).sum())} of them recognised; "
+        described += f"{int((~tested).sum())} of other speakers"
+        return svg(figure, name, f"t-SNE of the final features, {title}", described)
+
+
+def class_look(k: int) -> tuple[str, str]:
+    """Colour and marker of a class."""
+    return CLASS_COLOURS[k % len(CLASS_COLOURS)], MARKERS[(k + k // len(CLASS_COLOURS)) % len(MARKERS)]
+
+
+def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> str:
+    """One utterance: level, attention over time, spectrogram, gates of each block, saliency.
+
+    Args:
+        portrait: with examples.
+        index: of the example.
+        name, oracle: as in `feature_picture`.
+
+    Returns:
+        An `<svg>` element.
+    """
+    about, example = portrait.about, portrait.about["examples"][index]
+    parts = example_parts(portrait.arrays, index)
+    classes = [short(c) for c in about["classes"]]
+    taken = (
+        "" if example["label"] == example["prediction"] else f", taken for {classes[example['prediction']]}"
+    )
+    seconds, count = about["spec"]["seconds"], len(parts["spec"])
+    over_time = about["attended"] == "time"
+    blocks = sum(part.endswith("-h") for part in parts)
+    heights = [0.5, *([0.75] if over_time else []), 0.8, *[0.55] * blocks, 0.55]
+    with canvas(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, oracle) as figure:
+        panels = iter(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+        figure.suptitle(
+            f"{classes[example['label']]}{taken}",
+            x=0.01,
+            ha="left",
+            fontsize=9,
+            color=SECOND if taken else INK,
+        ) if not oracle else None
+        if "wave" in parts:
+            _draw_wave(next(panels), parts["wave"], seconds)
+        else:
+            _draw_level(next(panels), parts["level"], seconds)
+        if over_time:
+            _draw_weights(next(panels), parts["weights"], seconds)
+        image = {
+            "extent": (0, count * seconds, 0, about["spec"]["top_khz"]),
+            "linear": about["spec"]["kind"] == "logspec",
+        }
+        _draw_map(next(panels), parts["spec"], "spectrogram", "gray_r", **image)
+        for k in range(blocks):
+            gates = gate_map(parts[f"gates-{k}-h"], parts[f"gates-{k}-w"])
+            _draw_map(
+                next(panels),
+                gates,
+                f"gates of GRF {k + 1}: {gates.min():.3f} to {gates.max():.3f}",
+                "cividis",
+                **image,
+            )
+        last = next(panels)
+        _draw_map(last, parts["saliency"], "sensitivity (gradient)", "cividis", **image)
+        last.set_xlabel("seconds")
+        real = example["valid"]["spec"]
+        for axes in figure.axes:
+            _mark_padding(axes, [n / parts["level"].shape[1] for n in real], seconds)
+        described = f"{example['utterance']}, labelled {about['classes'][example['label']]}"
+        return svg(figure, name, f"Attention on an utterance: {classes[example['label']]}{taken}", described)
+
+
+def example_parts(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
+    """The arrays of one example by their short names."""
+    prefix = f"example-{index}."
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _draw_wave(axes: Axes, wave: Array, seconds: float) -> None:
+    low, high = wave.astype(np.float32).reshape(-1, 2).T
+    at = (np.arange(len(low)) + 0.5) * len(wave) * seconds / len(low)
+    axes.fill_between(at, low, high, color=MUTED, linewidth=0.4)
+    most = float(np.abs(wave.astype(np.float32)).max()) or 1.0
+    axes.set_ylim(-1.05 * most, 1.05 * most)
+    axes.set_yticks([0])
+    axes.set_title("waveform", fontsize=7)
+
+
+def _draw_level(axes: Axes, level: Array, seconds: float) -> None:
+    values = level.ravel()
+    at = (np.arange(len(values)) + 0.5) * len(level) * seconds / len(values)
+    axes.fill_between(at, values.min(), values, color=MUTED, alpha=0.6, linewidth=0)
+    axes.set_title("level, dB", fontsize=7)
+    axes.locator_params(axis="y", nbins=3)
+
+
+def _draw_weights(axes: Axes, weights: Array, seconds: float) -> None:
+    """In multiples of an even share; each segment has a sum of its own."""
+    times = (shares(weights) * weights.shape[1]).ravel()
+    edges = np.linspace(0, len(weights) * seconds, len(times) + 1)
+    axes.stairs(times, edges, color=FIRST, fill=True, alpha=0.85, linewidth=0)
+    axes.axhline(1, color=SECOND, linestyle="--", linewidth=0.9)
+    axes.set_title("attention over time, in even shares (dashed: 1)", fontsize=7)
+    axes.set_ylim(0)
+    axes.locator_params(axis="y", nbins=3)
+
+
+def _draw_map(
+    axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, float, float, float], linear: bool
+) -> None:
+    """(S, time, frequency): segments one after the other."""
+    import matplotlib
+
+    joined = np.concatenate(list(maps.astype(np.float32))).T
+    few = matplotlib.colormaps[colours].resampled(SHADES)
+    axes.imshow(joined, cmap=few, origin="lower", aspect="auto", extent=extent, interpolation="none")
+    axes.set_title(title, fontsize=7)
+    if linear:
+        axes.locator_params(axis="y", nbins=2)
+        axes.set_ylabel("kHz", fontsize=7)
+    else:
+        axes.set_yticks([])
+        axes.set_ylabel("mel", fontsize=7)
+
+
+def _mark_padding(axes: Axes, real: Sequence[float], seconds: float) -> None:
+    """Hatches what is no audio, and divides segments."""
+    for k, share in enumerate(real):
+        if share < 1:
+            axes.axvspan(
+                (k + share) * seconds,
+                (k + 1) * seconds,
+                facecolor="none",
+                edgecolor=MUTED,
+                hatch="////",
+                linewidth=0,
+            )
+        if k:
+            axes.axvline(k * seconds, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0, len(real) * seconds)

@@ -1,0 +1,134 @@
+"""Learning curves; how pictures are drawn is in pictures.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from math import ceil, isfinite
+from statistics import median
+from typing import TYPE_CHECKING
+
+from mfhca_train.report.plots.svg import FIRST, MOST_LINES, SECOND, canvas, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def curve_picture(
+    name: str,
+    title: str,
+    groups: Mapping[str, Sequence[Sequence[float]]],
+    best: Sequence[int],
+    oracle: bool,
+    limits: tuple[float, float] | None = None,
+) -> str:
+    """One value over the epochs: a thin line for each unit, a thick one for their median.
+
+    Args:
+        name: of the picture, unique in the page, letters only.
+        title: shown, with the unit.
+        groups: one or two labels -> the curve of every unit, by epoch.
+        best: the selected epoch of every unit, from 1; marked on the last group's lines.
+        oracle: as in confusion_picture.
+        limits: of the values shown; default: theirs.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with canvas(3.3, 2.5, oracle) as figure:
+        axes = figure.add_subplot()
+        draw_curves(axes, groups, best, (FIRST, SECOND))
+        if limits:
+            axes.set_ylim(limits)
+        axes.set_title(title)
+        figure.legend(loc="outside lower left", ncols=3)
+        described = "; ".join(
+            f"{label}: median {median(first):.3g} after the first epoch"
+            for label, curves in groups.items()
+            for first in _by_epoch(curves, at_least=1)[:1]
+        )
+        return svg(figure, name, f"{title} over the epochs", described)
+
+
+def curves_picture(
+    name: str,
+    title: str,
+    losses: Mapping[str, Sequence[Sequence[float]]],
+    scores: Mapping[str, Sequence[Sequence[float]]],
+    best: Sequence[int],
+    oracle: bool,
+    limits: tuple[tuple[float, float], tuple[float, float]],
+) -> str:
+    """Losses and UA of one row over the epochs, in two panels.
+
+    Args:
+        name: of the picture, unique in the page.
+        title: of the row.
+        losses: "training" and what the epoch was selected on -> the curve of every unit, nats.
+        scores: one label -> the curve of every unit, per cent.
+        best: the selected epoch of every unit, from 1.
+        oracle: the epoch was selected on the test speaker; the picture then says so.
+        limits: of losses and scores, the same for all rows.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with canvas(3.5, 1.75, oracle) as figure:
+        left, right = figure.subplots(1, 2)
+        draw_curves(left, losses, best, (FIRST, SECOND))
+        draw_curves(right, scores, best, (SECOND,))
+        for axes, words, bounds in ((left, "Loss (nats)", limits[0]), (right, "UA (per cent)", limits[1])):
+            axes.set_title(words, fontsize=8)
+            axes.set_ylim(bounds)
+        last = {
+            label: [curve[-1] for curve in curves if isfinite(curve[-1])] for label, curves in losses.items()
+        }
+        described = "; ".join(
+            f"{label} loss {sum(values) / len(values):.3g} on average at the end"
+            for label, values in last.items()
+            if values
+        )
+        return svg(figure, name, f"Learning curves: {title}", described)
+
+
+def draw_curves(
+    axes: Axes, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], colours: Sequence[str]
+) -> None:
+    """The curves of `curve_picture` in axes that are there: solid in the first colour, dashed in SECOND."""
+    for (label, curves), colour in zip(groups.items(), colours, strict=False):
+        if len(curves) > MOST_LINES:
+            _band(axes, curves, colour)
+        elif len(curves) > 1:
+            for curve in curves:
+                axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.6, alpha=0.5)
+        middle = [median(values) for values in _by_epoch(curves, at_least=ceil(len(curves) / 2))]
+        dash = "--" if colour == SECOND else "-"
+        axes.plot(range(1, len(middle) + 1), middle, dash, color=colour, linewidth=1.8, label=label)
+    curves, colour = list(groups.values())[-1], colours[len(groups) - 1]
+    heights = [curve[epoch - 1] for curve, epoch in zip(curves, best, strict=True)]
+    size = 3 if len(best) <= MOST_LINES else 1.5
+    axes.plot(best, heights, "o", color=colour, markersize=size, label="selected epoch")
+    axes.set_xlim(0, max(map(len, curves)) + 1)
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(axis="y")
+    axes.set_xlabel("epoch")
+
+
+def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[float]]:
+    """The finite values of each epoch, as long as enough units are still training."""
+    columns = ([v for v in values if v is not None and isfinite(v)] for values in zip_longest(*curves))
+    epochs: list[list[float]] = []
+    for column in columns:
+        if len(column) < at_least:
+            break
+        epochs.append(column)
+    return epochs
+
+
+def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
+    """Where all but the outermost tenths of the units are."""
+    import numpy as np
+
+    columns = _by_epoch(curves, at_least=ceil(len(curves) / 2))
+    low, high = np.array([np.quantile(column, [0.1, 0.9]) for column in columns]).reshape(-1, 2).T
+    axes.fill_between(range(1, len(columns) + 1), low, high, color=colour, alpha=0.2, linewidth=0)

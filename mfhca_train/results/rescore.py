@@ -1,0 +1,134 @@
+"""Other ways from segments to utterances, from the segments.csv of a finished run: nothing is trained or run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.results.checksums import read_rows, read_sealed
+from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.summary import ROW, SCORES, UnitFiles, percent, read_units, summarise, unit_folder
+
+POOLINGS = {
+    "mean": "mean of the segments' log-probabilities (what cv does)",
+    "duration": "the same, weighted by each segment's real frames",
+    "majority": "each segment has one vote; ties by the mean",
+    "maximum": "the most confident segment decides",
+}
+
+
+def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
+    """The figures of a run with another pooling of segments.
+
+    Args:
+        run: the folder of a finished `cv` run or ablation.
+        pooling: a key of POOLINGS.
+
+    Returns:
+        For each row what results.json holds, without head and breakdowns.
+
+    Raises:
+        MfhcaError: the run is not finished, or a file of it is missing or damaged.
+    """
+    if not (run / "results.json").exists():
+        raise MfhcaError(
+            f"{run}: no results.json, so no finished run; run `mfhca-train cv` with this --out first"
+        )
+    results = read_sealed(run / "results.json")
+    found = {}
+    try:
+        for name, row in results.get("rows", {ROW: results}).items():
+            folders = [unit_folder(run, name, fold["seed"], fold["id"]) for fold in row["folds"]]
+            classes = row["classes"]
+            files = [
+                _judged(folder, unit, classes, pooling)
+                for folder, unit in zip(folders, read_units(folders, None, classes), strict=True)
+            ]
+            folds_in_all = row["n_folds"] if row["complete"] else row["n_folds"] + 1
+            found[name] = summarise(files, None, classes, row["protocol"], folds_in_all)
+    except (KeyError, TypeError) as error:
+        raise MfhcaError(
+            f"{run / 'results.json'}: not of a run ({error}); delete it and run again"
+        ) from error
+    return found
+
+
+def _judged(folder: Path, unit: UnitFiles, classes: Sequence[str], pooling: str) -> UnitFiles:
+    """A unit with its utterances judged anew."""
+    order = {row["utterance"]: i for i, row in enumerate(unit.predictions)}
+    utterance, frames, outputs = _segments(folder, order, classes)
+    counts = np.bincount(utterance, minlength=len(order))
+    if not counts.all():
+        raise MfhcaError(f"{folder}/segments.csv: lacks utterances; delete {folder} and run again")
+    guess = _pool(pooling, utterance, frames, outputs, counts).argmax(axis=1)
+    index = {name: k for k, name in enumerate(classes)}
+    truth = np.array([index[row["label"]] for row in unit.predictions], np.int64)
+    confusion = confusion_matrix(truth, guess, len(classes))
+    judged = scores(confusion)
+    result = {
+        **unit.result,
+        "confusion": confusion.tolist(),
+        **{name: getattr(judged, name) for name in SCORES},
+    }
+    rows = [{**row, "prediction": classes[int(k)]} for row, k in zip(unit.predictions, guess, strict=True)]
+    return UnitFiles(result, rows)
+
+
+def _segments(folder: Path, order: Mapping[str, int], classes: Sequence[str]) -> tuple[Array, Array, Array]:
+    """(N,) utterance, (N,) real frames, (N, K) log-probabilities of a unit's segments."""
+    path = folder / "segments.csv"
+    try:
+        rows = read_rows(path)
+        utterance = np.array([order[row["utterance"]] for row in rows], np.int64)
+        frames = np.array([int(row["valid_frames"]) for row in rows], np.float64)
+        outputs = np.array([[float(row[f"logp_{name}"]) for name in classes] for row in rows], np.float64)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise MfhcaError(f"{path}: cannot be read ({error}); delete {folder} and run again") from error
+    return utterance, frames, outputs.reshape(-1, len(classes))
+
+
+def _pool(pooling: str, utterance: Array, frames: Array, outputs: Array, counts: Array) -> Array:
+    """(U, K) whose largest entry is the judgement."""
+    sums = np.zeros((len(counts), outputs.shape[1]))
+    np.add.at(sums, utterance, outputs)
+    mean = sums / counts[:, None]  # as in evaluation.py, bit for bit
+    if pooling == "mean":
+        return mean
+    if pooling == "duration":
+        weights = np.maximum(frames, 1)[:, None]
+        sums[:] = 0
+        np.add.at(sums, utterance, outputs * weights)
+        return sums
+    if pooling == "maximum":
+        sums[:] = -np.inf
+        np.maximum.at(sums, utterance, outputs)
+        return sums
+    votes = np.zeros(sums.shape, np.int64)
+    np.add.at(votes, (utterance, outputs.argmax(axis=1)), 1)
+    return np.where(votes == votes.max(axis=1, keepdims=True), mean, -np.inf)
+
+
+def table(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """All poolings of all rows as text.
+
+    Args:
+        found: pooling -> row -> figures, from `rescore`.
+    """
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    rows = list(next(iter(found.values())))
+    width = max(len(name) for name in (*rows, "row"))
+    yield f"{'row':<{width}}  {'pooling':<9} {'WA ± sd':^14}  {'UA ± sd':^14}  pooled WA     UA     F1"
+    for name in rows:
+        for pooling, figures in found.items():
+            row = figures[name]
+            spread = "  ".join(f"{percent(row[s]['mean'])} ±{percent(row[s]['std'])}" for s in ("wa", "ua"))
+            pooled = " ".join(percent(row[s]["pooled"]) for s in SCORES)
+            mark = "  ORACLE" if row["oracle"] else ""
+            yield f"{name:<{width}}  {pooling:<9} {spread}     {pooled}{mark}"

@@ -1,0 +1,295 @@
+"""From finished units to `results.json` and the table on the terminal. Nothing here trains or imports torch."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.manifest import Utterance
+from mfhca_train.data.folds import ORACLES
+from mfhca_train.results import layer_weights
+from mfhca_train.results.checksums import read_rows, read_unit
+from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.schema import problem
+from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
+
+ROW = "model"  # the only row of a `cv` run; an ablation has many
+NETWORK = "network"  # the kind of a row that trains a network
+CHOSEN = "chosen"  # in result.json of a row that chooses among others: whose unit it is
+SCORES = ("wa", "ua", "f1")
+DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
+# What result.json must hold, in the words of `shape`; results.json has the first of it for each fold.
+FOLD = {
+    "id": str,
+    "seed": int,
+    "test_speakers": [str],
+    "validation_speakers": [str],
+    "wa": float,
+    "ua": float,
+    "f1": float,
+    "classes_absent": [str],
+    "best_epoch": int,
+    "epochs": int,
+    "stopped_by": str,
+    "selected_on": str,
+    "n_utterances": int,
+    "n_segments": int,
+    "confusion": [[int]],
+}
+UNIT = {**FOLD, "identity": str, "parameters": {"total": int}, f"{layer_weights.KEY}?": {"": float}}
+
+
+def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
+    """Where a unit's files are."""
+    from urllib.parse import quote
+
+    return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
+
+
+def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
+    """A unit's result.json.
+
+    Args:
+        folder: of the unit.
+        identity: digest of all that decides the run; None takes any.
+
+    Raises:
+        MfhcaError: it cannot be read, lacks something, or is of another run; or a file of the unit is missing
+            or damaged.
+    """
+    result: dict[str, Any] = read_unit(folder)
+    wrong = problem(result, UNIT, "") or ("" if (folder / "best.safetensors").exists() else "no weights")
+    if wrong:
+        raise MfhcaError(f"{folder}: not a whole unit ({wrong}); delete it and run cv again")
+    if identity is not None and result["identity"] != identity:
+        raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
+    return result
+
+
+def check_predictions(
+    folder: Path, result: Mapping[str, Any], rows: Sequence[Mapping[str, str]], classes: Sequence[str]
+) -> None:
+    """Compares predictions.csv with result.json.
+
+    Raises:
+        MfhcaError: rows are missing or changed.
+    """
+    try:
+        found = _confusion_by(
+            [rows], classes, lambda row: "all" if row["speaker"] in result["test_speakers"] else None
+        )
+        same = found["all"].tolist() == result["confusion"] and len({r["utterance"] for r in rows}) == len(
+            rows
+        )
+    except (KeyError, TypeError, IndexError):
+        same = False
+    if not same:
+        raise MfhcaError(
+            f"{folder}/predictions.csv: does not fit result.json; delete {folder} and run cv again"
+        )
+
+
+def read_predictions(folder: Path) -> list[dict[str, str]]:
+    """The rows of a unit's predictions.csv.
+
+    Raises:
+        MfhcaError: it is missing or cannot be read.
+    """
+    return read_rows(folder / "predictions.csv")
+
+
+@dataclass(frozen=True)
+class UnitFiles:
+    """What a finished unit says."""
+
+    result: Mapping[str, Any]  # result.json
+    predictions: Sequence[Mapping[str, str]]  # rows of predictions.csv
+
+
+def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[str]) -> list[UnitFiles]:
+    """Finished units, checked.
+
+    Args:
+        folders: of the units.
+        identity: digest of all that decides the row; None takes any.
+        classes: K names, in order.
+
+    Raises:
+        MfhcaError: see `read_result`, `read_predictions` and `check_predictions`.
+    """
+    results = [read_result(folder, identity) for folder in folders]
+    predictions = [read_predictions(folder) for folder in folders]
+    for folder, result, rows in zip(folders, results, predictions, strict=True):
+        check_predictions(folder, result, rows, classes)
+    return [UnitFiles(result, rows) for result, rows in zip(results, predictions, strict=True)]
+
+
+def head(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's results begin with."""
+    return {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
+
+
+def summarise(
+    files: Sequence[UnitFiles],
+    utterances: Sequence[Utterance] | None,
+    classes: Sequence[str],
+    protocol: str,
+    folds_in_all: int,
+) -> dict[str, Any]:
+    """The figures of one row of a run.
+
+    Args:
+        files: every finished unit: all seeds have the same folds.
+        utterances: of the label set, for durations and sessions; None leaves these breakdowns empty.
+        classes: K names, in order.
+        protocol: a key of PROTOCOLS.
+        folds_in_all: how many folds the protocol has.
+
+    Returns:
+        What `results.json` holds for a row; see README.
+    """
+    units, predictions = [unit.result for unit in files], [unit.predictions for unit in files]
+    seeds = sorted({unit["seed"] for unit in units})
+    folds = list(dict.fromkeys(unit["id"] for unit in units))
+    at = {(unit["seed"], unit["id"]): unit for unit in units}
+    of_seed = {s: np.sum([at[s, f]["confusion"] for f in folds], axis=0) for s in seeds}
+    of_speaker = _confusion_by(predictions, classes, lambda row: row["speaker"])
+    first = [at[seeds[0], fold] for fold in folds]
+    summary: dict[str, Any] = {
+        "protocol": protocol,
+        "oracle": protocol in ORACLES,
+        "complete": len(folds) == folds_in_all,
+        "headline": "pooled" if any(unit["classes_absent"] for unit in units) else "mean",
+        "seeds": seeds,
+        "n_folds": len(folds),
+        "n_utterances": sum(unit["n_utterances"] for unit in first),
+        "n_segments": sum(unit["n_segments"] for unit in first),
+        "parameters": first[0]["parameters"]["total"],
+        "parameters_by_module": first[0]["parameters"],
+    }
+    for name in SCORES:
+        values = np.array([[at[s, f][name] for f in folds] for s in seeds])
+        summary[name] = fold_summary(values) | {
+            "pooled": float(np.mean([getattr(scores(of_seed[s]), name) for s in seeds])),
+            "pooled_ci95": speaker_bootstrap(list(of_speaker.values()), functools.partial(_score, name)),
+        }
+    confusion = np.sum(list(of_seed.values()), axis=0)
+    return summary | {
+        "classes": list(classes),
+        "confusion": confusion.tolist(),
+        "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
+        "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
+        "folds": [{key: unit[key] for key in (*FOLD, CHOSEN) if key in unit} for unit in units],
+        **layer_weights.summary(units),
+    }
+
+
+def _score(name: str, confusion: Array) -> float:
+    return float(getattr(scores(confusion), name))
+
+
+def _confusion_by(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    key: Callable[[Mapping[str, str]], str | None],
+) -> dict[str, Array]:
+    """Confusion matrices of groups of utterances, all folds and seeds together; those with key None are left out."""
+    index = {name: k for k, name in enumerate(classes)}
+    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for rows in predictions:
+        for row in rows:
+            group = key(row)
+            if group is not None:
+                pairs[group].append((index[row["label"]], index[row["prediction"]]))
+    return {
+        group: confusion_matrix(np.array(found)[:, 0], np.array(found)[:, 1], len(classes))
+        for group, found in sorted(pairs.items())
+    }
+
+
+def _breakdowns(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    utterances: Sequence[Utterance],
+) -> dict[str, dict[str, Any]]:
+    chosen = {u.utterance: u for u in utterances}
+    return {
+        "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
+        "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
+        "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
+    }
+
+
+def _breakdown(
+    predictions: Sequence[Sequence[Mapping[str, str]]],
+    classes: Sequence[str],
+    key: Callable[[Mapping[str, str]], str | None],
+) -> dict[str, dict[str, Any]]:
+    """Utterances (over all seeds), WA and UA of each group."""
+    parts = {}
+    for group, confusion in _confusion_by(predictions, classes, key).items():
+        found = scores(confusion)
+        parts[group] = {"n": int(confusion.sum()), "wa": found.wa, "ua": found.ua}
+    return parts
+
+
+def _duration(utterance: Utterance) -> str | None:
+    """The class of duration, where the manifest knows it."""
+    if utterance.start_s is not None and utterance.end_s is not None:
+        seconds = utterance.end_s - utterance.start_s
+    elif utterance.samples and utterance.sample_rate:
+        seconds = utterance.samples / utterance.sample_rate
+    else:
+        return None
+    return next(name for name, low, high in DURATIONS if low <= seconds < high)
+
+
+def _style(utterance: str) -> str | None:
+    """IEMOCAP names its dialogues Ses01F_impro01 or Ses01F_script01_1."""
+    return {"impro": "improvised", "scrip": "scripted"}.get(utterance.partition("_")[2][:5])
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Each fold, mean ± sd, pooled: what `cv` prints."""
+    oracle = " (ORACLE: the epoch was selected on the test speaker)" if summary["oracle"] else ""
+    lines = [
+        f"protocol {summary['protocol']}{oracle}: {summary['n_utterances']} utterances, "
+        f"{summary['n_segments']} segments, {summary['parameters']:,} parameters",
+        f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on",
+    ]
+    for unit in summary["folds"]:
+        note = f"  absent: {', '.join(unit['classes_absent'])}" if unit["classes_absent"] else ""
+        epoch = f"{unit['best_epoch']}/{unit['epochs']}"
+        lines.append(
+            f"{unit['id']:>8} {unit['seed']:>4} {percent(unit['wa'])} {percent(unit['ua'])} {percent(unit['f1'])}"
+            f"  {epoch:>9}  {', '.join(unit['validation_speakers'])}{note}"
+        )
+    for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
+        row = " ".join(percent(summary[name][key]) for name in SCORES)
+        mark = "  <- headline" if summary["headline"] == key else ""
+        lines.append(f"{label:>8} {'':>4} {row}{mark}")
+    limited = sum(unit["stopped_by"] == "epoch limit" for unit in summary["folds"])
+    if limited:
+        lines.append(
+            f"{limited} of {len(summary['folds'])} folds were stopped by the epoch limit, not by patience"
+        )
+    if not summary["complete"]:
+        lines.append(f"NOT COMPLETE: {summary['n_folds']} folds only; run cv without --fold for all")
+    lines += layer_weights.lines(summary)
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent, six characters wide.
+
+    >>> percent(0.74241), percent(None)
+    (' 74.24', '     -')
+    """
+    return f"{'-':>6}" if value is None else f"{100 * value:6.2f}"

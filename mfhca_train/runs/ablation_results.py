@@ -1,0 +1,81 @@
+"""results.json of an ablation, from the finished units of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mfhca_train.data.folds import ORACLES
+from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
+from mfhca_train.results.published import yardsticks
+from mfhca_train.results.summary import NETWORK, head, read_units, summarise
+from mfhca_train.runs.grid import CITED, Grid
+from mfhca_train.runs.plan import Ground, Plan, Request, finished_folders
+
+SHARED = ("corpus", "label_set", "threads")  # of every row's results
+
+
+def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, Plan]) -> dict[str, Any]:
+    """results.json from the finished units.
+
+    Args:
+        request: what all rows begin with.
+        grid: the rows, and the published figures that they name.
+        ground: the corpus.
+        plans: of the rows that are finished, by name.
+
+    Raises:
+        MfhcaError: a unit is missing or damaged.
+    """
+    classes = ground.label_set.classes
+    rows: dict[str, dict[str, Any]] = {}
+    outcomes = {}
+    for row in grid.trained:
+        if row.name not in plans:
+            continue
+        entry = plans[row.name]
+        files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
+        summary = summarise(files, ground.utterances, classes, entry.row.protocol, len(entry.row.folds))
+        rows[row.name] = {
+            "title": row.title,
+            "kind": entry.row.kind,
+            "published": [dict(grid.figures[key]) for key in row.published],
+            **head(entry.identity),
+            **summary,
+            **({"chosen_from": list(row.origins)} if row.origins else {}),
+        }
+        outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
+    oracles = [name for name, summary in rows.items() if summary["oracle"]]
+    compared = against(outcomes, grid.reference, oracles)
+    for name, summary in rows.items():
+        summary["comparison"] = compared.get(name)
+    first = next(iter(rows.values()))
+    shared = {key: first[key] for key in SHARED}
+    named = {key for row in grid.rows for key in row.published}
+    return {
+        "grid": grid.name,
+        "title": grid.title,
+        "note": grid.note,
+        **shared,
+        "classes": list(classes),
+        "protocol": request.protocol,
+        "oracle": any(row["protocol"] in ORACLES for row in rows.values()),
+        "reference": grid.reference,
+        "seeds": sorted({seed for row in rows.values() for seed in row["seeds"]}),
+        "config": request.config.to_dict(),
+        "complete": all(row["complete"] for row in rows.values()) and len(rows) == len(grid.trained),
+        "tests": EXPLAINED,
+        "rows": rows,
+        "optimism": optimism(outcomes, rows),
+        "cited": [
+            {
+                "name": row.name,
+                "title": row.title,
+                "published": [dict(grid.figures[k]) for k in row.published],
+            }
+            for row in grid.rows
+            if row.kind == CITED
+        ],
+        "yardsticks": yardsticks(grid.figures.values(), shared["corpus"], shared["label_set"], named),
+        "claims": [dict(claim) for claim in grid.claims],
+    }

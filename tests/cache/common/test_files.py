@@ -1,0 +1,68 @@
+"""Small files are whole or absent, and what killed writers left is removed by the next one."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import read_json, write_atomically, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_write_removes_what_killed_writers_of_the_same_file_left(tmp_path: Path) -> None:
+    for name in (".a.json.x1.tmp", ".a.json.y2.tmp", ".b.json.x1.tmp", ".a.json.tmp.txt"):
+        (tmp_path / name).write_text("a part")
+    write_json(tmp_path / "a.json", [1])
+    assert names(tmp_path) == [".a.json.tmp.txt", ".b.json.x1.tmp", "a.json"]
+    assert read_json(tmp_path / "a.json") == [1]
+
+
+def test_a_write_leaves_a_living_writer_alone(tmp_path: Path) -> None:
+    other = tmp_path / ".a.json.x1.tmp"
+    with open(other, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_json(tmp_path / "a.json", 1)
+        assert names(tmp_path) == [other.name, "a.json"]
+    write_json(tmp_path / "a.json", 2)
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_writers_of_one_file_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def write(text: str) -> None:
+        try:
+            for _ in range(50):
+                write_atomically(tmp_path / "a", text)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter * 1000,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert names(tmp_path) == ["a"]
+    assert re.fullmatch(r"(.)\1{999}", (tmp_path / "a").read_text())
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(
+        MfhcaError, match=r"a/b: cannot be written \(.+\); free space or choose another folder"
+    ):
+        write_atomically(tmp_path / "a" / "b", "text")
+
+
+def test_written_files_are_readable_by_all(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", b"bytes")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644

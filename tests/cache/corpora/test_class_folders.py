@@ -1,0 +1,237 @@
+"""Corpora with one folder for each class, and the looking that all corpora share."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from audio_factory import write_audio
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mfhca_cache.cli import main
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.corpora import scan as corpora
+from mfhca_cache.corpora.class_folders import scan
+from mfhca_cache.corpora.folder import Scan, files_under
+from mfhca_cache.manifest.manifest import read_manifest
+
+SPEAKER = r"([a-z]+)_\d+"
+
+
+def write_corpus(root: Path) -> None:
+    """Three speakers, two classes, in three formats."""
+    for name in (
+        "happy/anna_01.wav",
+        "happy/bert_01.flac",
+        "sad/anna_01.wav",
+        "sad/bert_02.ogg",
+        "sad/cleo_01.wav",
+    ):
+        write_audio(root / name, name, 0.05)
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["manifest", *arguments])
+
+
+def test_class_is_the_folder_and_speaker_the_group(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "mine")
+    out = tmp_path / "mine.csv"
+    result = call("folders", "--root", str(tmp_path / "mine"), "--speaker-regex", SPEAKER, "--out", str(out))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.output.splitlines() == [
+        f"{out}: 5 utterances of 3 speakers",
+        "label set all: 5 utterances: happy 2, sad 3",
+        "5 files taken, none ignored",
+    ]
+    manifest = read_manifest(out)
+    assert manifest.card is None
+    assert not out.with_suffix(".toml").exists()
+    assert manifest.label_set().classes == ("happy", "sad")
+    rows = [(u.utterance, u.path, u.speaker, u.emotion, u.session, u.gender) for u in manifest.utterances]
+    assert rows == [
+        ("happy/anna_01", "happy/anna_01.wav", "anna", "happy", "", ""),
+        ("happy/bert_01", "happy/bert_01.flac", "bert", "happy", "", ""),
+        ("sad/anna_01", "sad/anna_01.wav", "anna", "sad", "", ""),
+        ("sad/bert_02", "sad/bert_02.ogg", "bert", "sad", "", ""),
+        ("sad/cleo_01", "sad/cleo_01.wav", "cleo", "sad", "", ""),
+    ]
+    assert {(u.samples, u.sample_rate) for u in manifest.utterances} == {(800, 16_000)}
+
+
+@pytest.mark.parametrize(
+    ("expression", "speaker"),
+    [
+        (r"^([^/]+)/", "room"),  # the first group
+        (r"^(room)/.*/(?P<speaker>[a-z]+)\d", "anna"),  # the named one, wherever it stands
+        (r"/(\d+)/", "17"),
+    ],
+)
+def test_the_speaker_may_be_in_a_folder_or_in_the_name(expression: str, speaker: str, tmp_path: Path) -> None:
+    write_audio(tmp_path / "room" / "17" / "angry" / "anna3.wav", "x", 0.05)
+    (utterance,) = corpora.scan("folders", tmp_path, re.compile(expression)).utterances
+    assert (utterance.speaker, utterance.emotion, utterance.utterance) == (
+        speaker,
+        "angry",
+        "room/17/angry/anna3",
+    )
+
+
+def test_files_without_speaker_are_listed_and_end_it(tmp_path: Path) -> None:
+    root, out = tmp_path / "mine", tmp_path / "mine.csv"
+    write_corpus(root)
+    write_audio(root / "sad" / "take3.wav", "a", 0.05)
+    write_audio(root / "happy" / "_01.wav", "b", 0.05)
+    options = ["folders", "--root", str(root), "--out", str(out), "--speaker-regex", "([a-z]*)_"]
+    result = call(*options)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(
+        f"error: {root}: not all of it can be used; mend it, or go on with --allow-partial:"
+    )
+    assert [line.strip() for line in lines[1:]] == [
+        "happy/_01.wav: no speaker in it by --speaker-regex '([a-z]*)_'",
+        "sad/take3.wav: no speaker in it by --speaker-regex '([a-z]*)_'",
+    ]
+    assert not out.exists()
+    assert "left out, as allowed:\n  happy/_01.wav" in call(*options, "--allow-partial").output
+    assert len(read_manifest(out).utterances) == 5
+
+
+def test_a_card_beside_the_manifest_counts(tmp_path: Path) -> None:
+    root, out = tmp_path / "mine", tmp_path / "mine.csv"
+    write_corpus(root)
+    card = [f'{key} = "mine"' for key in ("name", "title", "citation", "licence", "source", "layout")]
+    card += ['labels = ["happy"]', 'default_set = "one"', "[classes.one]", 'happy = "joy"']
+    card += ["[expected]", "utterances = 3"]
+    out.with_suffix(".toml").write_text("\n".join(card))
+    options = ["folders", "--root", str(root), "--out", str(out), "--speaker-regex", SPEAKER]
+    result = call(*options)
+    assert result.exit_code == 1
+    assert "utterances in all: 2 found, 3 expected" in result.stderr
+    assert "utterance sad/anna_01: label 'sad' is not on the card" in result.stderr
+    assert "label set one, the default: 2 utterances: joy 2" in call(*options, "--allow-partial").output
+
+
+def test_every_file_is_accounted_for(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    write_corpus(root)
+    write_audio(root / "zoe_1.wav", "a", 0.05)
+    write_audio(root / "sad" / "._anna_9.wav", "a", 0.05)
+    for name in ("notes.txt", "sad/list.csv", "sad/a.xlsx", "sad/b.doc", "happy/.DS_Store"):
+        (root / name).touch()
+    assert scan(root, re.compile(SPEAKER)).account().splitlines() == [
+        "5 files taken, 7 ignored: 2 hidden, 4 not audio, 1 without a label",
+        "  not audio: notes.txt, sad/a.xlsx, sad/b.doc and 1 more",
+        "  without a label: zoe_1.wav",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["folders"], "--speaker-regex is for the corpus 'folders', which needs it"),
+        (["emodb", "--speaker-regex", "(x)"], "--speaker-regex is for the corpus 'folders', which needs it"),
+        (["folders", "--speaker-regex", "(x"], "'(x' is not a regular expression"),
+        (
+            ["folders", "--speaker-regex", "x"],
+            "'x' has no group; put the part that is the speaker in brackets",
+        ),
+    ],
+)
+def test_wrong_usage_ends_with_2(options: list[str], message: str, tmp_path: Path) -> None:
+    result = call(*options, "--root", str(tmp_path))
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_functions_refuse_what_the_command_refuses(tmp_path: Path) -> None:
+    with pytest.raises(MfhcaError, match="--speaker-regex is for folders alone, and folders needs it"):
+        corpora.scan("folders", tmp_path)
+    with pytest.raises(MfhcaError, match="'x': no group; put the part that is the speaker in brackets"):
+        scan(tmp_path, re.compile("x"))
+    with pytest.raises(
+        MfhcaError, match="nothing of folders in it; choose another --root, laid out so: CLASS/"
+    ):
+        corpora.build("folders", tmp_path, tmp_path / "x.csv", speaker=re.compile("(x)"))
+
+
+# --- what all corpora share
+
+
+@given(
+    st.dictionaries(
+        st.text("abc ", min_size=1), st.lists(st.text("xy./", min_size=1), min_size=1), max_size=5
+    )
+)
+def test_an_account_adds_up(ignored: dict[str, list[str]]) -> None:
+    line = Scan((), ignored).account().splitlines()[0]
+    numbers = [int(word) for word in line.split() if word.isdigit()]
+    total = sum(map(len, ignored.values()))
+    assert numbers[0] == 0
+    assert sorted(numbers[1:]) == sorted([total, *map(len, ignored.values())] if ignored else [])
+
+
+def test_two_files_of_one_name_are_a_problem_and_neither_is_taken(tmp_path: Path) -> None:
+    write_audio(tmp_path / "sad" / "anna_1.flac", "one", 0.05, format="WAV", subtype="PCM_U8")
+    write_audio(tmp_path / "sad" / "anna_1.wav", "two", 0.05, subtype="PCM_U8")
+    for file in (tmp_path / "sad").iterdir():
+        os.utime(file, (0, 0))  # equal in size and time, and still not the same
+    found = scan(tmp_path, re.compile(SPEAKER))
+    assert found.utterances == ()
+    assert found.problems == (
+        "utterance sad/anna_1 twice: sad/anna_1.flac and sad/anna_1.wav differ, neither is kept; "
+        "remove one, or choose a --root with one of them",
+    )
+
+
+def test_of_equal_files_the_first_is_kept_and_both_are_named(tmp_path: Path) -> None:
+    for folder in (".", "copy"):
+        write_audio(tmp_path / folder / "03a01Fa.wav", "same", 0.05)
+    write_audio(tmp_path / "copy" / "16b10Td.wav", "one", 0.05)
+    write_audio(tmp_path / "16b10Td.WAV", "two", 0.05)
+    found = corpora.scan("emodb", tmp_path)
+    assert [u.path for u in found.utterances] == ["03a01Fa.wav"]
+    assert [problem.split(";")[0] for problem in found.problems] == [
+        "utterance 03a01Fa twice: 03a01Fa.wav and copy/03a01Fa.wav are the same, the first is kept",
+        "utterance 16b10Td twice: 16b10Td.WAV and copy/16b10Td.wav differ, neither is kept",
+    ]
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "store")
+    root = tmp_path / "mine"
+    root.mkdir()
+    (root / "happy").symlink_to(tmp_path / "store" / "happy")
+    (root / "joy").symlink_to(tmp_path / "store" / "happy")
+    (tmp_path / "store" / "happy" / "again").symlink_to(root)
+    found = scan(root, re.compile(SPEAKER))
+    assert [u.path for u in found.utterances] == ["happy/anna_01.wav", "happy/bert_01.flac"]
+    assert found.ignored == {"folders met twice by links": ["happy/again", "joy"]}
+
+
+@pytest.mark.parametrize("name", ["a\\b", " a", "a\tb", "a\udcff"])
+def test_names_that_a_manifest_cannot_hold_are_problems(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    try:
+        path.mkdir()
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    write_audio(tmp_path / "x.wav", "x", 0.05)
+    os.link(tmp_path / "x.wav", path / "anna_1.wav")
+    found = scan(tmp_path, re.compile(SPEAKER))
+    assert found.utterances == ()
+    assert len(found.problems) == 1
+    assert "a manifest cannot hold" in found.problems[0]
+
+
+def test_a_folder_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        MfhcaError, match=r"file: not a folder that can be read \(Not a directory\); check --root"
+    ):
+        list(files_under(tmp_path / "file", {}, tmp_path))

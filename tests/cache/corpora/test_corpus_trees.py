@@ -1,0 +1,347 @@
+"""Corpora whose labels are in their file names, each as a whole: counts, droppings, near misses, odd audio."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from places import REPOSITORY
+from tree_factory import CORPORA, recording, replace, write_tree
+
+from mfhca_cache.cli import main
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.corpora import scan
+from mfhca_cache.features.audio import read_audio
+from mfhca_cache.manifest.card import find_card, read_card
+from mfhca_cache.manifest.manifest import read_manifest
+
+SEVEN = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+PUBLISHED = {  # utterances, speakers, classes of the default set
+    "ravdess": (1440, 24, ("anger", "calm", *SEVEN[1:])),
+    "savee": (480, 4, SEVEN),
+    "tess": (2800, 2, SEVEN),
+    "crema-d": (7442, 91, SEVEN[:-1]),
+    "emovo": (588, 6, SEVEN),
+    "urdu": (400, 29, ("anger", "happiness", "neutral", "sadness")),
+}
+# (corpus, a file that is there, almost such a file, the reason for ignoring that)
+NEAR_MISSES = [
+    (
+        "ravdess",
+        "Actor_01/03-01-06-01-02-01-01.wav",
+        "Actor_01/03-01-06-01-02-01.wav",
+        "almost",
+    ),  # a field less
+    (
+        "ravdess",
+        "Actor_01/03-01-06-01-02-01-01.wav",
+        "Actor_01/03-01-09-01-02-01-01.wav",
+        "almost",
+    ),  # emotion 9
+    (
+        "ravdess",
+        "Actor_01/03-01-06-01-02-01-01.wav",
+        "Actor_01/03-01-01-02-02-01-01.wav",
+        "almost",
+    ),  # strong neutral
+    (
+        "ravdess",
+        "Actor_01/03-01-06-01-02-01-01.wav",
+        "Actor_25/03-01-06-01-02-01-25.wav",
+        "almost",
+    ),  # actor 25
+    ("ravdess", "Actor_01/03-01-06-01-02-01-01.wav", "Actor_01/03-02-06-01-02-01-01.wav", "sung"),
+    ("ravdess", "Actor_01/03-01-06-01-02-01-01.wav", "Actor_01/01-01-06-01-02-01-01.wav", "with a picture"),
+    ("savee", "AudioData/DC/a01.wav", "AudioData/DC/a16.wav", "almost"),
+    ("savee", "AudioData/DC/n30.wav", "AudioData/DC/n31.wav", "almost"),
+    ("savee", "AudioData/DC/a01.wav", "AudioData/DC/b01.wav", "almost"),
+    ("savee", "AudioData/DC/a01.wav", "AudioData/XX/a01.wav", "without a speaker"),
+    ("tess", "OAF_angry/OAF_back_angry.wav", "OAF_angry/OAF_back_bored.wav", "almost"),
+    ("tess", "OAF_angry/OAF_back_angry.wav", "OAF_angry/OAF_angry.wav", "almost"),
+    ("tess", "OAF_angry/OAF_back_angry.wav", "OAF_angry/XAF_back_angry.wav", "without a label"),
+    ("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1001_DFA_ANG.wav", "almost"),
+    ("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1092_DFA_ANG_XX.wav", "almost"),
+    ("crema-d", "AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1001_DFA_SUR_XX.wav", "almost"),
+    ("emovo", "EMOVO/f1/dis-f1-b1.wav", "EMOVO/f1/dis-f4-b1.wav", "almost"),
+    ("emovo", "EMOVO/f1/dis-f1-b1.wav", "EMOVO/f1/dis-f1-b4.wav", "almost"),
+    ("urdu", "Angry/SM1_F1_A01.wav", "Angry/SM1_F1_X01.wav", "almost"),
+    ("urdu", "Angry/SM1_F1_A01.wav", "Angry/SM1_A01.wav", "almost"),
+]
+# (corpus, a file put where it does not belong, what is said of it)
+CONTRADICTIONS = [
+    ("ravdess", "Actor_02/03-01-06-01-02-01-01.wav", "of actor 02, its name of actor 01"),
+    ("savee", "AudioData/JE/DC_a01.wav", "of speaker JE, its name of speaker DC"),
+    ("tess", "YAF_fear/OAF_back_fear.wav", "of speaker YAF, its name of speaker OAF"),
+    ("tess", "OAF_Sad/OAF_back_fear.wav", "of emotion sad, its name of emotion fear"),
+    ("emovo", "EMOVO/m2/dis-m1-b1.wav", "of actor m2, its name of actor m1"),
+    ("urdu", "Happy/SM1_F1_A01.wav", "of emotion H, its name of emotion A"),
+]
+
+
+def test_every_corpus_here_is_known_by_its_module_and_its_card_alone() -> None:
+    assert {*CORPORA} < {*scan.NAMES}
+    assert scan.NAMES == scan.known() == tuple(sorted(scan.NAMES))
+    for name in scan.NAMES:
+        card = find_card(name)
+        assert card is not None
+        assert read_card(card).name == name
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_the_whole_corpus_has_the_counts_of_its_card_in_either_layout(corpus: str, tmp_path: Path) -> None:
+    utterances, speakers, classes = PUBLISHED[corpus]
+    ids = []
+    for layout in ("nested", "flat"):
+        root, out = tmp_path / layout / "corpus", tmp_path / layout / "out" / f"{corpus}.csv"
+        released = write_tree(root, corpus, layout)
+        summary = scan.build(corpus, root, out)
+        manifest = read_manifest(out)
+        assert (summary.scan.problems, summary.scan.ignored, summary.differences) == ((), {}, ())
+        assert f"{utterances} files taken, none ignored" in str(summary)
+        assert len(manifest.utterances) == len({u.utterance for u in manifest.utterances}) == utterances
+        assert len({u.speaker for u in manifest.utterances}) == speakers
+        assert {u.session for u in manifest.utterances} == {""}
+        assert manifest.label_set().classes == classes
+        assert manifest.label_set("four").classes == ("anger", "happiness", "neutral", "sadness")
+        # Each file is what the loops that made it say, whatever the layout.
+        found = {u.path: (u.speaker, u.gender, u.emotion) for u in manifest.utterances}
+        assert found == {getattr(f, layout): (f.speaker, f.gender, f.label) for f in released}
+        rate = CORPORA[corpus].rate
+        assert {(u.samples, u.sample_rate) for u in manifest.utterances} == {(round(0.02 * rate), rate)}
+        ids.append([(u.utterance, u.speaker, u.emotion) for u in manifest.utterances])
+    assert ids[0] == ids[1] == sorted(ids[0])
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_cards_count_what_the_names_say(corpus: str) -> None:
+    """The numbers on the card, recomputed from the loops over the released names."""
+    path = find_card(corpus)
+    assert path is not None
+    card = tomllib.loads(path.read_text())
+    released = list(CORPORA[corpus].files())
+    assert card["expected"]["utterances"] == len(released) == PUBLISHED[corpus][0]
+    assert {file.label for file in released} == {*card["labels"]}
+    for name, mapping in card["classes"].items():
+        expected = card["expected"][name]
+        chosen = [file for file in released if file.label in mapping]
+        assert expected["utterances"] == len(chosen), name
+        assert expected["classes"] == Counter(mapping[file.label] for file in chosen), name
+        if "speakers" in expected:
+            assert expected["speakers"] == Counter(file.speaker for file in chosen), name
+    assert "speakers" in card["expected"][card["default_set"]]
+
+
+@pytest.mark.parametrize(("corpus", "right", "wrong", "reason"), NEAR_MISSES)
+def test_near_misses_are_ignored_by_name(
+    corpus: str, right: str, wrong: str, reason: str, tmp_path: Path
+) -> None:
+    for name in (right, wrong):
+        recording(tmp_path / name, corpus)
+    found = scan.scan(corpus, tmp_path)
+    assert [u.path for u in found.utterances] == [right]
+    ((why, files),) = found.ignored.items()
+    assert why.startswith(reason)
+    assert files == [wrong]
+    assert wrong in found.account()
+
+
+@pytest.mark.parametrize(("corpus", "path", "text"), CONTRADICTIONS)
+def test_a_file_in_the_wrong_folder_is_a_problem(corpus: str, path: str, text: str, tmp_path: Path) -> None:
+    recording(tmp_path / path, corpus)
+    found = scan.scan(corpus, tmp_path)
+    assert found.utterances == ()
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith(path)
+    assert text in found.problems[0]
+
+
+def test_droppings_are_counted_and_do_no_harm(tmp_path: Path) -> None:
+    root = tmp_path / "emovo"
+    write_tree(root, "emovo")
+    for name in (
+        ".DS_Store",
+        "EMOVO/f1/._dis-f1-b1.wav",
+        "EMOVO/.git/HEAD",
+        "EMOVO/documenti.pdf",
+        "EMOVO/f1/Thumbs.db",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\x00\x05\x16\x07")
+    for name in ("voice.wav", "EMOVO/m3/prova.wav"):
+        recording(root / name, "emovo")
+    summary = scan.build("emovo", root, tmp_path / "emovo.csv")
+    assert str(summary).splitlines()[-3:] == [
+        "588 files taken, 7 ignored: 3 hidden, 2 other than .wav, 2 without a label",
+        "  other than .wav: EMOVO/documenti.pdf, EMOVO/f1/Thumbs.db",
+        "  without a label: EMOVO/m3/prova.wav, voice.wav",
+    ]
+
+
+@pytest.mark.parametrize("corpus", ["savee", "emovo", "urdu"])
+def test_a_wrong_total_is_an_error_with_every_difference_and_the_account(corpus: str, tmp_path: Path) -> None:
+    root, out = tmp_path / "corpus", tmp_path / f"{corpus}.csv"
+    first, *_ = write_tree(root, corpus)
+    (root / first.nested).rename(root / "lost.wav")
+    total, _, _ = PUBLISHED[corpus]
+    with pytest.raises(
+        MfhcaError, match=f"not {corpus} as its card has it; complete it, or go on with --allow-partial"
+    ) as error:
+        scan.build(corpus, root, out)
+    lines = [line.strip() for line in str(error.value).splitlines()]
+    assert f"utterances in all: {total - 1} found, {total} expected" in lines
+    assert any(f"speaker {first.speaker}:" in line for line in lines)
+    assert lines[-2:] == [
+        f"{total - 1} files taken, 1 ignored: 1 without a label",
+        "without a label: lost.wav",
+    ]
+    assert not out.exists()
+    assert len(scan.build(corpus, root, out, allow_partial=True).scan.utterances) == total - 1
+    assert len(read_manifest(out).utterances) == total - 1
+
+
+def test_a_download_that_holds_everything_twice_is_refused_and_named(tmp_path: Path) -> None:
+    root, out = tmp_path / "tess", tmp_path / "tess.csv"
+    write_tree(root, "tess")
+    write_tree(root / "TESS Toronto emotional speech set data", "tess")
+    with pytest.raises(MfhcaError, match=r"not tess as its card has it") as error:
+        scan.build("tess", root, out)
+    text = str(error.value)
+    assert (
+        "utterance OAF_back_angry twice: OAF_angry/OAF_back_angry.wav and "
+        "TESS Toronto emotional speech set data/OAF_angry/OAF_back_angry.wav are the same, the first is kept; "
+        "remove one, or choose a --root with one of them"
+    ) in text
+    assert "(2800 in all)" in text
+    inner = scan.build("tess", root / "TESS Toronto emotional speech set data", out)
+    assert len(inner.scan.utterances) == 2800
+
+
+def test_the_file_that_lost_a_letter_is_the_speakers_and_no_third_one(tmp_path: Path) -> None:
+    for name in ("OA_bite_neutral", "OAF_bite_neutral", "YAF_bite_pleasant_surprise", "yaf_bite_SAD"):
+        recording(tmp_path / f"{name}.wav", "tess")
+    replace(tmp_path / "OAF_bite_neutral.wav", "tess", subtype="PCM_24")
+    found = scan.scan("tess", tmp_path)
+    assert [(u.utterance, u.speaker, u.emotion) for u in found.utterances] == [
+        ("YAF_bite_ps", "YAF", "ps"),
+        ("YAF_bite_sad", "YAF", "sad"),
+    ]
+    assert len(found.problems) == 1
+    assert "OAF_bite_neutral twice: OAF_bite_neutral.wav and OA_bite_neutral.wav differ" in found.problems[0]
+
+
+def test_the_file_that_lost_an_x_has_the_name_it_should_have(tmp_path: Path) -> None:
+    recording(tmp_path / "1040_ITH_SAD_X.wav", "crema-d")
+    (utterance,) = scan.scan("crema-d", tmp_path).utterances
+    assert (utterance.utterance, utterance.path) == ("1040_ITH_SAD_XX", "1040_ITH_SAD_X.wav")
+
+
+# --- audio as it is released, through the reading that features are made of
+
+
+def test_an_aiff_file_named_wav_decodes_at_its_own_rate(tmp_path: Path) -> None:
+    name = tmp_path / "YAF_angry" / "YAF_germ_angry.wav"
+    recording(name, "tess", format="AIFF", subtype="PCM_16")
+    assert name.read_bytes()[:4] == b"FORM"
+    (utterance,) = scan.scan("tess", tmp_path).utterances
+    audio = read_audio(tmp_path / utterance.path, 16_000)
+    assert (utterance.samples, utterance.sample_rate) == (488, 24_414)
+    assert (audio.native_samples, audio.native_rate) == (488, 24_414)
+    plain = read_audio(recording(tmp_path / "plain.wav", "tess"), 16_000)
+    np.testing.assert_array_equal(audio.samples, plain.samples)
+    assert len(audio.samples) == round(488 * 16_000 / 24_414)
+
+
+def test_mono_and_stereo_of_48_khz_are_mixed_and_both_decode(tmp_path: Path) -> None:
+    write_tree(tmp_path / "ravdess", "ravdess")
+    stereo = tmp_path / "ravdess" / "Actor_01" / "03-01-02-01-01-02-01.wav"
+    stereo.unlink()
+    recording(stereo, "emovo")
+    summary = scan.build("ravdess", tmp_path / "ravdess", tmp_path / "ravdess.csv")
+    assert {u.sample_rate for u in summary.scan.utterances} == {48_000}
+    one, two = (read_audio(path, 16_000) for path in (stereo.with_name("03-01-02-01-01-01-01.wav"), stereo))
+    assert one.samples.ndim == two.samples.ndim == 1
+    assert len(one.samples) == len(two.samples) == 320
+    assert one.native_rate == two.native_rate == 48_000
+    assert np.abs(one.samples).max() > 0.01
+    assert np.abs(two.samples).max() > 0.01
+
+
+# --- CREMA-D's table of actors
+
+
+def test_genders_come_from_the_table_beside_or_above(tmp_path: Path) -> None:
+    root = tmp_path / "CREMA-D"
+    for actor in ("1001", "1002", "1003"):
+        recording(root / "AudioWAV" / f"{actor}_DFA_ANG_XX.wav", "crema-d")
+    (root / "AudioMP3").mkdir()
+    (root / "AudioMP3" / "1001_DFA_ANG_XX.mp3").touch()
+    genders = [u.gender for u in scan.scan("crema-d", root).utterances]
+    assert genders == ["", "", ""]
+    (root / "VideoDemographics.csv").write_text(
+        '"ActorID","Age","Sex","Race","Ethnicity"\n1001,51,"Male","Caucasian","Not Hispanic"\n'
+        '1002,21,"Female","Caucasian","Not Hispanic"\n'
+    )
+    for folder in (root, root / "AudioWAV"):
+        found = scan.scan("crema-d", folder)
+        assert [u.gender for u in found.utterances] == ["m", "f", ""]
+    found = scan.scan("crema-d", root)
+    assert found.ignored == {"other than .wav": ["VideoDemographics.csv", "AudioMP3/1001_DFA_ANG_XX.mp3"]}
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "ActorID,Sex\n1001,Man\n", "\xff\xfe"])
+def test_a_table_that_is_none_is_named(text: str, tmp_path: Path) -> None:
+    recording(tmp_path / "1001_DFA_ANG_XX.wav", "crema-d")
+    (tmp_path / "VideoDemographics.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(MfhcaError, match=r"VideoDemographics.csv: not CREMA-D's table of actors"):
+        scan.scan("crema-d", tmp_path)
+
+
+def test_pointers_of_git_lfs_are_told_from_broken_audio(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:27\nsize 82260\n"
+    (tmp_path / "1076_MTI_SAD_XX.wav").write_text(pointer)
+    with pytest.raises(
+        MfhcaError, match=r"1076_MTI_SAD_XX.wav is not readable audio \(a pointer of git-lfs; `git lfs pull`"
+    ):
+        scan.build("crema-d", tmp_path, tmp_path / "x.csv")
+
+
+# --- the command
+
+
+def test_help_describes_every_corpus() -> None:
+    result = CliRunner().invoke(main, ["manifest", "--help"])
+    assert result.exit_code == 0
+    for name in (*scan.NAMES, scan.FOLDERS):
+        assert f"\n  {name} " in result.output
+    assert "1001_DFA_ANG_XX.wav" in result.output
+
+
+def test_a_new_corpus_is_one_module_and_one_card(tmp_path: Path) -> None:
+    """In a copy of the package, two files are put in and the command knows the corpus."""
+    shutil.copytree(
+        REPOSITORY / "mfhca_cache", tmp_path / "mfhca_cache", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(REPOSITORY / "manifests", tmp_path / "manifests", ignore=shutil.ignore_patterns("*.csv"))
+    module = (REPOSITORY / "mfhca_cache" / "corpora" / "emovo.py").read_text()
+    card = (REPOSITORY / "manifests" / "emovo.toml").read_text()
+    (tmp_path / "mfhca_cache" / "corpora" / "my_emovo.py").write_text(module)
+    (tmp_path / "manifests" / "my-emovo.toml").write_text(card.replace('name = "emovo"', 'name = "my-emovo"'))
+    write_tree(tmp_path / "audio", "emovo")
+    command = ["manifest", "my-emovo", "--root", str(tmp_path / "audio"), "--out", str(tmp_path / "x.csv")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mfhca_cache.cli", *command],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "588 utterances of 6 speakers" in done.stdout

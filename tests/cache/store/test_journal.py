@@ -1,0 +1,152 @@
+"""The part file: whatever is left of it, only whole utterances come back."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.store.journal import Part
+
+ROW = 8
+HEADER = {"format": "mfhca-part", "key": "k"}
+ROWS = {"a": b"A" * ROW * 2, "b": b"", "ü": b"C" * ROW, "d": b"D" * ROW * 3}
+
+
+def add(part: Part, name: str, data: bytes) -> None:
+    part.add(name, f"audio of {name}", memoryview(data), (1,) * (len(data) // ROW))
+
+
+def contents(part: Part) -> dict[str, bytes]:
+    return {name: bytes(part.read(entry)) for name, entry in part.entries.items()}
+
+
+@pytest.fixture
+def stem(tmp_path: Path) -> Path:
+    stem = tmp_path / ".03.h5"
+    part = Part(stem, HEADER, ROW)
+    for name, data in ROWS.items():
+        add(part, name, data)
+    part.flush()
+    part.close()
+    return stem
+
+
+def reopened(stem: Path, header: dict = HEADER) -> dict[str, bytes]:
+    part = Part(stem, header, ROW)
+    found = contents(part)
+    part.close()
+    return found
+
+
+def test_goes_on_where_it_was(stem: Path) -> None:
+    assert reopened(stem) == ROWS
+    part = Part(stem, HEADER, ROW)
+    add(part, "e", b"E" * ROW)
+    assert part.pending_bytes == ROW
+    assert "e" not in part.entries
+    part.flush()
+    assert part.pending_bytes == 0
+    part.close()
+    assert reopened(stem) == ROWS | {"e": b"E" * ROW}
+
+
+def test_what_was_not_flushed_is_gone(stem: Path) -> None:
+    part = Part(stem, HEADER, ROW)
+    add(part, "e", b"E" * ROW)
+    part.close()
+    assert reopened(stem) == ROWS
+    assert Path(f"{stem}.rows").stat().st_size == ROW * 6
+
+
+def test_later_rows_replace_earlier_ones(stem: Path) -> None:
+    part = Part(stem, HEADER, ROW)
+    add(part, "a", b"N" * ROW)
+    part.flush()
+    part.close()
+    assert reopened(stem) == ROWS | {"a": b"N" * ROW}
+
+
+def test_other_header_starts_anew(stem: Path) -> None:
+    assert reopened(stem, {**HEADER, "key": "K"}) == {}
+    assert reopened(stem) == {}
+
+
+def test_journal_cut_or_damaged_anywhere_never_lies(stem: Path) -> None:
+    journal, rows = Path(f"{stem}.journal"), Path(f"{stem}.rows")
+    lines, data = journal.read_bytes(), rows.read_bytes()
+    generator = random.Random(0)
+    for position in range(0, len(lines), 3):
+        torn = lines[:position] + generator.choice(
+            [b"", bytes(5), b"\n", bytes([lines[position] ^ 4]) + lines[position + 1 :]]
+        )
+        journal.write_bytes(torn)
+        rows.write_bytes(data + b"torn")
+        part = Part(stem, HEADER, ROW)
+        found = contents(part)
+        assert found == {name: ROWS[name] for name in list(ROWS)[: len(found)]}
+        add(part, "late", b"L" * ROW)
+        part.flush()
+        part.close()
+        assert reopened(stem) == found | {"late": b"L" * ROW}
+
+
+def test_what_follows_a_damaged_line_does_not_come_back(stem: Path) -> None:
+    journal = Path(f"{stem}.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"?" * (len(lines[1]) - 1) + b"\n", *lines[2:]]))
+    assert reopened(stem) == {}
+    assert journal.read_bytes() == lines[0]
+
+
+def test_rows_are_on_disk_before_the_journal_says_so(stem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def recorded(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(descriptor: int, *arguments: object) -> object:
+            file = Path(f"/proc/self/fd/{descriptor}").readlink().suffix
+            events.append(f"{name} {file}")
+            return real(descriptor, *arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    part = Part(stem, HEADER, ROW)
+    recorded("pwrite")
+    recorded("fsync")
+    add(part, "e", b"E" * ROW)
+    part.flush()
+    part.close()
+    assert events == ["pwrite .rows", "fsync .rows", "pwrite .journal", "fsync .journal"]
+
+
+def test_rows_cut_or_damaged_anywhere_are_not_done(stem: Path) -> None:
+    rows = Path(f"{stem}.rows")
+    data = rows.read_bytes()
+    for position in range(len(data)):
+        for damaged in (data[:position], data[:position] + b"?" + data[position + 1 :]):
+            rows.write_bytes(damaged)
+            found = reopened(stem)
+            assert found.items() < ROWS.items()
+            assert "b" in found
+    rows.write_bytes(data)
+    assert reopened(stem) == ROWS
+
+
+def test_rows_damaged_while_open_are_named(stem: Path) -> None:
+    part = Part(stem, HEADER, ROW)
+    Path(f"{stem}.rows").write_bytes(b"?" * ROW * 6)
+    with pytest.raises(MfhcaError, match="the rows of utterance a are damaged; run the same command again"):
+        part.read(part.entries["a"])
+    part.close()
+
+
+def test_discard_leaves_nothing(stem: Path) -> None:
+    part = Part(stem, HEADER, ROW)
+    part.discard()
+    assert part.entries == {}
+    assert list(stem.parent.iterdir()) == []

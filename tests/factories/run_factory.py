@@ -1,0 +1,222 @@
+"""Units of a run made up without training; and a report as its reader meets it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfhca_cache.common.files import write_json
+from mfhca_cache.manifest.manifest import Utterance
+from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.data.folds import Fold, make_folds
+from mfhca_train.results.metrics import confusion_matrix, scores
+from mfhca_train.results.summary import unit_folder
+from mfhca_train.runs import crossval
+from mfhca_train.runs.plan import ROW
+
+FOUR = ("anger", "happiness", "neutral", "sadness")
+HOSTILE = '<script>alert("x")</script>&$\\frac{'
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+def make_utterances(
+    speakers: Sequence[str], classes: Sequence[str], sessions: bool, each: int
+) -> list[Utterance]:
+    """`each` utterances of every class from every speaker, two speakers a session, like IEMOCAP's names."""
+    return [
+        Utterance(
+            f"{speaker}_{'impro' if n % 2 else 'script'}01_{k}{n}",
+            f"{speaker}/{k}{n}.wav",
+            speaker,
+            name,
+            session=f"Ses{at // 2 + 1:02d}" if sessions else "",
+            samples=16000 * (1 + (3 * n + k) % 8),
+            sample_rate=16000,
+        )
+        for at, speaker in enumerate(speakers)
+        for k, name in enumerate(classes)
+        for n in range(each)
+    ]
+
+
+def write_unit(
+    folder: Path,
+    fold: Fold,
+    seed: int,
+    utterances: Sequence[Utterance],
+    classes: Sequence[str],
+    random: np.random.Generator,
+    skill: float = 0.7,
+    epochs: int = 14,
+    stopped_by: str = "patience",
+    parameters: dict[str, int] | None = None,
+) -> None:
+    """A finished unit.
+
+    Args:
+        skill: how often a made-up prediction is right.
+    """
+    folder.mkdir(parents=True)
+    tested = [u for u in utterances if u.speaker in fold.test]
+    truth = np.array([classes.index(u.emotion) for u in tested])
+    guess = np.where(random.random(len(truth)) < skill, truth, random.integers(0, len(classes), len(truth)))
+    confusion = confusion_matrix(truth, guess, len(classes))
+    found = scores(confusion)
+    length = epochs - int(random.integers(0, 4))
+    _write_csv(
+        folder / "predictions.csv",
+        ["utterance", "speaker", "label", "prediction"],
+        [
+            [u.utterance, u.speaker, classes[t], classes[g]]
+            for u, t, g in zip(tested, truth, guess, strict=True)
+        ],
+    )
+    _write_csv(
+        folder / "history.csv",
+        ["epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua"],
+        [
+            [e, 1.4 / e**0.5, 1.3 / e**0.3 + 0.1 * random.random(), *(0.4 + 0.4 * random.random(2))]
+            for e in range(1, length + 1)
+        ],
+    )
+    result = {
+        "id": fold.id,
+        "seed": seed,
+        "identity": "digest",
+        "test_speakers": list(fold.test),
+        "validation_speakers": list(fold.validation),
+        "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
+        "n_utterances": len(tested),
+        "n_segments": 2 * len(tested),
+        "wa": found.wa,
+        "ua": found.ua,
+        "f1": found.f1,
+        "classes_absent": [n for n, r in zip(classes, found.recalls, strict=True) if r is None],
+        "confusion": confusion.tolist(),
+        "best_epoch": max(1, length - 5),
+        "epochs": length,
+        "stopped_by": stopped_by,
+        "parameters": parameters or {"mf": 54321, "classifier": 33540, "total": 87861},
+    }
+    write_json(folder / "result.json", result)
+    (folder / "best.safetensors").touch()  # looked for, not read
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+class Page(HTMLParser):
+    """The page as a reader meets it: text, tables, and every tag closed where it was opened."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.source = page.read_text(encoding="utf-8")
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.tables: list[list[list[str]]] = []
+        self.shown: list[str] = []
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.shown.append(data)
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.shown).split())
+
+    def table(self, first_head: str) -> list[list[str]]:
+        return next(table for table in self.tables if table[0][0] == first_head)
+
+
+def tree(run: Path) -> dict[str, bytes]:
+    """Every visible file of a run but its log, the one place for times."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.is_file()
+        and path != run / "log.txt"
+        and not any(part.startswith(".") for part in path.relative_to(run).parts)
+    }
+
+
+def make_run(
+    run: Path,
+    speakers: Sequence[str] = ("03", "08", "09", "10"),
+    classes: Sequence[str] = FOUR,
+    seeds: int = 1,
+    protocol: str = "strict",
+    corpus: str = "toy",
+    settings: dict[str, Any] | None = None,
+    sessions: bool = False,
+    chosen: slice = slice(None),
+    lacking: str | None = None,
+    stopped_by: str = "patience",
+    each: int = 4,
+    epochs: int = 14,
+    skill: float = 0.7,
+) -> dict[str, Any]:
+    """A finished run folder without training; returns results.json.
+
+    Args:
+        chosen: which folds are there.
+        lacking: a class that the first speaker never shows.
+        skill: how often a made-up prediction is right.
+    """
+    config = with_settings(Config(), settings or {})
+    utterances = make_utterances(speakers, classes, sessions, each)
+    utterances = [u for u in utterances if (u.speaker, u.emotion) != (speakers[0], lacking)]
+    folds = make_folds(utterances, protocol, config.train)
+    random = np.random.default_rng(5)
+    units = []
+    for seed in range(seeds):
+        for fold in folds[chosen]:
+            folder = unit_folder(run, ROW, seed, fold.id)
+            write_unit(folder, fold, seed, utterances, classes, random, skill, epochs, stopped_by)
+            units.append(folder)
+    identity = {
+        "format": crossval.RUN_FORMAT,
+        "corpus": corpus,
+        "label_set": "four",
+        "classes": list(classes),
+        "protocol": protocol,
+        "config": config.to_dict(),
+        "recipes": {"spec": "d8df7b2649005f00", "ssl": "79e523475b60a6af"},
+        "data_digest": "0" * 64,
+        "label_digest": "1" * 64,
+        "threads": 1,
+        "device": "auto",
+    }
+    write_json(run / "run.json", identity | {"versions": {"torch": "2.8.0"}, "cpu": "x86_64 AVX2"})
+    request = crossval.Request(run / "toy.csv", run, run, config, protocol, seeds=tuple(range(seeds)))
+    results = crossval.aggregate(request, units, "digest", utterances, classes, len(folds), identity)
+    write_json(run / "results.json", results)
+    return results

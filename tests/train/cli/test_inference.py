@@ -1,0 +1,146 @@
+"""The commands predict, export and evaluate, as they are typed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from voice_factory import trained
+
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_cache.recipe.choices import BATCH_SIZE, DEVICES
+from mfhca_train.cli import inference
+from mfhca_train.cli.main import main
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert "Traceback" not in result.output
+    return result
+
+
+def predict(*arguments: object) -> Result:
+    made = trained()
+    return run("predict", made.run, *arguments, "--backbone", made.backbone, "--threads", 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two sound files, and things that are none."""
+    first, second = trained().audio("1F")[:2]
+    (tmp_path / "sub").mkdir()
+    shutil.copy(first, tmp_path / "a.wav")
+    shutil.copy(second, tmp_path / "sub/b.WAV")
+    (tmp_path / "text.wav").write_text("hello")
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / ".hidden.wav").touch()
+    (tmp_path / "notes.txt").touch()
+    return tmp_path
+
+
+def test_a_folder_with_junk_is_judged_and_the_command_fails(folder: Path) -> None:
+    result = predict(folder)
+    assert result.exit_code == 1
+    assert result.stdout.count("\n") == 4
+    assert str(folder / "a.wav")[-20:] in result.stdout
+    assert "4 networks of 4 folds" in result.stdout
+    assert "left out: 1 hidden and 1 not audio by their names (.txt 1)" in result.stderr
+    assert "error: 2 of 4 could not be used" in result.stderr
+    assert "empty.wav: the file is empty" in result.stderr
+    assert "text.wav: not readable as audio" in result.stderr
+    assert "selected on 2 of these 2 files" in result.stderr
+    assert "pass --speaker" in result.stderr
+
+
+def test_speaker_json_and_out_reach_the_prediction(folder: Path, tmp_path: Path) -> None:
+    paths = [folder / "a.wav", folder / "sub"]
+    result = predict(*paths, "--speaker", "1F", "--json", "--attention", "--out", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(tmp_path / "out.json")
+    assert result.stderr == ""
+    value = json.loads((tmp_path / "out.json").read_text())
+    assert value["model"]["networks"] == [{"fold": "1F", "seed": 0}]
+    assert [Path(one["file"]).name for one in value["predictions"]] == ["a.wav", "b.WAV"]
+    assert all(one["attention"]["weight"] for one in value["predictions"])
+    with open(trained().run / "model/seed-0/fold-1F/predictions.csv", newline="") as file:
+        expected = [row["prediction"] for row in csv.DictReader(file)][:2]
+    assert [one["emotion"] for one in value["predictions"]] == expected
+    frames = predict(*paths, "--format", "csv", "--attention", "--speaker", "1F")
+    rows = list(csv.DictReader(io.StringIO(frames.stdout)))
+    assert len(rows) == sum(len(one["attention"]["weight"]) for one in value["predictions"])
+    assert "p_anger" in predict(*paths, "--format", "csv", "--speaker", "1F").stdout.splitlines()[0]
+
+
+def test_wrong_usage_and_foreseen_failures_are_told_apart(folder: Path) -> None:
+    sound = folder / "a.wav"
+    for arguments, code, said in (
+        ((sound, "--attention"), 2, "too much for a table"),
+        ((sound, "--json", "--format", "csv"), 2, "contradict each other"),
+        ((), 2, "Missing argument"),
+        ((folder / "notes.txt",), 1, "notes.txt: the file is empty"),
+        ((sound, "--speaker", "nobody"), 1, "those tested are 1F, 1M, 2F, 2M"),
+        ((sound, "--row", "x"), 1, "leave --row out"),
+    ):
+        result = predict(*arguments)
+        assert result.exit_code == code, result.output
+        assert said in result.output
+    (folder / "bare").mkdir()
+    nothing = predict(folder / "bare")
+    assert (nothing.exit_code, "bare: no audio files" in nothing.output) == (1, True)
+    without = run("predict", trained().run, sound)
+    assert (without.exit_code, "pass --backbone" in without.output) == (1, True)
+
+
+def test_an_exported_bundle_predicts_and_is_scored(folder: Path, tmp_path: Path) -> None:
+    made = trained()
+    done = run("export", made.run, "--out", tmp_path / "bundle", "--fold", "1F", "--fold", "1M")
+    assert done.exit_code == 0, done.output
+    assert "2 networks of 2 folds, trained on voices" in done.output
+    arguments = [folder / "a.wav", "--backbone", made.backbone, "--threads", 1]
+    result = run("predict", tmp_path / "bundle", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 networks of 2 folds" in result.stdout
+    again = run("export", made.run, "--out", tmp_path / "bundle")
+    assert (again.exit_code, "is there already" in again.output) == (1, True)
+    scores = run("evaluate", tmp_path / "bundle", made.manifest.path, "--cache", made.cache)
+    assert (scores.exit_code, "say with --out" in scores.output) == (2, True)
+
+
+def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -> None:
+    """A speaker whom the exported fold has never met stands for another corpus."""
+    made = trained()
+    assert run("export", made.run, "--out", tmp_path / "bundle", "--fold", "1F").exit_code == 0
+    rows = [u for u in read_manifest(made.manifest.path).utterances if u.speaker == "1F"]
+    write_manifest(tmp_path / "other.csv", rows)
+    out = tmp_path / "scores.json"
+    arguments = [
+        tmp_path / "bundle",
+        tmp_path / "other.csv",
+        "--cache",
+        made.cache,
+        "--out",
+        out,
+        "--threads",
+        1,
+    ]
+    result = run("evaluate", *arguments, "--map", f"{rows[0].emotion}=")
+    assert result.exit_code == 0, result.output
+    assert f"become no class of the networks: {rows[0].emotion}" in result.output
+    value = json.loads(out.read_text())
+    assert value["n_utterances"] == len([u for u in rows if u.emotion != rows[0].emotion])
+    assert len(out.with_suffix(".csv").read_text().splitlines()) == 1 + value["n_utterances"]
+    wrong = run("evaluate", *arguments[:4], "--out", tmp_path / "scores.csv")
+    assert (wrong.exit_code, "write NAME.json" in wrong.output) == (2, True)
+    heard = run("evaluate", made.run, made.manifest.path, "--cache", made.cache)
+    assert (heard.exit_code, "20 of 20 utterances are recordings" in heard.output) == (1, True)
+    assert not list(made.run.glob("evaluation-*"))
+
+
+def test_the_defaults_are_those_of_stage_one() -> None:
+    assert inference.BATCH_SIZE == BATCH_SIZE
+    assert inference.DEVICES == DEVICES

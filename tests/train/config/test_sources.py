@@ -1,0 +1,166 @@
+"""Where settings come from, which source wins, and that what is shown can be read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from corpus_factory import SMALL, request, utterances
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_train.cli.main import main
+from mfhca_train.config.settings import FIELDS, Config, ModelConfig, TrainConfig, unread, with_settings
+from mfhca_train.config.sources import read_settings, resolve, table, toml
+
+CARD = (
+    'name = "own"\ntitle = "t"\ncitation = "c"\nlicence = "l"\nsource = "s"\nlayout = "l"\n'
+    'labels = ["anger", "joy", "neutral", "sorrow"]\ndefault_set = "all"\n[classes.all]\n'
+    'anger = "anger"\njoy = "joy"\nneutral = "neutral"\nsorrow = "sorrow"\n'
+    '[settings]\n"train.lr" = 1e-2\n"train.epochs" = 2\n"train.patience" = 3\n"model.width" = 64\n'
+)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest with a card that has settings."""
+    write_manifest(tmp_path / "own.csv", utterances())
+    (tmp_path / "own.toml").write_text(CARD)
+    return tmp_path / "own.csv"
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_every_setting_says_where_it_comes_from_and_what_it_means() -> None:
+    for name, entry in FIELDS.items():
+        assert entry.metadata.get("source"), name
+        assert entry.metadata.get("meaning"), name
+    assert len(FIELDS) == len(dataclasses.fields(ModelConfig)) + len(dataclasses.fields(TrainConfig))
+
+
+def test_later_sources_win_defaults_card_grid_file_set(manifest: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "f.toml", "[train]\nlr = 0.3\nepochs = 30\npatience = 30\n")
+    base = {"train.lr": 0.2, "train.epochs": 20, "train.batch_size": 20}
+    found = resolve(manifest, base, file, [("train.lr", "0.4")])
+    train = found.config.train
+    assert (train.lr, train.epochs, train.patience, train.batch_size) == (0.4, 30, 30, 20)
+    assert (found.config.model.width, found.config.model.dropout) == (64, 0.1)
+    assert found.origin == {
+        "train.lr": "--set",
+        "train.epochs": str(file),
+        "train.patience": str(file),
+        "model.width": "corpus card own",
+        "train.batch_size": "grid",
+    }
+
+
+def test_tables_and_dotted_names_mean_the_same(tmp_path: Path) -> None:
+    texts = (
+        '[train]\nlr = 0.3\n[model]\nhca = "channel"',
+        'train.lr = 0.3\nmodel.hca = "channel"',
+        '"train.lr" = 0.3\n"model.hca" = "channel"',
+    )
+    assert len({read_settings(write(tmp_path / "f.toml", text)) for text in texts}) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"train.lr": "3e-4", "model.grf_channels": "8,16", "model.bilstm": "no"},
+        {"model.inputs": "ssl", "train.epochs": "7"},
+        {"model.fusion": "coattention", "model.mfcc": "true", "model.spec_encoder": "alexnet"},
+    ],
+)
+def test_the_file_that_is_printed_gives_the_same_settings(given: dict[str, str], tmp_path: Path) -> None:
+    printed = toml(resolve(given=list(given.items())))
+    assert resolve(file=write(tmp_path / "f.toml", printed)).config == with_settings(Config(), given)
+    every = tomllib.loads("\n".join(line.removeprefix("# ") for line in printed.splitlines() if "[" not in line[:3]
+                                    and " = " in line and "(" not in line))  # fmt: skip
+    assert set(every) == {name.partition(".")[2] for name in FIELDS}
+
+
+def test_a_setting_that_is_not_read_is_left_out_of_the_file(manifest: Path, tmp_path: Path) -> None:
+    """Otherwise the file would be refused: its settings are given, and would be ignored."""
+    (tmp_path / "own.toml").write_text(CARD + '"model.hca_scale" = "sqrt"\n')
+    found = resolve(manifest, given=[("model.inputs", "ssl")])
+    assert "model.hca_scale" in found.origin
+    assert "model.hca_scale" in unread(found.config)
+    assert resolve(file=write(tmp_path / "f.toml", toml(found))).config.model.inputs == "ssl"
+    line = next(line for line in table(found).splitlines() if "its product as written" in line)
+    assert line.endswith("(not read with these settings)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lrr = 1", r"f\.toml: no setting is called 'lrr'; did you mean train\.lr\?"),
+        ("[trian]\nlr = 1", r"f\.toml: no setting is called 'trian\.lr'; did you mean train\.lr\?"),
+        ("[model]\ncolour = 1", r"f\.toml: no setting .*'model\.colour'; `mfhca-train config` shows all"),
+        ("[train]\nlr = 'fast'", r"f\.toml: train\.lr = 'fast' is not a finite number"),
+        ("[train]\nlr = -1", r"f\.toml: setting out of range: train\.lr = -1\.0 \(above 0, at most 10\)"),
+        ("lr 1", r"f\.toml: not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(MfhcaError, match=message):
+        resolve(file=write(tmp_path / "f.toml", text))
+
+
+def test_a_wrong_setting_of_a_card_names_the_card(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(CARD + '"train.speed" = 1\n')
+    with pytest.raises(MfhcaError, match=r"corpus card own: no setting is called 'train\.speed'"):
+        resolve(manifest)
+
+
+def test_a_file_that_is_not_there_comes_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    result = call("config", "--config", str(tmp_path / "f.toml"))
+    assert result.exit_code == 1
+    assert f"`mfhca-train config --toml > {tmp_path / 'f.toml'}`" in result.stderr
+
+
+def test_config_shows_every_setting_its_default_and_who_has_set_it(manifest: Path) -> None:
+    result = call("config", "--manifest", str(manifest), "--set", "train.epochs=9")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1::2]] == list(FIELDS)
+    found = {line.split()[0]: line.split(maxsplit=4) for line in lines[1::2]}
+    assert found["train.lr"] == ["train.lr", "0.01", "1e-05", "III.A", "corpus card own"]
+    assert found["train.epochs"] == ["train.epochs", "9", "100", "released", "--set"]
+    assert found["model.bilstm"] == ["model.bilstm", "true", "true", "II.D"]
+
+
+def test_cv_takes_a_file_and_set_wins_over_it(tmp_path: Path) -> None:
+    request(tmp_path)
+    small = [f'"{name}" = {json.dumps(value)}' for name, value in SMALL.items()]
+    file = write(tmp_path / "f.toml", "\n".join([*small, '"train.dropout" = 0']))
+    places = [
+        str(tmp_path / "corpus.csv"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    result = call("cv", *places, "--config", str(file))
+    assert result.exit_code == 1
+    assert "did you mean model.dropout?" in result.stderr
+    file.write_text("\n".join(small))
+    more = ("--set", "train.epochs=1", "--fold", "s0", "--jobs", "1", "--device", "cpu")
+    result = call("cv", *places, "--config", str(file), *more)
+    assert result.exit_code == 0, result.output
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert about["config"] == with_settings(Config(), {**SMALL, "train.epochs": "1"}).to_dict()
+    log = (tmp_path / "run/log.txt").read_text()
+    assert f"train.lr=0.003 ({file})" in log
+    assert "train.epochs=1 (--set)" in log

@@ -1,0 +1,52 @@
+"""Which files are meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mfhca_train.inference.audio_files import find_audio
+
+
+def test_folders_are_searched_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    for name in (
+        "b.wav",
+        "a.FLAC",
+        "sub/c.ogg",
+        ".hidden.wav",
+        ".git/d.wav",
+        "notes.txt",
+        "README",
+        "sub/e.TXT",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")  # reading it would wait for ever
+    found = find_audio([tmp_path])
+    assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a.FLAC", "b.wav", "sub/c.ogg"]
+    assert found.left_out == "2 hidden and 4 not audio by their names (no suffix 1, .txt 2, .wav 1)"
+    assert not found.unreadable
+
+
+def test_named_files_are_kept_whatever_they_are_called_and_once(tmp_path: Path) -> None:
+    (tmp_path / "odd.dat").touch()
+    (tmp_path / "a.wav").touch()
+    named = [
+        tmp_path / "odd.dat",
+        tmp_path / "gone",
+        tmp_path / "a.wav",
+        tmp_path,
+        tmp_path / "sub/../odd.dat",
+    ]
+    found = find_audio(named)
+    assert found.paths == [tmp_path / "odd.dat", tmp_path / "gone", tmp_path / "a.wav"]
+    assert found.left_out == "1 not audio by their names (.dat 1)"
+    assert find_audio([]).left_out == ""
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dangling.wav").symlink_to(tmp_path / "gone.wav")
+    assert [path.name for path in find_audio([tmp_path]).paths] == ["a.wav", "dangling.wav"]

@@ -1,0 +1,137 @@
+"""One folder that predicts without run and cache; damage is named, never guessed over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from corpus_factory import request
+from safetensors import safe_open
+from voice_factory import trained
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.inference.bundle import CARD, NETWORKS, is_bundle, open_ensemble, read_bundle, write_bundle
+from mfhca_train.inference.ensemble import read_run
+from mfhca_train.inference.predictor import Predictor
+from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.runs.crossval import cross_validate
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the run on real audio."""
+    out = tmp_path_factory.mktemp("bundle") / "voices"
+    write_bundle(read_run(trained().run), out)
+    return out
+
+
+def test_a_bundle_gives_the_runs_bits_without_run_and_cache(bundle: Path, tmp_path: Path) -> None:
+    made = trained()
+    torch.set_num_threads(1)
+    moved = shutil.copytree(bundle, tmp_path / "elsewhere")
+    text = (moved / CARD).read_text()
+    for path in (made.run, made.cache, made.backbone, made.root, Path.home()):
+        assert str(path) not in text
+    paths = made.audio("1F")
+    expected = Predictor.from_run(made.run, made.backbone).predict(paths, attention=True)
+    found = Predictor.open(moved, made.backbone).predict(paths, attention=True)
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(here.log_probabilities, there.log_probabilities)
+        assert here.heard_by == there.heard_by == 3
+    held = Predictor.open(moved, made.backbone, speaker="1F").predict(paths)
+    assert {(one.heard_by, len(one.log_probabilities)) for one in held} == {(0, 1)}
+
+
+def test_equal_runs_give_equal_bytes_and_nothing_is_left_beside(bundle: Path, tmp_path: Path) -> None:
+    write_bundle(read_run(trained().run), tmp_path / "again")
+    for name in (CARD, NETWORKS):
+        assert (tmp_path / "again" / name).read_bytes() == (bundle / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
+    with pytest.raises(MfhcaError, match="again: is there already"):
+        write_bundle(read_run(trained().run), tmp_path / "again")
+    (tmp_path / "file").touch()
+    with pytest.raises(MfhcaError, match="cannot be written"):
+        write_bundle(read_run(trained().run), tmp_path / "file" / "bundle")
+
+
+def test_the_card_tells_what_the_networks_are(bundle: Path) -> None:
+    made = trained()
+    card = json.loads((bundle / CARD).read_text())
+    results = json.loads((made.run / "results.json").read_text())
+    assert card["scores"]["ua"] == results["ua"]
+    assert (card["protocol"], card["oracle"], card["corpus"]) == ("strict", False, "voices")
+    assert "warning" not in card
+    assert card["inputs"]["ssl"]["name"] == "ssl-hubert-demo"
+    assert [one["test_speakers"] for one in card["networks"]] == [["1F"], ["1M"], ["2F"], ["2M"]]
+    assert "--backbone" in card["use"]
+    with safe_open(bundle / NETWORKS, "np") as file:
+        assert any(name.startswith("seed-0/fold-2M/weights.classifier") for name in file.keys())  # noqa: SIM118
+
+
+def test_an_oracles_bundle_is_marked_and_holds_nobody_out(tmp_path: Path) -> None:
+    wanted = request(tmp_path, settings={"train.epochs": "1"}, protocol="oracle", folds=("s0",))
+    cross_validate(wanted)
+    write_bundle(read_run(wanted.out), tmp_path / "bundle")
+    card = json.loads((tmp_path / "bundle" / CARD).read_text())
+    assert card["oracle"] is True
+    assert "ORACLE" in card["warning"]
+    ensemble = read_bundle(tmp_path / "bundle")
+    assert "ORACLE" in ensemble.title
+    with pytest.raises(MfhcaError, match="was selected on speaker s0"):
+        ensemble.holding_out("s0")
+
+
+def test_damage_is_named(bundle: Path, tmp_path: Path) -> None:
+    whole = read_sealed(bundle / CARD)
+
+    def broken(name: str, **changes: object) -> Path:
+        folder = shutil.copytree(bundle, tmp_path / name)
+        write_sealed(folder / CARD, {**whole, **changes})
+        return folder
+
+    with pytest.raises(MfhcaError, match="not of a bundle"):
+        open_ensemble(broken("foreign", format="another"))
+    with pytest.raises(MfhcaError, match="a bundle of version 9, this program reads 1"):
+        open_ensemble(broken("later", version=9))
+    with pytest.raises(MfhcaError, match=r"damaged \('str' object|damaged \(string indices"):
+        open_ensemble(broken("odd", networks="none"))
+    with pytest.raises(MfhcaError, match="holds no network"):
+        open_ensemble(broken("none", networks=[]))
+    with pytest.raises(MfhcaError, match=r"damaged \(setting model\.hca = 'sideways'|damaged \(model\.hca"):
+        open_ensemble(broken("config", config={**whole["config"], "model": {"hca": "sideways"}}))
+    small = broken("small", config={**whole["config"], "model": {**whole["config"]["model"], "width": 8}})
+    with pytest.raises(MfhcaError, match=r"fold 1F, seed 0: the weights do not fit the settings"):
+        Predictor.open(small, trained().backbone)
+    lacking = broken("lacking")
+    write_sealed(lacking / CARD, {k: v for k, v in whole.items() if k != "protocol"})
+    with pytest.raises(MfhcaError, match="'protocol' is missing"):
+        open_ensemble(lacking)
+    (lacking / CARD).write_text("{")
+    with pytest.raises(MfhcaError, match="not valid JSON"):
+        open_ensemble(lacking)
+    bad = broken("bits") / NETWORKS
+    data = bytearray(bad.read_bytes())
+    data[-1] ^= 1
+    bad.write_bytes(data)
+    with pytest.raises(
+        MfhcaError, match=r"networks\.safetensors: not the file that card\.json was written with"
+    ):
+        open_ensemble(tmp_path / "bits")
+    bad.unlink()
+    with pytest.raises(MfhcaError, match=r"networks\.safetensors: cannot be read"):
+        open_ensemble(tmp_path / "bits")
+
+
+def test_what_is_neither_run_nor_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    assert is_bundle(bundle)
+    assert not is_bundle(tmp_path)
+    with pytest.raises(MfhcaError, match="no such folder"):
+        open_ensemble(tmp_path / "gone")
+    with pytest.raises(MfhcaError, match=r"no run\.json, so no finished run"):
+        open_ensemble(tmp_path)
+    with pytest.raises(MfhcaError, match="a bundle has no rows"):
+        open_ensemble(bundle, "row")

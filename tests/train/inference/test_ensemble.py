@@ -1,0 +1,80 @@
+"""Which networks of a run may judge whom."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from corpus_factory import request
+from grid_factory import write_grid
+from voice_factory import trained
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.inference.ensemble import read_run
+from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.runs.ablation import ablate
+
+
+def test_members_are_all_folds_and_have_heard_all_but_their_test_speaker() -> None:
+    made = trained()
+    ensemble = read_run(made.run)
+    assert [m.about["fold"] for m in ensemble.members] == ["1F", "1M", "2F", "2M"]
+    assert "4 networks of 4 folds" in ensemble.title
+    counts = [len(member.inputs.heard) for member in ensemble.members]
+    per_speaker = [len(made.audio(speaker)) for speaker in ("1F", "1M", "2F", "2M")]
+    assert counts == [sum(per_speaker) - own for own in per_speaker]
+
+
+def test_a_speaker_selects_the_fold_that_held_them_out() -> None:
+    ensemble = read_run(trained().run)
+    assert [m.about["fold"] for m in ensemble.holding_out("2F").members] == ["2F"]
+    with pytest.raises(MfhcaError, match="no network holds out speaker X; those tested are 1F, 1M, 2F, 2M"):
+        ensemble.holding_out("X")
+    assert [m.about["fold"] for m in ensemble.of_folds(["2M", "1F"]).members] == ["1F", "2M"]
+    assert ensemble.of_folds([]) == ensemble
+    with pytest.raises(MfhcaError, match="no fold is called '9'; there are: 1F, 1M, 2F, 2M"):
+        ensemble.of_folds(["9"])
+
+
+def test_an_ablation_wants_a_row(tmp_path: Path) -> None:
+    grid = write_grid(
+        tmp_path / "grid.toml",
+        'title = "Two"\n[base]\nset = { "model.inputs" = "ssl" }\n'
+        '[[row]]\nname = "one"\ntitle = "One"\nreference = true\n'
+        '[[row]]\nname = "two"\ntitle = "Two"\nset = { "model.bilstm" = false }\n'
+        '[[row]]\nname = "most"\ntitle = "Most frequent"\nkind = "majority"\n',
+    )
+    wanted = request(tmp_path, folds=("s0",), settings={"train.epochs": "1"})
+    ablate(wanted, grid)
+    with pytest.raises(MfhcaError, match="holds an ablation; name one with --row: one, two"):
+        read_run(wanted.out)
+    with pytest.raises(MfhcaError, match="has no row 'six' with networks"):
+        read_run(wanted.out, "six")
+    ensemble = read_run(wanted.out, "two")
+    assert ensemble.card["row"] == "two"
+    assert not ensemble.config.model.bilstm
+    assert len(ensemble.members) == 1
+
+
+def test_what_is_not_whole_is_named(tmp_path: Path) -> None:
+    run = shutil.copytree(trained().run, tmp_path / "run")
+    with pytest.raises(MfhcaError, match="a run of cv has no rows"):
+        read_run(run, "one")
+    weights = run / "model/seed-0/fold-1M/best.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    with pytest.raises(MfhcaError, match=r"fold-1M/best\.safetensors: damaged"):
+        read_run(run)
+    weights.write_bytes(whole)
+    results = read_sealed(run / "results.json")
+    write_sealed(run / "results.json", {k: v for k, v in results.items() if k != "folds"})
+    with pytest.raises(MfhcaError, match="lacks 'folds'"):
+        read_run(run)
+    write_sealed(run / "results.json", results)
+    write_sealed(run / "run.json", {**read_sealed(run / "run.json"), "threads": 7})
+    with pytest.raises(MfhcaError, match="trained with other settings or data"):
+        read_run(run)
+    (run / "results.json").unlink()
+    with pytest.raises(MfhcaError, match=r"no results\.json, so no finished run"):
+        read_run(run)

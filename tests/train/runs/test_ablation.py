@@ -1,0 +1,580 @@
+"""Ablations: every shipped row runs, equal rows are trained once, interruptions leave no trace."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from corpus_factory import SMALL
+from grid_factory import PADDED, ROWS, make_corpus, short, write_grid
+from places import FACTORIES, REPOSITORY
+from run_factory import tree
+from sklearn.metrics import accuracy_score, recall_score
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.card import read_card
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_train.cli.main import main
+from mfhca_train.config.settings import FIELDS, Config, unread, value_of, with_settings
+from mfhca_train.report.ablation_repeat import commands
+from mfhca_train.report.terminal import table
+from mfhca_train.results.ablation_record import read_ablation
+from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.rescore import rescore
+from mfhca_train.results.summary import NETWORK
+from mfhca_train.runs.ablation import ablate
+from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.runs.grid import CHOSEN, read_grid, row_config
+from mfhca_train.training import queue
+
+CARDS = sorted(p for p in (REPOSITORY / "manifests").glob("*.toml") if p.stem != "published")
+GRIDS = sorted((REPOSITORY / "manifests" / "ablations").glob("*.toml"))
+SMALL_GRID = """
+title = "Small"
+[base]
+recipe = { tail = "pad" }
+ssl = "hubert"
+[[row]]
+name = "a"
+reference = true
+[[row]]
+name = "b"
+set = { "model.inputs" = "ssl", "model.bilstm" = false }
+[[row]]
+name = "again"
+title = "the same as a"
+[[row]]
+name = "svm"
+kind = "svm"
+set = { "model.inputs" = "ssl" }
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All features; not to be written to but for runs of other names."""
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shipped(corpus: Path) -> dict[str, dict[str, Any]]:
+    """Results of all shipped grids, side by side."""
+    return {path.stem: ablate(short(corpus, path.stem), read_grid(path)) for path in GRIDS}
+
+
+def copy_of(corpus: Path, folder: Path) -> Path:
+    shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("runs"))
+    return folder
+
+
+def command(folder: Path, grid: Path, *more: str) -> Result:
+    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
+    places = ["--cache", str(folder / "cache"), "--out", str(folder / "runs/x")]
+    usual = ["--set", "train.epochs=1", "--jobs", "1", "--fold", "s0", "--seeds", "1", "--device", "cpu"]
+    usual += ["--no-portraits"]
+    return CliRunner().invoke(
+        main, ["ablate", str(grid), str(folder / "corpus.csv"), *places, *settings, *usual, *more]
+    )
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_shipped_grids_are_valid(path: Path) -> None:
+    grid = read_grid(path)
+    assert grid.reference
+    for row in grid.trained:
+        row_config(Config(), row)
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("card", [None, *CARDS], ids=lambda card: card.stem if card else "no card")
+def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, card: Path | None) -> None:
+    grid = read_grid(path)
+    base = with_settings(with_settings(Config(), read_card(card).settings if card else {}), grid.settings)
+    found: dict[str, str] = {}
+    for row in grid.trained:
+        if row.kind == CHOSEN:
+            continue
+        config = row_config(base, row)
+        idle = unread(config)
+        read = {name: value_of(config, name) for name in FIELDS if name not in idle}
+        if row.kind != NETWORK:  # the majority class reads no settings, the support vector machine hardly any
+            read = {}
+        protocol = row.protocol or grid.protocol or "strict"
+        features = row.spec or grid.spec, row.ssl or grid.ssl, {**grid.recipe, **row.recipe}
+        found[row.name] = repr((row.kind, protocol, features, read))
+    alike = {frozenset((a, b)) for a in found for b in found if a < b and found[a] == found[b]}
+    # A learning rate that the card sets, or nobody, stands in the grid again, so that all three rates are there.
+    meant = {
+        pair for pair in alike if path.stem == "readings" and any(name.startswith("lr-") for name in pair)
+    }
+    assert len(meant) <= 1
+    assert alike == meant
+
+
+def test_published_figures_are_whole_and_have_a_key_each() -> None:
+    figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
+    needed = {"key", "corpus", "label_set", "system", "wa", "score", "protocol", "source"}
+    assert all(needed <= set(figure) <= needed | {"ua", "variant"} for figure in figures)
+    assert len({figure["key"] for figure in figures}) == len(figures)
+    assert all(20 < figure[name] < 100 for figure in figures for name in ("wa", "ua") if name in figure)
+    used = {key for path in GRIDS for row in read_grid(path).rows for key in row.published}
+    assert used == {figure["key"] for figure in figures if figure["corpus"] == "iemocap"}
+
+
+def test_tables_have_the_papers_rows() -> None:
+    names = {path.stem: [row.name for row in read_grid(path).rows] for path in GRIDS}
+    assert (len(names["table2"]), len(names["table3"]), len(names["table4"])) == (11 + 3, 5, 4)
+    assert {"table1", "readings", "protocols"} <= set(names)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in GRIDS])
+def test_every_row_of_every_shipped_grid_runs_to_the_end(
+    shipped: dict[str, dict[str, Any]], corpus: Path, name: str
+) -> None:
+    grid = read_grid(REPOSITORY / "manifests" / "ablations" / f"{name}.toml")
+    results = read_sealed(corpus / "runs" / name / "results.json")
+    assert results == shipped[name]
+    assert list(results["rows"]) == [row.name for row in grid.trained]
+    for row in results["rows"].values():
+        assert row["n_folds"] == 1
+        assert (row["comparison"] is None) == (row is results["rows"][grid.reference] or row["oracle"])
+        assert row["oracle"] == row["protocol"].startswith("oracle")
+
+
+def test_equal_rows_of_all_grids_are_trained_once(shipped: dict[str, dict[str, Any]], corpus: Path) -> None:
+    runs = corpus / "runs"
+    places = [
+        "table1/mfhca",
+        "table2/hubert-mf-hca",
+        "table4/r-4",
+        "readings/equations-temporal",
+        "protocols/strict",
+    ]
+    weights = [runs / place / "seed-0/fold-s0/best.safetensors" for place in places]
+    assert len({path.stat().st_mtime_ns for path in weights}) == 1
+    assert len({path.stat().st_ino for path in weights}) == 1
+    # And nothing that differs was taken for the same.
+    identities: dict[str, set[str]] = {}
+    for path in runs.rglob("result.json"):
+        result = json.loads(path.read_text())
+        key = f"{result['identity']}/{result['id']}/{result['seed']}"
+        identities.setdefault(key, set()).add((path.parent / "best.safetensors").read_bytes().hex()[:4096])
+    assert all(len(found) == 1 for found in identities.values())
+    assert len(shipped["protocols"]["optimism"]) == 1
+    assert set(shipped["protocols"]["optimism"][0]) == {"rows", "selection", "extra"}
+
+
+def test_a_row_is_what_cv_gives(shipped: dict[str, dict[str, Any]], corpus: Path) -> None:
+    alone = cross_validate(short(corpus, "cv", **PADDED))
+    row = shipped["table1"]["rows"]["mfhca"]
+    assert alone.pop("yardsticks") == []  # published figures of the corpus: a row of a grid names its own
+    assert {key: row[key] for key in alone} == alone
+    mine = tree(corpus / "runs/cv/model/seed-0/fold-s0")
+    assert mine == tree(corpus / "runs/table1/mfhca/seed-0/fold-s0")
+
+
+def test_an_ablation_can_be_rescored(shipped: dict[str, dict[str, Any]], corpus: Path) -> None:
+    for name, row in rescore(corpus / "runs/table1", "mean").items():
+        found = json.loads(json.dumps(row))
+        expected = shipped["table1"]["rows"][name]
+        assert {key: value for key, value in found.items() if expected[key] != value} == {"breakdown": {}}
+
+
+def test_wav2vec_rows_read_other_features(shipped: dict[str, dict[str, Any]]) -> None:
+    rows = shipped["table2"]["rows"]
+    assert rows["w2v2-mf"]["recipes"]["ssl"] != rows["hubert-mf"]["recipes"]["ssl"]
+    assert rows["w2v2-mf"]["recipes"]["spec"] == rows["hubert-mf"]["recipes"]["spec"]
+    tails = {
+        name: shipped["readings"]["rows"][name]["recipes"] for name in ("tail-overlap", "tail-drop", "logmel")
+    }
+    assert len({recipes["spec"] for recipes in tails.values()} | {rows["spec-mf"]["recipes"]["spec"]}) == 4
+
+
+def test_comparison_agrees_with_the_predictions(corpus: Path, tmp_path: Path) -> None:
+    """Differences per speaker, recomputed with scikit-learn from predictions.csv alone."""
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    results = ablate(short(corpus, "small", folds=("s0", "s1", "s4"), seeds=(0, 1)), grid)
+
+    def of(row: str, seeds: int) -> dict[str, dict[str, list[float]]]:
+        found: dict[str, dict[str, list[float]]] = {"wa": {}, "ua": {}}
+        for seed in range(seeds):
+            for speaker in ("s0", "s1", "s4"):
+                folder = corpus / "runs/small" / row / f"seed-{seed}" / f"fold-{speaker}"
+                with open(folder / "predictions.csv", newline="") as file:
+                    rows = list(csv.DictReader(file))
+                truth, guess = [r["label"] for r in rows], [r["prediction"] for r in rows]
+                recall = recall_score(
+                    truth, guess, average="macro", labels=sorted(set(truth)), zero_division=0
+                )
+                found["wa"].setdefault(speaker, []).append(accuracy_score(truth, guess))
+                found["ua"].setdefault(speaker, []).append(recall)
+        return found
+
+    for name, seeds in (("b", 2), ("svm", 1), ("again", 2)):
+        mine, reference = of(name, seeds), of("a", 2)
+        for score in ("wa", "ua"):
+            change = [np.mean(mine[score][s]) - np.mean(reference[score][s]) for s in ("s0", "s1", "s4")]
+            entry = results["rows"][name]["comparison"][score]
+            assert entry["difference"] == pytest.approx(np.mean(change))
+            assert entry["pairs"] == 3
+            assert entry["p"] <= entry["p_holm"] <= 1
+    assert results["rows"]["again"]["comparison"]["wa"]["p"] == 1
+    assert results["rows"]["svm"]["seeds"] == [0]
+    assert not results["complete"]
+
+
+def test_interrupted_anywhere_a_grid_ends_with_the_same_bytes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    whole, broken = (copy_of(corpus, tmp_path / name) for name in ("whole", "broken"))
+    folds = ("s0", "s1")
+    ablate(short(whole, "x", epochs=2, folds=folds), grid)
+    run_unit, stop_after = queue.run_unit, [0]
+
+    def stopping(unit: Any, _: Any = None) -> None:
+        def show(_: Any) -> None:
+            if stop_after[0] == 0:
+                raise KeyboardInterrupt
+            stop_after[0] -= 1
+
+        run_unit(unit, show)
+
+    for epochs in (0, 2, 1):  # how many more each call gets
+        stop_after[0] = epochs
+        monkeypatch.setattr(queue, "run_unit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(short(broken, "x", epochs=2, folds=folds), grid)
+        monkeypatch.setattr(queue, "run_unit", run_unit)
+    ablate(short(broken, "x", epochs=2, folds=folds), grid)
+    assert tree(broken / "runs/x") == tree(whole / "runs/x")
+
+
+def test_killed_and_run_again_by_two_workers_a_grid_ends_with_the_same_bytes(
+    corpus: Path, tmp_path: Path
+) -> None:
+    grid = tmp_path / "small.toml"
+    read = write_grid(grid, SMALL_GRID)
+    whole, broken = (copy_of(corpus, tmp_path / name) for name in ("whole", "broken"))
+    ablate(short(whole, "x", epochs=2, folds=("s0", "s1")), read)
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from grid_factory import short; from mfhca_train.runs.ablation import ablate\n"
+        "from mfhca_train.runs.grid import CHOSEN, read_grid\n"
+        "if __name__ == '__main__':\n"
+        "    request = short(Path(sys.argv[2]), 'x', epochs=2, folds=('s0', 's1'), jobs=2)\n"
+        "    ablate(request, read_grid(Path(sys.argv[3])))\n"
+    )
+    arguments = [sys.executable, "-c", script, str(FACTORIES), str(broken), str(grid)]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    networks = (broken / "runs/x/a", broken / "runs/x/b")
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(path for run in networks for path in run.glob("seed-0/.fold-*/history.csv")) or any(
+            path for run in networks for path in run.glob("seed-0/.fold-*/checkpoint.safetensors")
+        ):
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (broken / "runs/x/results.json").exists()
+    ablate(short(broken, "x", epochs=2, folds=("s0", "s1")), read)
+    assert tree(broken / "runs/x") == tree(whole / "runs/x")
+
+
+def test_nothing_to_do_changes_no_byte_and_one_row_keeps_the_others(corpus: Path, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    ablate(short(corpus, "again"), grid)
+    before = tree(corpus / "runs/again")
+    ablate(short(corpus, "again"), grid)
+    assert tree(corpus / "runs/again") == before
+    ablate(short(corpus, "again"), grid, names=["b"])
+    assert tree(corpus / "runs/again") == before
+    more = ablate(replace(short(corpus, "again"), seeds=(0, 1)), grid, names=["b"])
+    assert {name: row["seeds"] for name, row in more["rows"].items()} == {
+        name: [0, 1] if name == "b" else [0] for name in json.loads(before["results.json"])["rows"]
+    }
+    assert {name: (row["comparison"] or {}).get("seeds") for name, row in more["rows"].items()} == {
+        "a": None,
+        "b": 1,
+        "again": 1,
+        "svm": 1,
+    }
+    once = json.loads(before["results.json"])["rows"]["b"]["comparison"]["wa"]
+    assert more["rows"]["b"]["comparison"]["wa"]["difference"] == once["difference"]
+    assert "compared with it over the seeds that both have: “b” over 1 seed." in table(more)
+
+
+def test_the_report_s_commands_repeat_a_run_with_unequal_seeds(corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    grid = write_grid(path, SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "x", seeds=(0, 1)), grid, names=["a"])
+    ablate(short(folder, "x"), grid, names=["b", "again", "svm"])
+    first = shutil.move(folder / "runs/x", tmp_path / "first")  # where nothing is taken over from it
+    lines = commands(read_ablation(first))
+    asked = [
+        [b for a, b in itertools.pairwise(shlex.split(line)) if a in ("--row", "--seeds")] for line in lines
+    ]
+    assert asked == [["b", "again", "svm", "1"], ["a", "2"]]
+    places = {"small": path, "manifests/corpus.csv": folder / "corpus.csv", "cache": folder / "cache"}
+    places["runs/again"] = folder / "runs/again"
+    for order in (1, -1):
+        for line in lines[::order]:
+            words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]
+            result = CliRunner().invoke(main, [*words, "--jobs", "1", "--no-portraits"])
+            assert result.exit_code == 0, result.output
+        again = tree(places["runs/again"])
+        for name in ("results.json", "report.html", "report.md"):
+            assert again[name] == (first / name).read_bytes()
+        shutil.rmtree(places["runs/again"])
+
+
+def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "first"), grid, names=["b"])
+    path = folder / "runs/first/b/seed-0/fold-s0/predictions.csv"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    about = folder / "runs/broken/run.json"
+    about.parent.mkdir()
+    about.write_text("{")
+    results = ablate(short(folder, "second"), grid, names=["b"])
+    assert results["rows"]["b"]["n_utterances"] == 4
+    assert (folder / "runs/second/b/seed-0/fold-s0/predictions.csv").stat().st_ino != path.stat().st_ino
+
+
+def test_what_a_process_left_that_was_killed_while_taking_over_is_removed(
+    corpus: Path, tmp_path: Path
+) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "first"), grid, names=["b"])
+    seed = folder / "runs/second/b/seed-0"
+    for name in (".fold-s0.taken.partial", ".fold-s0.partial"):
+        (seed / name).mkdir(parents=True)
+        (seed / name / "history.csv").write_text("a part")
+    ablate(short(folder, "second"), grid, names=["b"])
+    assert sorted(path.name for path in seed.iterdir()) == [".fold-s0.lock", "fold-s0"]
+    assert tree(seed / "fold-s0") == tree(folder / "runs/first/b/seed-0/fold-s0")
+
+
+def test_units_of_other_versions_are_not_taken_over(corpus: Path, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    folder = copy_of(corpus, tmp_path / "x")
+    ablate(short(folder, "first"), grid, names=["b"])
+    about = folder / "runs/first/run.json"
+    write_sealed(about, read_sealed(about) | {"cpu": "another"})
+    ablate(short(folder, "second"), grid, names=["b"])
+    one, other = (folder / f"runs/{run}/b/seed-0/fold-s0/result.json" for run in ("first", "second"))
+    assert one.read_bytes() == other.read_bytes()
+    assert one.stat().st_ino != other.stat().st_ino
+
+
+def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Path, tmp_path: Path) -> None:
+    folder = copy_of(corpus, tmp_path / "x")
+    for path in [
+        *folder.glob("cache/ssl-wav2vec2*"),
+        *folder.glob("cache/mfcc*"),
+        *folder.glob("cache/logmel*"),
+    ]:
+        shutil.rmtree(path)
+    table1 = REPOSITORY / "manifests/ablations/table1.toml"
+    result = command(folder, table1)
+    assert result.exit_code == 1, result.output
+    assert "2 of 5 rows cannot be trained here" in result.output
+    assert "co-attention: no ssl features named wav2vec2... and no mfcc features" in result.output
+    assert "--kind ssl --kind mfcc --backbone facebook/wav2vec2-base-960h" in result.output
+    assert "co-attention-same: no mfcc features: mfhca-cache features" in result.output
+    assert not (folder / "runs/x/run.json").exists()
+    result = command(
+        folder, table1, "--skip-missing", "--row", "svm", "--row", "majority", "--row", "co-attention"
+    )
+    assert result.exit_code == 0, result.output
+    assert "left out:" in result.output
+    results = json.loads((folder / "runs/x/results.json").read_text())
+    assert list(results["rows"]) == ["svm", "majority"]
+    assert list(results["left_out"]) == ["co-attention"]
+    assert "nothing is tested: the reference row mfhca is not here" in result.output
+    assert "73.80/74.25" in result.output  # cited
+    page = folder / "runs/x/report.html"
+    before = page.read_text()
+    assert "no ssl features named wav2vec2... and no mfcc features" in before
+    assert str(folder) not in before  # no name of this machine
+    page.unlink()
+    report = CliRunner().invoke(main, ["report", str(folder / "runs/x")])
+    assert report.exit_code == 0, report.output
+    assert "Linear SVM" in report.output
+    assert str(page) in report.output
+    assert page.read_text() == before
+    assert "no row is called" in command(folder, table1, "--row", "nobody").output
+
+
+def test_a_protocol_that_the_corpus_lacks_is_left_out_but_half_of_the_features_is_an_error(
+    corpus: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(corpus, tmp_path / "x")
+    write_manifest(folder / "corpus.csv", [replace(u, session="") for u in ROWS])
+    result = command(folder, Path("protocols"))
+    assert result.exit_code == 1
+    assert "1 of 4 rows cannot be trained here" in result.output
+    assert "session: protocol session: speaker s0 has utterances without a session" in result.output
+    rows = ("--row", "session", "--row", "strict")
+    assert command(folder, Path("protocols"), "--skip-missing", *rows).exit_code == 0
+    (folder / "cache" / PADDED["ssl"] / "s3.h5").unlink()
+    result = command(folder, Path("table4"), "--skip-missing", "--out", str(folder / "runs/y"))
+    assert result.exit_code == 1
+    assert "row r-2: " in result.output
+    assert "no features of speaker s3" in result.output
+
+
+def test_the_command_prints_tests_oracles_and_optimism(corpus: Path, tmp_path: Path) -> None:
+    folder = copy_of(corpus, tmp_path / "x")
+    result = command(folder, Path("protocols"))
+    assert result.exit_code == 0, result.output
+    for words in (
+        "oracle-matched (ORACLE)",
+        "strict (reference)",
+        "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”. Selecting the epoch on",
+        "Holm: over the 1 rows tested",
+        "worth of selecting on the test speaker (oracle-matched minus strict): WA ",
+        "worth of training on the validation speakers as well (oracle minus oracle-matched): WA ",
+        "1 seed(s): a difference within the spread over seeds says nothing; take 5 or more",
+        "sign-flip test, two-sided",
+        "74.24/74.57 (1)",
+        "published (1): iemocap, 10-fold leave one speaker out",
+        "NOT COMPLETE",
+    ):
+        assert words in result.output, words
+
+
+def test_other_rows_of_the_same_names_and_other_kinds_of_run_are_refused(
+    corpus: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(corpus, tmp_path / "x")
+    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
+    ablate(short(folder, "x"), grid, names=["b"])
+    with pytest.raises(MfhcaError, match=r"(?s)holds another run.*config.train.epochs: 1 there, 2 here"):
+        ablate(short(folder, "x", epochs=2), grid, names=["b"])
+    with pytest.raises(MfhcaError, match="holds an ablation"):
+        cross_validate(short(folder, "x", **PADDED))
+    cross_validate(short(folder, "y", config=row_config(short(folder, "y").config, grid.rows[1]), **PADDED))
+    with pytest.raises(MfhcaError, match="holds a run of cv"):
+        ablate(short(folder, "y"), grid)
+
+
+RATES = """
+[[row]]
+name = "slow"
+set = { "train.lr" = 1e-5 }
+[[row]]
+name = "fast"
+set = { "train.lr" = 3e-2 }
+[[row]]
+name = "best"
+kind = "chosen"
+from = ["slow", "fast"]
+reference = true
+"""
+
+
+def test_a_chosen_row_takes_the_unit_that_did_best_on_validation(corpus: Path, tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + RATES)
+    request = short(corpus, "rates", epochs=2, folds=("s0", "s1", "s4"), seeds=(0, 1))
+    results = ablate(request, grid, names=["best"])  # and what it chooses among
+    assert list(results["rows"]) == ["slow", "fast", "best"]
+    assert "lr" not in results["rows"]["best"]["config"]["train"]
+    run = corpus / "runs/rates"
+    for told in results["rows"]["best"]["folds"]:
+        place = f"seed-{told['seed']}/fold-{told['id']}"
+        found = {row: read_sealed(run / row / place / "result.json") for row in ("slow", "fast", "best")}
+        score = {row: found[row]["validation_wa"] + found[row]["validation_ua"] for row in ("slow", "fast")}
+        assert told["chosen"] == found["best"]["chosen"] == max(score, key=lambda row: score[row])
+        chosen = run / told["chosen"] / place
+        for name in ("predictions.csv", "best.safetensors"):
+            assert (chosen / name).stat().st_ino == (run / "best" / place / name).stat().st_ino
+        told_by_it = next(
+            fold
+            for fold in results["rows"][told["chosen"]]["folds"]
+            if (fold["id"], fold["seed"]) == (told["id"], told["seed"])
+        )
+        assert {key: value for key, value in told.items() if key != "chosen"} == told_by_it
+        assert found["best"]["identity"] != found[told["chosen"]]["identity"]
+    before = tree(run)
+    ablate(request, grid)
+    assert tree(run) == before
+    shutil.rmtree(run / "best")
+    ablate(request, grid, names=["best"])
+    assert tree(run) == before
+    with (run / "best/seed-0/fold-s0/history.csv").open("a") as file:  # of the chosen one's too
+        file.write("x")
+    with pytest.raises(MfhcaError, match="damaged, its content has not the digest"):
+        ablate(request, grid)
+
+
+def test_a_chosen_row_refuses_rows_that_differ_in_more_than_the_rate(corpus: Path, tmp_path: Path) -> None:
+    text = RATES.replace('"train.lr" = 3e-2', '"model.bilstm" = false')
+    grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + text)
+    with pytest.raises(MfhcaError, match="row best: slow and fast differ in more than"):
+        ablate(short(corpus, "wrong"), grid)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("title = 'x'", "no \\[\\[row\\]\\] to train"),
+        ("[[row]]\nname = 'A b'", "is not made of a-z"),
+        ("[[row]]\nname = 'a'\n[[row]]\nname = 'a'", "two rows are called 'a'"),
+        ("[[row]]\nname = 'a'\nseds = 1", "row 1: no field is called 'seds'"),
+        ("[[row]]\nname = 'a'\nset = 1", "set = 1 has the wrong type"),
+        ("[[row]]\nname = 'a'\nprotocol = 'p'", "no protocol is called 'p'"),
+        ("[[row]]\nname = 'a'\nkind = 'k'", "kind 'k' is not one of network, majority, svm, chosen, cited"),
+        ("[[row]]\nname = 'a'\npublished = 'p'", "no figure with key 'p'"),
+        ("[[row]]\nname = 'a'\nkind = 'cited'", "needs a published figure"),
+        ("[[row]]\nname = 'a'\nreference = true\n[[row]]\nname = 'b'\nreference = true", "must be one row"),
+        ("[[row]]\nname = 'a'\nfrom = ['b', 'c']", "from belongs to kind chosen"),
+        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['a']", "needs the names of two rows or more"),
+        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'a']", "no row of kind network is called 'b'"),
+        (
+            "[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'c']\nset = {}",
+            "set would be ignored by kind chosen",
+        ),
+        ("[[row]", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_with_a_grid_is_said(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(MfhcaError, match=words):
+        write_grid(tmp_path / "grid.toml", text)
+
+
+def test_wrong_settings_name_their_row(corpus: Path, tmp_path: Path) -> None:
+    for settings, words in (
+        ('"model.hcaa" = "channel"', "row a: no setting is called 'model.hcaa'"),
+        ('"model.inputs" = "spec", "model.hca" = "channel"', "row a: model.hca would be ignored"),
+    ):
+        grid = write_grid(tmp_path / "grid.toml", f"[[row]]\nname = 'a'\nset = {{ {settings} }}")
+        with pytest.raises(MfhcaError, match=words):
+            ablate(short(corpus, "wrong"), grid)
+    grid = write_grid(tmp_path / "grid.toml", "[[row]]\nname = 'a'\nkind = 'svm'")
+    with pytest.raises(MfhcaError, match="kind svm reads hidden states alone"):
+        ablate(short(corpus, "wrong"), grid)
+    grid = write_grid(tmp_path / "grid.toml", "[[row]]\nname = 'a'")
+    with pytest.raises(MfhcaError, match=r"row a: .*recipes of"):
+        ablate(short(corpus, "wrong"), grid)

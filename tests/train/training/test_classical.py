@@ -1,0 +1,111 @@
+"""Yardsticks without a network, recomputed from the features themselves."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus_factory import CLASSES
+from grid_factory import PADDED, ROWS, make_corpus, short, write_grid
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.store.reader import Features
+from mfhca_train.data.folds import make_folds
+from mfhca_train.runs.ablation import ablate
+from mfhca_train.training.classical import CANDIDATES
+
+GRID = """
+[base]
+recipe = { tail = "pad" }
+ssl = "hubert"
+[[row]]
+name = "svm"
+kind = "svm"
+set = { "model.inputs" = "ssl" }
+[[row]]
+name = "majority"
+kind = "majority"
+set = { "model.inputs" = "ssl" }
+"""
+SPEAKERS = sorted({u.speaker for u in ROWS})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classic")
+    make_corpus(folder)
+    ablate(short(folder, "x", folds=()), write_grid(folder / "grid.toml", GRID))
+    return folder
+
+
+def predictions(run: Path, row: str, speaker: str) -> list[dict[str, Any]]:
+    with open(run / "runs/x" / row / "seed-0" / f"fold-{speaker}" / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_majority_is_the_training_speakers_most_frequent_class(run: Path) -> None:
+    for fold in make_folds(ROWS, "strict", short(run, "x").config.train):
+        count = Counter(u.emotion for u in ROWS if u.speaker in fold.train)
+        most = max(CLASSES, key=lambda name: (count[name], -CLASSES.index(name)))
+        assert {row["prediction"] for row in predictions(run, "majority", fold.id)} == {most}
+
+
+def test_svm_is_scikit_learns_on_mean_hidden_states(run: Path) -> None:
+    """Means over valid frames read frame by frame, scaled over training speakers, C of the best validation score."""
+    x = []
+    with Features.open(run / "cache" / PADDED["ssl"], SPEAKERS) as features:
+        for u in ROWS:
+            shard, first, count = features.rows(u.utterance)
+            segments = features.gather(np.full(count, shard), np.arange(first, first + count)).astype(
+                np.float64
+            )
+            valid = features.shards[shard].valid_frames[first : first + count]
+            frames = [segment[:n] for segment, n in zip(segments, valid, strict=True)]
+            x.append(np.concatenate(frames).mean(axis=0))
+    values, labels = np.array(x), np.array([u.emotion for u in ROWS])
+    speakers = np.array([u.speaker for u in ROWS])
+    for fold in make_folds(ROWS, "strict", short(run, "x").config.train):
+        train, validation, test = (
+            np.isin(speakers, names) for names in (fold.train, fold.validation, fold.test)
+        )
+        scaled = StandardScaler().fit(values[train]).transform(values)
+        machines = [LinearSVC(C=c, dual=False).fit(scaled[train], labels[train]) for c in CANDIDATES]
+        right = [machine.score(scaled[validation], labels[validation]) for machine in machines]
+        # Every validation speaker has each class once, so WA is UA.
+        best = machines[int(np.argmax(right))]
+        expected = best.predict(scaled[test]).tolist()
+        assert [row["prediction"] for row in predictions(run, "svm", fold.id)] == expected
+
+
+def test_it_learns_the_patterns_and_knows_no_torch(run: Path) -> None:
+    import ast
+    import json
+
+    from mfhca_train.training import classical
+
+    results = json.loads((run / "runs/x/results.json").read_text())["rows"]
+    assert results["svm"]["wa"]["mean"] > 0.6 > 0.3 > results["majority"]["wa"]["mean"]
+    assert results["svm"]["parameters"] == len(CLASSES) * (32 + 1)
+    assert results["svm"]["n_utterances"] == len(ROWS)
+    assert classical.__file__
+    names = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(ast.parse(Path(classical.__file__).read_text()))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert "torch" not in names
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    make_corpus(tmp_path)
+    (tmp_path / "runs/x/majority/seed-0").mkdir(parents=True)
+    (tmp_path / f"runs/x/majority/seed-0/.fold-{SPEAKERS[0]}.partial").touch()
+    with pytest.raises(MfhcaError, match=r"partial: cannot be written \(File exists\)"):
+        ablate(short(tmp_path, "x", folds=()), write_grid(tmp_path / "grid.toml", GRID))

@@ -1,0 +1,61 @@
+"""How many folds run side by side, and whether an accelerator holds their features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mfhca_train.training import process
+
+GB = 10**9
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The memory of a made-up GPU, to be changed.
+
+    Torch's questions about CUDA are answered here, not by a GPU: on a machine without one there is no other
+    way to try these rules.
+    """
+    memory = {"free": 40 * GB, "total": 80 * GB, "reserved": 0, "allocated": 0}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (memory["free"], memory["total"]))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: memory["reserved"])
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: memory["allocated"])
+    return memory
+
+
+def test_half_of_the_free_memory_is_for_the_features_of_all_folds_side_by_side(gpu: dict[str, int]) -> None:
+    assert process.holds("cuda", 20 * GB, 1)
+    assert not process.holds("cuda", 20 * GB + 1, 1)
+    assert process.holds("cuda", 5 * GB, 4)
+    assert not process.holds("cuda", 5 * GB, 5)
+    gpu["free"] = 8 * GB  # another program has come
+    assert not process.holds("cuda", 5 * GB, 1)
+
+
+def test_what_the_last_fold_left_in_torchs_hands_is_free(gpu: dict[str, int]) -> None:
+    gpu |= {"free": 4 * GB, "reserved": 30 * GB, "allocated": 2 * GB}
+    assert process.holds("cuda:0", 16 * GB, 1)
+    assert not process.holds("cuda:0", 16 * GB + 1, 1)
+
+
+def test_on_the_processor_features_stay_in_the_page_cache() -> None:
+    assert not process.holds("cpu", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads", "jobs"),
+    [
+        ("cpu", 8, 1, 8),
+        ("cpu", 8, 3, 2),
+        ("cpu", 2, 4, 1),
+        ("cuda", 16, 1, process.FOLDS_PER_ACCELERATOR),
+        ("cuda", 2, 1, 2),
+        ("mps", 8, 8, 1),
+    ],
+)
+def test_jobs_by_default_fill_the_cores_or_the_accelerator(
+    device: str, cores: int, threads: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "cores", lambda: cores)
+    assert process.default_jobs(device, threads) == jobs
