@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from mfhca_cache.common import hardware
-from mfhca_train.training.process import cores
+from mfhca_cache.common.hardware import cores
 
 PACKAGES: Final = ("mfhca", "torch", "transformers", "numpy", "scipy", "h5py", "soundfile", "soxr", "joblib")
 # What matters to matrix products and conversions, slowest first.

@@ -22,7 +22,7 @@ from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
-from mfhca_cache.recipe.folder import Ssl
+from mfhca_cache.recipe.kinds import Ssl
 
 PIPELINE = "`features`, both kinds, 16 kHz mono"
 SPECTRA = "`features --kind logspec`"

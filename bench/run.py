@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import synthetic
 from bench.report import Section
-from mfhca_train.training.process import cores
+from mfhca_cache.common.hardware import cores
 
 
 @dataclass

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mfhca_cache.common.errors import MfhcaError
     from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, write_manifest
     from mfhca_cache.recipe.folder import RecipeFolder, read_recipe
-    from mfhca_cache.store.reader import Features, Shard, find_recipe, list_recipes, read_shard, verify_shard
+    from mfhca_cache.store.reader import Features, find_recipe, list_recipes
+    from mfhca_cache.store.shard import Shard, read_shard, verify_shard
 
 __all__ = [
     "Features",
@@ -37,7 +38,8 @@ __all__ = [
 _HOMES = {
     "common.errors": ("MfhcaError",),
     "manifest.manifest": ("Manifest", "Utterance", "read_manifest", "write_manifest"),
-    "store.reader": ("Features", "Shard", "find_recipe", "list_recipes", "read_shard", "verify_shard"),
+    "store.reader": ("Features", "find_recipe", "list_recipes"),
+    "store.shard": ("Shard", "read_shard", "verify_shard"),
     "recipe.folder": ("RecipeFolder", "read_recipe"),
 }
 

@@ -18,10 +18,11 @@ from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster, cluster_options
 from mfhca_cache.common.console import Commands, progress
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
+from mfhca_cache.common.hardware import DEVICES, cores
 from mfhca_cache.common.text import duration_text, size_text
 from mfhca_cache.corpus_options import ManifestCommand, corpus_options
 from mfhca_cache.options import FOLDER, chosen_kinds, recipe_options
-from mfhca_cache.recipe.choices import BATCH_SIZE, DEVICES, Settings, cpus
+from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
 
 if TYPE_CHECKING:
     from mfhca_cache.build.plan import Plan, Target
@@ -124,7 +125,7 @@ def _plan(
     if not chosen:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
     with log.phase("reading the audio"), progress(len(chosen), " files", "reading audio") as bar:
-        sources = read_sources(chosen, root, jobs or cpus(), allow_outside, bar.update)
+        sources = read_sources(chosen, root, jobs or cores(), allow_outside, bar.update)
     if not sources.found:
         first = next(iter(sources.failed.values()))
         raise MfhcaError(
@@ -271,7 +272,7 @@ def verify(cache: Path, jobs: int | None) -> None:
     from mfhca_cache.build import status
 
     with progress(None, " shards", "verifying") as bar:
-        sound, problems = status.verify(cache, jobs or cpus(), bar.update)
+        sound, problems = status.verify(cache, jobs or cores(), bar.update)
     click.echo(f"{sound} shards are sound")
     if problems:
         raise MfhcaError(f"{cache}: {len(problems)} bad:\n{listing(problems, len(problems))}")

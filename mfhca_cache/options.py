@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS, Settings
-from mfhca_cache.recipe.folder import ALL_LAYERS, CHOICES, DTYPES, TAILS
+from mfhca_cache.recipe.choices import DEFAULT_KINDS, Settings
+from mfhca_cache.recipe.kinds import ALL_LAYERS, CHOICES, DTYPES, KINDS, TAILS
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()

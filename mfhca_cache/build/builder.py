@@ -19,17 +19,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.build.plan import State, Target, state_of
+from mfhca_cache.build.sources import Source, Sources
+from mfhca_cache.build.status import record_manifest
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.hardware import processor
 from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.extract import Extracted, Extractor
-from mfhca_cache.common.hardware import processor
-from mfhca_cache.build.status import record_manifest
-from mfhca_cache.build.plan import State, Target, state_of
-from mfhca_cache.store.reader import verify_shard
-from mfhca_cache.recipe.folder import LogMel, Mfcc, Ssl, write_recipe
 from mfhca_cache.recipe.choices import BATCH_SIZE
-from mfhca_cache.build.sources import Source, Sources
+from mfhca_cache.recipe.folder import write_recipe
+from mfhca_cache.recipe.kinds import LogMel, Mfcc, Ssl
+from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
 UNWRITTEN = 32  # utterances computed and not yet written, at most

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from mfhca_cache.store import journal
+from mfhca_cache.build.plan import Plan, state_of
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
-from mfhca_cache.build.plan import Plan, state_of
+from mfhca_cache.store import journal
 
 
 def tidy(todo: Plan) -> None:

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.build.builder import Builder, Outcome
-from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_unwanted
-from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.build.plan import Plan, Target
-from mfhca_cache.recipe.folder import Ssl
-from mfhca_cache.recipe.choices import BATCH_SIZE, cpus
 from mfhca_cache.build.sources import Sources
+from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_unwanted
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.hardware import cores
+from mfhca_cache.features.backbone import Backbone, resolve
+from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.recipe.choices import BATCH_SIZE
+from mfhca_cache.recipe.kinds import Ssl
 
 BUSY_SECONDS = 120.0  # a worker lets go of a shard that nobody wants after its current utterance
 
@@ -67,7 +68,7 @@ def bring_up(
     options: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size}
     if cluster is None:
         builder = Builder(
-            todo.wanting, todo.sources, backbone, jobs=jobs or cpus(), advance=advance, **options
+            todo.wanting, todo.sources, backbone, jobs=jobs or cores(), advance=advance, **options
         )
         return builder.run(todo.speakers, manifest)
     targets = tuple(replace(target, folder=target.folder.absolute()) for target in todo.wanting)

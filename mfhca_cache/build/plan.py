@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.build.sources import Source, Sources
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.backbone import Backbone, frame_shape
 from mfhca_cache.features.backbone import check as check_backbone
-from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.recipe.kinds import SPECTRAL, Mfcc, Recipe, Ssl
-from mfhca_cache.store.reader import Shard, read_shard
-from mfhca_cache.recipe.folder import folder_for, ssl_name
-from mfhca_cache.store.schema import DTYPES, shard_name
 from mfhca_cache.recipe.choices import Settings
-from mfhca_cache.build.sources import Source, Sources
+from mfhca_cache.recipe.folder import folder_for, ssl_name
+from mfhca_cache.recipe.kinds import SPECTRAL, Mfcc, Recipe, Ssl
+from mfhca_cache.store.schema import DTYPES, shard_name
+from mfhca_cache.store.shard import Shard, read_shard
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import soundfile
 
-from mfhca_cache.features.audio import Audio, read_audio, read_bytes, segment_count, span_digest
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features.audio import Audio, read_audio, read_bytes, segment_count, span_digest
 from mfhca_cache.manifest.manifest import Utterance, resolve_audio
-from mfhca_cache.recipe.folder import Recipe
+from mfhca_cache.recipe.kinds import Recipe
 
 AT_ONCE = 16  # files a thread takes at a time: one at a time, handing over costs as much as hashing
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.build.disk import disk_use, size_of
+from mfhca_cache.build.plan import Plan, State, Target, foreign
 from mfhca_cache.common.errors import SHOWN, MfhcaError
 from mfhca_cache.common.files import lock, read_json, write_json
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
-from mfhca_cache.build.plan import Plan, State, Target, foreign
-from mfhca_cache.store.reader import list_recipes, read_shard, verify_shard
 from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, explain, read_recipe
+from mfhca_cache.store.reader import list_recipes
 from mfhca_cache.store.schema import SUFFIX, shard_name, speaker_of
+from mfhca_cache.store.shard import read_shard, verify_shard
 
 MANIFESTS = "manifests.json"
 SETTLED_SECONDS = 60.0  # a temporary file of a small atomic write lives for milliseconds

@@ -1,17 +1,73 @@
-"""The machine: what decides how fast things go here, and what there is room for. Standard library only."""
+"""The machine: cores, memory, processor, compute devices. Imports torch only where a device is asked for."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import shutil
 from pathlib import Path
 from typing import Final
 
-BFLOAT16_UNITS: Final = ("avx512_bf16", "amx_bf16", "bf16")  # as /proc/cpuinfo calls them
+from mfhca_cache.common.errors import MfhcaError
+
+DEVICES: Final = ("auto", "cpu", "cuda", "mps")
+BFLOAT16_FLAGS: Final = ("avx512_bf16", "amx_bf16", "bf16")  # their names in /proc/cpuinfo
+CGROUP: Final = Path("/sys/fs/cgroup")
 
 
-def _line_of(file: str, *names: str) -> str:
-    """What stands after the colon in the first line that begins with one of the names; "" where none does."""
+def cores() -> int:
+    """Processor cores this process may use: its CPU affinity and the CPU limit of its container count."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, _container_cores() or affinity))
+
+
+def _container_cores() -> int | None:
+    """The CPU limit of this container, rounded up to whole cores; None without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup v2, then v1
+        with contextlib.suppress(OSError, ValueError):  # no such file, or the limit is the word "max"
+            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in files).split())
+            if quota > 0 and period > 0:
+                return -(-quota // period)
+    return None
+
+
+def available_devices() -> tuple[str, ...]:
+    """The kinds of devices torch can use here, the fastest first."""
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return tuple(kind for kind, available in found.items() if available)
+
+
+def resolve_device(name: str) -> str:
+    """The device of a --device option.
+
+    Args:
+        name: "auto" for the fastest available one, or a name as torch writes it: "cpu", "cuda", "cuda:1", "mps".
+
+    Returns:
+        The name; never "auto".
+
+    Raises:
+        MfhcaError: there is no such device here.
+    """
+    import torch
+
+    available = available_devices()
+    if name == "auto":
+        return available[0]
+    try:
+        kind, index = torch.device(name).type, torch.device(name).index or 0
+    except RuntimeError:
+        kind, index = name, 0
+    if kind not in available or (kind == "cuda" and index >= torch.cuda.device_count()):
+        raise MfhcaError(f"device {name!r} is not available here; choose one of {', '.join(available)}")
+    return name
+
+
+def _read_field(file: str, *names: str) -> str:
+    """The value of the first line `name: value` with one of these names; "" without one."""
     try:
         lines = Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -20,33 +76,33 @@ def _line_of(file: str, *names: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    return _line_of("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
+    """The processor's name, or "unknown"."""
+    return _read_field("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
 
 
 def flags() -> list[str]:
-    """The processor's features by the names of /proc/cpuinfo; empty where the system does not tell."""
-    return _line_of("/proc/cpuinfo", "flags", "Features").split()
+    """The processor's feature flags as in /proc/cpuinfo; empty where the system does not list them."""
+    return _read_field("/proc/cpuinfo", "flags", "Features").split()
 
 
 def has_bfloat16() -> bool | None:
-    """Whether the processor multiplies bfloat16 in hardware; None where the system does not tell."""
+    """Whether the processor multiplies bfloat16 in hardware; None where the system does not say."""
     found = flags()
-    return any(name in BFLOAT16_UNITS for name in found) if found else None
+    return any(name in BFLOAT16_FLAGS for name in found) if found else None
 
 
 def memory_bytes(name: str = "MemTotal") -> int:
-    """A line of /proc/meminfo, in bytes; 0 where the system has none."""
-    number = _line_of("/proc/meminfo", f"{name}:").split()
+    """A field of /proc/meminfo in bytes; 0 where the system has no such file."""
+    number = _read_field("/proc/meminfo", f"{name}:").split()
     return 1024 * int(number[0]) if number else 0
 
 
 def free_bytes(folder: Path) -> int:
-    """What a user may still write to the disk of a folder, which need not exist yet."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(existing(folder)).free
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
+    """The folder itself, or its nearest parent that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -28,7 +28,6 @@ from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder
 from mfhca_cache.features.backbone import one_line
-from mfhca_cache.recipe.choices import cpus
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 OLDEST_PYTHON: Final = (3, 11)
@@ -116,7 +115,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def processor() -> Iterator[Finding]:
     """Cores, memory for folds side by side, and whether bfloat16 pays."""
-    cores, memory = cpus(), hardware.memory_bytes()
+    cores, memory = hardware.cores(), hardware.memory_bytes()
     room = f", {memory / 2**30:.1f} GiB of memory" if memory else ""
     yield Finding(OK, f"processor {hardware.processor()}, {cores} cores{room}")
     free, wanted = hardware.memory_bytes("MemAvailable"), cores * FOLD_BYTES

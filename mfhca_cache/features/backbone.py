@@ -21,7 +21,7 @@ from mfhca_cache.common.files import read_json, sha256_file
 from mfhca_cache.recipe.kinds import ALL_LAYERS
 
 if TYPE_CHECKING:
-    from mfhca_cache.recipe.folder import Ssl
+    from mfhca_cache.recipe.kinds import Ssl
 
 CONFIG: Final = "config.json"
 PREPROCESSOR: Final = "preprocessor_config.json"

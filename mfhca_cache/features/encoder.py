@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.hardware import resolve_device
 from mfhca_cache.features.backbone import (
     CONFIG,
     PREPROCESSOR,
@@ -25,7 +26,7 @@ from mfhca_cache.features.backbone import (
     resolve,
 )
 from mfhca_cache.recipe.choices import BATCH_SIZE
-from mfhca_cache.recipe.folder import Ssl
+from mfhca_cache.recipe.kinds import Ssl
 
 __all__ = ["Backbone", "Encoder", "resolve"]
 
@@ -64,9 +65,15 @@ class Encoder:
     def __init__(
         self, backbone: Backbone, recipe: Ssl, device: str = "auto", batch_size: int = BATCH_SIZE
     ) -> None:
+        import torch
+
         check(backbone, recipe)
         self.backbone, self.recipe, self.batch_size = backbone, recipe, batch_size
-        self.device = _device(device)
+        self.device = resolve_device(device)
+        if self.device == "cuda":
+            # By default cuDNN rounds the inputs of float32 convolutions to 10 bits of mantissa.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self.frame_shape = frame_shape(backbone, recipe)
         self._model = _load(backbone, recipe.attention).float().eval().requires_grad_(False)
         if isinstance(recipe.layer, int) and 0 <= recipe.layer < backbone.layers:
@@ -143,24 +150,6 @@ class Encoder:
                 f"promises {self.frame_shape}; its files do not belong together"
             )
         return features
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        wanted = next(device for device in ("cuda", "mps", "cpu") if there[device])
-    if not there.get(wanted, False):
-        raise MfhcaError(
-            f"device {wanted!r} is not available here; "
-            f"choose one of {', '.join(device for device in there if there[device])}"
-        )
-    if wanted == "cuda":
-        # By default cuDNN rounds the inputs of float32 convolutions to 10 bits of mantissa.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
-    return wanted
 
 
 @contextlib.contextmanager

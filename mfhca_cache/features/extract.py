@@ -20,7 +20,7 @@ from mfhca_cache.features.audio import Audio, cut
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.mel import logmel, mfcc
 from mfhca_cache.features.spectrum import logspec
-from mfhca_cache.recipe.folder import LogMel, LogSpec, Mfcc, Recipe, Ssl
+from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
 
 AHEAD = 4  # utterances decoded in advance, for each thread
 

@@ -32,7 +32,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.spectrum import decibels, power, valid_frames
 
 if TYPE_CHECKING:
-    from mfhca_cache.recipe.folder import LogMel, Mfcc
+    from mfhca_cache.recipe.kinds import LogMel, Mfcc
 
 
 @lru_cache(maxsize=4)

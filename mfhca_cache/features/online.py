@@ -22,7 +22,8 @@ from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.extract import Extracted, Extractor
 from mfhca_cache.features.extract import Readable as Readable
 from mfhca_cache.recipe.choices import BATCH_SIZE
-from mfhca_cache.recipe.folder import Recipe, Ssl, from_dict
+from mfhca_cache.recipe.folder import from_dict
+from mfhca_cache.recipe.kinds import Recipe, Ssl
 from mfhca_cache.store.schema import DTYPES, as_stored
 
 SHOWN_DIGITS = 12  # of a digest, in messages

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
-from mfhca_cache.recipe.kinds import KINDS as KINDS
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
 
 DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; others only when asked for
-DEVICES = ("auto", "cpu", "cuda", "mps")
 BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
 
 
@@ -25,8 +22,3 @@ class Settings:
     dtype: str = "float16"  # as stored
     compute_dtype: str = "float32"  # ssl: float32 | bfloat16
     layer: int | str = -1  # ssl: index into the hidden states, -1 the final one, or "all"
-
-
-def cpus() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,41 +14,7 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_json, write_json
-from mfhca_cache.recipe.kinds import (
-    ALL_LAYERS,
-    CHOICES,
-    DTYPES,
-    KINDS,
-    TAILS,
-    LogMel,
-    LogSpec,
-    Mfcc,
-    Recipe,
-    Ssl,
-    key_of,
-)
-
-__all__ = [
-    "ALL_LAYERS",
-    "CHOICES",
-    "DTYPES",
-    "KINDS",
-    "TAILS",
-    "LogMel",
-    "LogSpec",
-    "Mfcc",
-    "Recipe",
-    "RecipeFolder",
-    "Ssl",
-    "explain",
-    "folder_for",
-    "from_dict",
-    "key_of",
-    "read_recipe",
-    "recipe_key",
-    "ssl_name",
-    "write_recipe",
-]
+from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, Recipe, key_of
 
 FORMAT = "mfhca-recipe"
 RECIPE_FILE = "recipe.json"

@@ -19,17 +19,7 @@ from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, read_recipe
 from mfhca_cache.store import schema
 from mfhca_cache.store.schema import damaged
-from mfhca_cache.store.shard import Array, Shard, open_file, read_exactly, read_open, read_shard, verify_shard
-
-__all__ = [
-    "Features",
-    "RecipeFolder",
-    "Shard",
-    "find_recipe",
-    "list_recipes",
-    "read_shard",
-    "verify_shard",
-]
+from mfhca_cache.store.shard import Array, Shard, open_file, read_exactly, read_open
 
 SPARE_FILES = 64  # open files besides shards: libraries, logs, pipes
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mfhca_cache.common import hardware
 from mfhca_train.analysis import attention, embedding, probe
 from mfhca_train.analysis import examples as exemplar
 from mfhca_train.analysis.stored import Choice
@@ -53,7 +54,7 @@ def sit(
         What is to be said, as plain values, and the arrays.
     """
     process.prepare_process(int(plan.identity["threads"]))
-    device = process.resolve_device(device)
+    device = hardware.resolve_device(device)
     config, classes = plan.row.config, corpus.classes
     by_folder = {folder.name: fold for fold in plan.row.folds for folder in folders if _is_of(folder, fold)}
     figures: list[dict[str, Any]] = []

@@ -211,11 +211,11 @@ def evaluate(
     if out is not None and out.suffix != ".json":
         raise click.UsageError(f"--out {out}: write NAME.json; NAME.csv is written beside it")
     from mfhca_cache.common.files import write_atomically, write_json
+    from mfhca_cache.common.hardware import resolve_device
     from mfhca_train.inference.bundle import is_bundle, open_ensemble
     from mfhca_train.inference.class_map import read_map
     from mfhca_train.inference.cross_corpus import transfer
     from mfhca_train.inference.transfer_table import table
-    from mfhca_train.training.process import resolve_device
 
     if out is None and is_bundle(model):
         raise click.UsageError("a bundle stays as it is; say with --out where the scores go")

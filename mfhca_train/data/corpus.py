@@ -15,7 +15,9 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.manifest import LabelSet, Utterance
-from mfhca_cache.store.reader import Features, RecipeFolder, Shard, verify_shard
+from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.store.reader import Features
+from mfhca_cache.store.shard import Shard, verify_shard
 from mfhca_train.data.batch import Array as Array
 from mfhca_train.data.batch import Batch as Batch
 from mfhca_train.data.batch import Normaliser as Normaliser

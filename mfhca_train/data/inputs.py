@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.recipe.folder import ALL_LAYERS
-from mfhca_cache.store.reader import RecipeFolder, find_recipe, list_recipes
+from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.recipe.kinds import ALL_LAYERS
+from mfhca_cache.store.reader import find_recipe, list_recipes
 
 SPEC_KINDS = ("logspec", "logmel")  # the first one that a cache holds is meant, unless --spec names another
 SSL_KIND, MFCC_KIND = "ssl", "mfcc"

@@ -13,8 +13,9 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.manifest.manifest import LabelSet, Manifest, Utterance, read_manifest
-from mfhca_cache.recipe.folder import KINDS, explain, key_of
-from mfhca_cache.store.reader import RecipeFolder, list_recipes
+from mfhca_cache.recipe.folder import RecipeFolder, explain
+from mfhca_cache.recipe.kinds import KINDS, key_of
+from mfhca_cache.store.reader import list_recipes
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.analysis.attention import shares
 from mfhca_train.analysis.probe import TIME, attended, over_time
@@ -27,7 +28,6 @@ from mfhca_train.data.batch import Array, as_batch, on_device
 from mfhca_train.inference.bundle import open_ensemble, read_bundle
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
-from mfhca_train.training import process
 from mfhca_train.training.evaluate import EVALUATION_BATCH, judge, over_segments
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Predictor:
         from mfhca_cache.features.online import Stream  # stage one, and only here
 
         self.ensemble = ensemble
-        self._device = process.resolve_device(device)
+        self._device = hardware.resolve_device(device)
         recipes = ensemble.inputs.recipes
         self._kinds = {side: str(recipe["kind"]) for side, recipe in recipes.items()}
         names = {self._kinds[side]: name for side, name in ensemble.inputs.names.items()}
@@ -85,7 +85,7 @@ class Predictor:
             names,
             device=self._device,
             batch_size=batch_size,
-            jobs=jobs or process.cores(),
+            jobs=jobs or hardware.cores(),
         )
         self._sample_rate = int(next(iter(recipes.values()))["sample_rate"])
         self._models = ensemble.build(self._device)

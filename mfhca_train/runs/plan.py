@@ -15,7 +15,8 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.manifest import LabelSet, Manifest, Utterance, read_manifest
-from mfhca_cache.store.reader import RecipeFolder, verify_shard
+from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold, make_folds

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 
 from mfhca_cache.common import hardware
-from mfhca_cache.common.errors import MfhcaError
 
 FOLDS_PER_ACCELERATOR = 3  # a fold's kernels are small; two or three fill the gaps of one another
 PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
@@ -57,30 +56,6 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def resolve_device(name: str) -> str:
-    """`auto` to cuda, mps or cpu, in this order; any other name is checked.
-
-    Raises:
-        MfhcaError: the device is not there.
-    """
-    import torch
-
-    there = ["cpu"]
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    if torch.cuda.is_available():
-        there.insert(0, "cuda")
-    if name == "auto":
-        return there[0]
-    try:
-        kind, index = torch.device(name).type, torch.device(name).index or 0
-    except RuntimeError:
-        kind, index = name, 0
-    if kind not in there or (kind == "cuda" and index >= torch.cuda.device_count()):
-        raise MfhcaError(f"device {name} is not available here; there are: {', '.join(there)}")
-    return name
-
-
 def holds(device: str, size: int, side_by_side: int = 1) -> bool:
     """Whether an accelerator has room for the features of all folds that run there, beside their training.
 
@@ -108,15 +83,8 @@ def holds(device: str, size: int, side_by_side: int = 1) -> bool:
 
 def default_jobs(device: str, threads: int) -> int:
     """How many folds side by side: one for every `threads` cores; on an accelerator a few, one would leave gaps."""
-    most = max(1, cores() // threads)
+    most = max(1, hardware.cores() // threads)
     return most if device == "cpu" else min(most, FOLDS_PER_ACCELERATOR)
-
-
-def cores() -> int:
-    """Processor cores this process may use; limits of a container count."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
 
 
 def cpu_type() -> str:
@@ -130,7 +98,7 @@ def description() -> str:
     """The machine in a line, for people."""
     memory = hardware.memory_bytes()
     return (
-        f"{platform.node()}, {hardware.processor()}, {cores()} cores"
+        f"{platform.node()}, {hardware.processor()}, {hardware.cores()} cores"
         + (f", {memory / 2**30:.1f} GiB of memory" if memory else "")
         + f", {platform.platform()}"
     )

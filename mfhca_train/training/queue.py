@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.common import log
+from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_unwanted
 from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
@@ -46,7 +46,7 @@ def surroundings(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
     return {
         "versions": process.versions(),
         "cpu": process.cpu_type(),
-        "device": process.resolve_device(device),
+        "device": hardware.resolve_device(device),
     }
 
 
@@ -75,7 +75,7 @@ def train(
             _train_on_cluster(units, cluster, expected or surroundings(units[0].device, cluster), bar)
             return
         if jobs is None:
-            jobs = process.default_jobs(process.resolve_device(units[0].device), units[0].threads)
+            jobs = process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
         jobs = min(len(units), jobs)
         log.LOG.debug(
             "to train: %d units, %d side by side, %d threads each", len(units), jobs, units[0].threads

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.common import log
+from mfhca_cache.common import hardware, log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, fsync_folder, sha256_text
 from mfhca_cache.manifest.manifest import read_manifest
@@ -86,7 +86,7 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
         corpus.expect_unchanged(unit.stats)
         if label_digest(corpus) != unit.label_digest:
             raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
-        device = process.resolve_device(unit.device)
+        device = hardware.resolve_device(unit.device)
         fit(
             corpus,
             unit.fold,

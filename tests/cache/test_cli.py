@@ -312,7 +312,7 @@ def test_all_layers_are_told_and_computed_like_one(corpus: Path, tmp_path: Path)
 
 
 def test_verify_names_every_bad_shard_and_ends_with_1(own: Path) -> None:
-    from mfhca_cache.store.reader import read_shard
+    from mfhca_cache.store.shard import read_shard
 
     done(*command(own, own / "cache"))
     assert done("verify", "--cache", str(own / "cache")) == "3 shards are sound\n"

@@ -61,7 +61,7 @@ def manifest_of(path: Path, rows: list[Utterance]) -> Manifest:
 
 def recorded(cache: Path) -> dict[str, str]:
     """The digest of every shard of a cache, by the name of its folder and file."""
-    from mfhca_cache.store.reader import read_shard, verify_shard
+    from mfhca_cache.store.shard import read_shard, verify_shard
 
     digests = {}
     for path in sorted(cache.glob("*/*.h5")):

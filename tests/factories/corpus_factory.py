@@ -16,7 +16,8 @@ import numpy as np
 
 from mfhca_cache.common.files import sha256_text
 from mfhca_cache.manifest.manifest import Utterance, read_manifest, write_manifest
-from mfhca_cache.recipe.folder import LogSpec, Recipe, Ssl, folder_for, write_recipe
+from mfhca_cache.recipe.folder import folder_for, write_recipe
+from mfhca_cache.recipe.kinds import LogSpec, Recipe, Ssl
 from mfhca_cache.store.writer import ShardWriter
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.runs.crossval import Request

@@ -11,7 +11,8 @@ from corpus_factory import CLASSES, SSL, utterances
 
 from mfhca_cache.common.files import sha256_text
 from mfhca_cache.manifest.manifest import Utterance, write_manifest
-from mfhca_cache.recipe.folder import Ssl, folder_for, ssl_name, write_recipe
+from mfhca_cache.recipe.folder import folder_for, ssl_name, write_recipe
+from mfhca_cache.recipe.kinds import Ssl
 from mfhca_cache.store.writer import ShardWriter
 
 LAYERS, FRAMES, WIDTH = 4, 10, 12

@@ -9,9 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mfhca_cache.recipe.folder import LogSpec, folder_for, write_recipe
+from mfhca_cache.recipe.folder import folder_for, write_recipe
+from mfhca_cache.recipe.kinds import LogSpec
 from mfhca_cache.store import schema
-from mfhca_cache.store.reader import Shard, read_shard
+from mfhca_cache.store.shard import Shard, read_shard
 from mfhca_cache.store.writer import ShardWriter
 
 FRAME_SHAPE = (4, 3)

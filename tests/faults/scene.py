@@ -18,7 +18,7 @@ from faults.command import Finished, run
 from mfhca_cache.build.status import verify
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
-from mfhca_cache.store.reader import read_shard
+from mfhca_cache.store.shard import read_shard
 
 GRID: Final = """
 title = "Small"

@@ -30,8 +30,9 @@ from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_cache.recipe.choices import Settings
-from mfhca_cache.recipe.folder import LogSpec, Ssl
-from mfhca_cache.store.reader import Features, read_shard
+from mfhca_cache.recipe.kinds import LogSpec, Ssl
+from mfhca_cache.store.reader import Features
+from mfhca_cache.store.shard import read_shard
 from mfhca_cache.store.writer import ShardWriter
 
 SPEC = Settings(kinds=("logspec",))

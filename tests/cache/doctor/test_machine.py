@@ -205,8 +205,8 @@ def test_what_bfloat16_means_here_is_said(flags: str | None, monkeypatch: pytest
     def line_of(file: str, *names: str) -> str:
         return (flags or "") if "flags" in names else real(file, *names)
 
-    real = hardware._line_of
-    monkeypatch.setattr(hardware, "_line_of", line_of)
+    real = hardware._read_field
+    monkeypatch.setattr(hardware, "_read_field", line_of)
     told = " ".join(str(finding) for finding in machine.processor())
     assert ("no units for bfloat16" in told) == (flags == "fpu avx2")
     assert ("has bfloat16 units" in told) == (flags == "fpu avx512_bf16")

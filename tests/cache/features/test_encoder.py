@@ -19,7 +19,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import cut, read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.recipe.folder import Ssl
+from mfhca_cache.recipe.kinds import Ssl
 
 SMALL: dict[str, Any] = {
     "conv_dim": [16] * 7,

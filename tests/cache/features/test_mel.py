@@ -14,7 +14,8 @@ from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import cut, read_audio
 from mfhca_cache.features.mel import filterbank, logmel, mfcc
-from mfhca_cache.recipe.folder import LogMel, Mfcc, from_dict
+from mfhca_cache.recipe.folder import from_dict
+from mfhca_cache.recipe.kinds import LogMel, Mfcc
 from mfhca_cache.store.reader import Features, find_recipe, list_recipes
 
 BANDS = 80

@@ -14,7 +14,7 @@ from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import digest_of
 from mfhca_cache.features.online import AudioFile, Recording, Samples, Stream
-from mfhca_cache.recipe.folder import LogSpec
+from mfhca_cache.recipe.kinds import LogSpec
 from mfhca_cache.store.reader import Features, list_recipes
 
 

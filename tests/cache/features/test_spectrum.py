@@ -9,7 +9,7 @@ import pytest
 
 from mfhca_cache.features.audio import cut, read_audio
 from mfhca_cache.features.spectrum import hamming, logspec
-from mfhca_cache.recipe.folder import LogSpec
+from mfhca_cache.recipe.kinds import LogSpec
 
 RECIPE = LogSpec()
 

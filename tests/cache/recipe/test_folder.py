@@ -12,22 +12,15 @@ from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.folder import (
-    CHOICES,
-    KINDS,
-    LogMel,
-    LogSpec,
-    Mfcc,
-    Recipe,
-    Ssl,
     explain,
     folder_for,
     from_dict,
-    key_of,
     read_recipe,
     recipe_key,
     ssl_name,
     write_recipe,
 )
+from mfhca_cache.recipe.kinds import CHOICES, KINDS, LogMel, LogSpec, Mfcc, Recipe, Ssl, key_of
 
 SSL = Ssl(weights_sha256="a" * 64, config_sha256="b" * 64, normalise=True, attention_mask=False)
 

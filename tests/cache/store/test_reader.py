@@ -17,9 +17,11 @@ from layer_factory import FRAMES, LAYERS, WIDTH, write_hidden_states
 from shard_factory import FRAME_SHAPE, RECIPE, open_files, recipe_folder, write
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.recipe.folder import LogSpec, Ssl, folder_for, read_recipe, write_recipe
+from mfhca_cache.recipe.folder import folder_for, read_recipe, write_recipe
+from mfhca_cache.recipe.kinds import LogSpec, Ssl
 from mfhca_cache.store import shard as shard_module
-from mfhca_cache.store.reader import Features, find_recipe, list_recipes, read_shard
+from mfhca_cache.store.reader import Features, find_recipe, list_recipes
+from mfhca_cache.store.shard import read_shard
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from shard_factory import FRAME_SHAPE, audio_digest, flip, open_files, reseal, u
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.store import schema
-from mfhca_cache.store.reader import Shard, read_shard, verify_shard
 from mfhca_cache.store.schema import shard_name, speaker_of
+from mfhca_cache.store.shard import Shard, read_shard, verify_shard
 
 LENGTHS = {"u1": 2, "u2": 0, "ü3": 3, "u4": 1}
 

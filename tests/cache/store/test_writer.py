@@ -22,7 +22,7 @@ from places import FACTORIES
 from shard_factory import FRAME_SHAPE, RECIPE, audio_digest, flip, open_files, utterance, write, writer
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.store.reader import read_shard, verify_shard
+from mfhca_cache.store.shard import read_shard, verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
 LENGTHS = {f"u{i:02d}": i % 4 for i in range(12)}

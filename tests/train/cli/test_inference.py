@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from voice_factory import trained
 
+from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
-from mfhca_cache.recipe.choices import BATCH_SIZE, DEVICES
+from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_train.cli import inference
 from mfhca_train.cli.main import main
 

@@ -11,7 +11,7 @@ from layer_factory import LAYERS, write_hidden_states
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import LabelSet
-from mfhca_cache.recipe.folder import LogMel, LogSpec, Mfcc
+from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.recipe.folder import LogSpec, Mfcc
+from mfhca_cache.recipe.kinds import LogSpec, Mfcc
 from mfhca_train.config.settings import Config, ModelConfig, with_settings
 from mfhca_train.model.baseline import AlexNet, MfccBranch, imagenet_weights
 from mfhca_train.model.network import MFHCA, parameter_counts

@@ -57,5 +57,5 @@ def test_on_the_processor_features_stay_in_the_page_cache() -> None:
 def test_jobs_by_default_fill_the_cores_or_the_accelerator(
     device: str, cores: int, threads: int, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "cores", lambda: cores)
+    monkeypatch.setattr(process.hardware, "cores", lambda: cores)
     assert process.default_jobs(device, threads) == jobs
