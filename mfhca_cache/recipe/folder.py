@@ -47,6 +47,7 @@ class RecipeFolder:
 def recipe_key(recipe: Recipe) -> str:
     """The key of a recipe: 16 hexadecimal digits, equal for equal recipes.
 
+    >>> from mfhca_cache.recipe.kinds import LogSpec
     >>> recipe_key(LogSpec()) == recipe_key(LogSpec(floor_db=-100)) != recipe_key(LogSpec(floor_db=-80))
     True
     """
@@ -157,6 +158,7 @@ def explain(
 ) -> list[str]:
     """In which fields two recipes differ, and both values; of digests the beginnings.
 
+    >>> from mfhca_cache.recipe.kinds import LogSpec
     >>> explain(LogSpec(), LogSpec(dft=1024))
     ['dft: 800 here, 1024 there']
     """
