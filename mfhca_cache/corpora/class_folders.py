@@ -1,4 +1,4 @@
-"""Any corpus with one folder for each class; the speaker is found in the path by a regular expression."""
+"""Any corpus with one folder per class. A regular expression finds the speaker in the path."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import re
 from pathlib import Path, PurePosixPath
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.corpora.filenames import UNLABELLED, scan_names
-from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.corpora.filenames import scan_files
+from mfhca_cache.corpora.folder import UNLABELLED, Scan
 from mfhca_cache.manifest.manifest import Utterance
 
-# What libsndfile reads.
+# Formats that libsndfile reads.
 SUFFIXES = frozenset(
     (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav")
 )
 
 
 def scan(root: Path, speaker: re.Pattern[str]) -> Scan:
-    """Looks through a corpus with one folder for each class.
+    """Scans a corpus with one folder per class.
 
     Args:
-        root: the corpus root. The class of a file is the name of the folder that holds it, whatever is above.
-        speaker: searched for in the path relative to the root; the group `speaker`, else the first one, is the
-            speaker.
+        root: the corpus root. The class of a file is the name of its folder, whatever the folders above it.
+        speaker: searched for in the path relative to the root; the speaker is the group `speaker`, or else
+            the first group.
 
     Returns:
-        The utterances, named after their paths; what was ignored (a file in the root itself has no class); and
-        what cannot be used, such as a file whose speaker is not found.
+        The utterances, named after their paths; ignored files (a file in the root itself has no class); and
+        problems, such as a file without a speaker.
 
     Raises:
         MfhcaError: a folder cannot be read, or the expression has no group.
     """
     if not speaker.groups:
         raise MfhcaError(
-            f"--speaker-regex {speaker.pattern!r}: no group; put the part that is the speaker in brackets"
+            f"--speaker-regex {speaker.pattern!r}: no group; put the part that is the speaker in parentheses"
         )
     group: str | int = "speaker" if "speaker" in speaker.groupindex else 1
 
@@ -42,7 +42,9 @@ def scan(root: Path, speaker: re.Pattern[str]) -> Scan:
             return UNLABELLED
         match = speaker.search(str(path))
         if match is None or not match[group]:
-            raise MfhcaError(f"{path}: no speaker in it by --speaker-regex {speaker.pattern!r}")
+            raise MfhcaError(f"{path}: --speaker-regex {speaker.pattern!r} finds no speaker in it")
         return Utterance(str(path.with_suffix("")), str(path), match[group], path.parent.name)
 
-    return scan_names(root, read, suffixes=SUFFIXES, otherwise="not audio")
+    return scan_files(
+        root, read, root, SUFFIXES, "not audio", same=lambda u: PurePosixPath(u.path).parts[-2:]
+    )

@@ -1,10 +1,10 @@
-"""The demo corpus: speech-like audio made by the program, for trying the pipeline without network or licence.
+"""The demo corpus: synthetic speech-like audio, to try the pipeline without network access or a licence.
 
-Pulses of a voice pass through the resonances of vowels, syllable by syllable.
-Four emotions differ in pitch, its movement, rate, loudness and spectral tilt,
-six speakers in pitch and in the length of the vocal tract; both vary from one
-utterance to the next, so that no single number tells the emotions apart.
-Figures computed from it say that the programs run and learn, and nothing else.
+Glottal pulses are filtered by the formants of vowels, syllable by syllable. The
+four emotions differ in pitch, its movement, speaking rate, loudness and spectral
+tilt, the six speakers in pitch and vocal tract length. Both vary from utterance
+to utterance, so that no single number separates the emotions. Scores on this
+corpus only show that the programs run and learn.
 """
 
 from __future__ import annotations
@@ -22,43 +22,40 @@ from numpy.typing import NDArray
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder, lock
-from mfhca_cache.corpora.filenames import scan_names, strange
-from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.corpora.filenames import FileNames
 from mfhca_cache.manifest.manifest import Utterance
 
 SAMPLE_RATE = 16000  # Hz
 SEED = 20240
 AUDIO = "wav"
 BACKBONE = "hubert-demo"
-NAME = re.compile(r"(?P<speaker>(?P<session>[123])(?P<gender>[FM]))_(?P<emotion>[a-z]+)_\d")
-LOOSE = re.compile(r"\d[A-Z]_")
 
-FRAME = 512  # samples of a synthesis frame
-HOP = 256
-DFT = 1024  # room for the resonances to ring on after a frame
+FRAME = 512  # samples per synthesis frame
+HOP = 256  # samples
+DFT = 1024  # longer than a frame, because the formants ring on after it
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """What of a voice does not change with emotion."""
+    """The properties of a voice that do not depend on emotion."""
 
-    pitch: float  # Hz, the neutral median
-    tract: float  # factor on the resonances; a short vocal tract has higher ones
-    level: float  # dB, how far from the microphone
+    pitch: float  # Hz, median of neutral speech
+    tract: float  # factor on the formants; a short vocal tract has higher ones
+    level: float  # dB; distance from the microphone
 
 
 @dataclass(frozen=True)
 class Emotion:
-    """How an emotion changes a voice; our choice, after what the literature reports of acted speech."""
+    """How an emotion changes a voice; our choice, in line with the literature on acted speech."""
 
-    pitch: float  # semitones above the speaker's
+    pitch: float  # semitones above the speaker's median
     range: float  # semitones, standard deviation from syllable to syllable
     slope: float  # semitones from the first to the last syllable
     rate: float  # syllables per second
     level: float  # dB
-    tilt: float  # dB per octave above 500 Hz, added to the pulses' own fall
-    breath: float  # noise in the voice, relative to the pulses
-    utterances: int  # of each speaker
+    tilt: float  # dB per octave above 500 Hz, added to that of the pulses
+    breath: float  # breath noise, relative to the pulses
+    utterances: int  # per speaker
 
 
 SPEAKERS = {
@@ -75,7 +72,7 @@ EMOTIONS = {
     "neutral": Emotion(0.0, 1.2, -1.5, 4.4, 0.0, 0.0, 0.04, 5),
     "sadness": Emotion(-1.0, 0.6, -3.0, 3.0, -5.0, -4.0, 0.12, 4),
 }
-# First to fourth resonance of the vowels of a man of average size, Hz (Peterson and Barney 1952, rounded).
+# First to fourth formant of the vowels of an average man, Hz (Peterson and Barney 1952, rounded).
 VOWELS = np.array(
     [
         [730.0, 1090.0, 2440.0, 3400.0],  # a
@@ -89,54 +86,37 @@ BANDWIDTHS = np.array([70.0, 90.0, 130.0, 180.0])  # Hz
 
 
 def synthesise(root: Path) -> None:
-    """Makes the demo's audio and its small encoder, each whole or not at all; what is there is left alone.
+    """Writes the demo's audio and its small encoder. Existing folders are kept; a new one is complete or absent.
 
     Args:
-        root: the corpus root; made if it does not exist. Audio goes to `wav`, the encoder to `hubert-demo`.
+        root: the corpus root; created if it does not exist. Audio goes to `wav`, the encoder to `hubert-demo`.
 
     Raises:
         MfhcaError: the folder cannot be written, or another process is synthesising there.
     """
     from mfhca_cache.corpora import demo_encoder
 
-    makers: dict[str, Callable[[Path], None]] = {AUDIO: _write_audio, BACKBONE: demo_encoder.write}
-    if all((root / name).is_dir() for name in makers):
+    writers: dict[str, Callable[[Path], None]] = {AUDIO: _write_audio, BACKBONE: demo_encoder.write}
+    if all((root / name).is_dir() for name in writers):
         return
     with lock(root / ".demo.lock", f"the demo in {root}"):
-        for name, make in makers.items():
+        for name, write in writers.items():
             if not (root / name).is_dir():
-                _make_folder(root / name, make)
+                _create_folder(root / name, write)
 
 
-def scan(root: Path) -> Scan:
-    """Looks through a demo folder.
-
-    Args:
-        root: the folder that `synthesise` filled.
-
-    Returns:
-        The utterances in three sessions of two speakers, what was ignored and what cannot be used.
-
-    Raises:
-        MfhcaError: there is no demo in the folder.
-    """
-    if not (root / AUDIO).is_dir():
-        raise MfhcaError(f"{root}: no demo in it; `mfhca-cache manifest demo --root {root}` makes it")
-    return scan_names(root, _read, root / AUDIO)
+def _utterance(path: PurePosixPath, match: re.Match[str]) -> Utterance:
+    speaker, session, gender = match["speaker"], match["session"], match["gender"].lower()
+    return Utterance(path.stem, str(path), speaker, match["emotion"], session, gender)
 
 
-def _read(path: PurePosixPath) -> Utterance | str:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
-        return strange(path.stem, LOOSE, "1F_anger_1")
-    return Utterance(
-        utterance=path.stem,
-        path=str(path),
-        speaker=match["speaker"],
-        emotion=match["emotion"],
-        session=match["session"],
-        gender=match["gender"].lower(),
-    )
+FILES = FileNames(
+    name=re.compile(r"(?P<speaker>(?P<session>[123])(?P<gender>[FM]))_(?P<emotion>[a-z]+)_\d"),
+    similar=re.compile(r"\d[A-Z]_"),
+    example="1F_anger_1",
+    utterance=_utterance,
+    subfolder=AUDIO,
+)
 
 
 def utterance_samples(
@@ -145,20 +125,20 @@ def utterance_samples(
     """Synthesises one utterance.
 
     Args:
-        speaker: whose voice.
-        emotion: how it is said.
-        generator: the chance in it: text, length, loudness, how strongly the emotion shows.
+        speaker: the voice.
+        emotion: how it changes the voice.
+        generator: draws vowels, length, loudness and the strength of the emotion.
 
     Returns:
         The audio, float64 (samples,), 16 kHz, 1.0 to 4.5 s, within -1 and 1.
     """
-    strength = generator.uniform(0.7, 1.2)  # some utterances are hard to tell from neutral ones
+    strength = generator.uniform(0.7, 1.2)  # some utterances are close to neutral
     rate = 4.4 + strength * (emotion.rate - 4.4) + generator.normal(0.0, 0.25)
     seconds = generator.uniform(1.0, 4.5)
     syllables = max(3, round(rate * seconds))
     samples = round(seconds * SAMPLE_RATE)
 
-    # Each syllable has a length, a height and a vowel; between them everything glides.
+    # Each syllable has a length, a pitch and a vowel; values are interpolated between syllables.
     lengths = generator.uniform(0.7, 1.3, syllables)
     edges = np.concatenate([[0.0], np.cumsum(lengths)]) / lengths.sum()
     centres = (edges[:-1] + edges[1:]) / 2
@@ -191,22 +171,22 @@ def utterance_samples(
     tilt = strength * emotion.tilt + generator.normal(0.0, 0.7)
     voice = _filter(source, formants, tilt)
     voice /= np.sqrt(np.mean(voice**2))
-    voice += consonant * np.diff(noise, prepend=0.0)  # the difference leaves the high frequencies
+    voice += consonant * np.diff(noise, prepend=0.0)  # a first difference is a high-pass filter
 
     level = speaker.level + strength * emotion.level + generator.normal(0.0, 1.5)
     voice *= 0.035 * 10 ** (level / 20)
-    voice += 0.0003 * generator.normal(size=samples)  # a room is never silent
+    voice += 0.0003 * generator.normal(size=samples)  # room noise
     return np.clip(voice, -1.0, 1.0)
 
 
 def _pulses(pitch: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Flow through the glottis, differentiated: Rosenberg's pulse, open for 60 % of a period.
+    """The derivative of the glottal flow: Rosenberg's pulse, open for 60 % of a period.
 
     Args:
         pitch: Hz (samples,).
 
     Returns:
-        float64 (samples,), of root mean square 1.
+        float64 (samples,), with a root mean square of 1.
     """
     phase = np.cumsum(pitch / SAMPLE_RATE) % 1.0
     rise, fall = 0.4, 0.2
@@ -214,16 +194,16 @@ def _pulses(pitch: NDArray[np.float64]) -> NDArray[np.float64]:
     closing = np.cos(0.5 * np.pi * (phase - rise) / fall)
     flow = np.where(phase < rise, opening, np.where(phase < rise + fall, closing, 0.0))
     per_sample = np.diff(flow, prepend=flow[0])
-    # The slope per period and not per sample, so that loudness does not follow pitch; root mean square 3.
+    # The slope per period, not per sample, so that loudness does not follow pitch; its root mean square is 3.
     return per_sample * SAMPLE_RATE / pitch / 3.0
 
 
 def _filter(source: NDArray[np.float64], formants: NDArray[np.float64], tilt: float) -> NDArray[np.float64]:
-    """Passes a source through resonances that change from frame to frame, by overlap and add.
+    """Filters a source by formants that change from frame to frame (overlap-add).
 
     Args:
         source: float64 (samples,).
-        formants: Hz (frames, 4), one row each HOP samples.
+        formants: Hz (frames, 4), one row per HOP samples.
         tilt: dB per octave above 500 Hz.
 
     Returns:
@@ -249,7 +229,7 @@ def _filter(source: NDArray[np.float64], formants: NDArray[np.float64], tilt: fl
 
 
 def _write_audio(folder: Path) -> None:
-    """Writes every utterance as 16-bit PCM; the chance in each has a seed of its own."""
+    """Writes every utterance as 16-bit PCM, each from its own seed."""
     for s, (speaker_name, speaker) in enumerate(SPEAKERS.items()):
         for e, (emotion_name, emotion) in enumerate(EMOTIONS.items()):
             for take in range(1, emotion.utterances + 1):
@@ -261,13 +241,13 @@ def _write_audio(folder: Path) -> None:
                     file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
 
 
-def _make_folder(folder: Path, make: Callable[[Path], None]) -> None:
-    """Makes a folder in full under another name, then gives it its own. The caller holds the lock."""
+def _create_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fills a folder under a temporary name, then renames it. The caller holds the lock."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
         temporary.mkdir()
-        make(temporary)
+        write(temporary)
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())

@@ -1,11 +1,11 @@
 """The demo's encoder: a very small HuBERT with seeded weights, in the transformers format.
 
-It has never seen speech. Weights that are random throughout lose nearly all that
-tells the demo's emotions apart (a linear probe is at chance: the first
-normalisation removes the spectrum's mean, the layers after it blur the rest), so
-the convolutions are set up as a bank of filters: the first layer splits the
-bands, the later ones hand a quarter of the channels on, smoothed, and fill the
-others with random differences in time. The transformer layers are random.
+It was never trained. With random weights throughout, nearly all information on the
+demo's emotions is lost (a linear probe is at chance: the first normalisation removes
+the mean of the spectrum, later layers blur the rest). Therefore the convolutions are
+initialised as a filter bank: the first layer splits the signal into bands, the later
+ones pass on a quarter of the channels, smoothed, and fill the others with random
+differences in time. The transformer layers are random.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mfhca_cache.common.files import write_atomically, write_json
 
 SEED = 1
-# The convolutions' kernels and strides are HuBERT base's, so that 48,000 samples give 149 frames here too.
+# Kernels and strides of the convolutions are those of HuBERT base, so that 48,000 samples give 149 frames here too.
 CONFIG: dict[str, Any] = {
     "architectures": ["HubertModel"],
     "model_type": "hubert",
@@ -42,11 +42,11 @@ CONFIG: dict[str, Any] = {
     "do_stable_layer_norm": False,
     "vocab_size": 32,
 }
-# The last normalisation. Utterances differ by little beside what all have in common; larger values let a head
-# learn in fewer steps.
+# The last normalisation. The differences between utterances are small compared to what they have in common; with
+# larger values a head learns in fewer steps.
 OUTPUT = "encoder.layers.1.final_layer_norm.weight"
 OUTPUT_SCALE = 3.0
-# As HuBERT base's: each input to mean 0 and variance 1, and no attention mask.
+# As in HuBERT base: inputs normalised to mean 0 and variance 1, no attention mask.
 PREPROCESSOR: dict[str, Any] = {
     "feature_extractor_type": "Wav2Vec2FeatureExtractor",
     "feature_size": 1,
@@ -75,7 +75,7 @@ def write(folder: Path) -> None:
 
 
 def weights() -> dict[str, NDArray[np.float32]]:
-    """The seeded weights. They are drawn without transformers, whose import takes longer than all the rest.
+    """The seeded weights. They are drawn without transformers, whose import would take longer than everything else.
 
     Returns:
         Parameter name -> float32 array, as `transformers.HubertModel` names and shapes them.
@@ -85,14 +85,16 @@ def weights() -> dict[str, NDArray[np.float32]]:
     for name, shape in sorted(_shapes()):
         if name.endswith("bias"):
             values = np.zeros(shape)
-        elif "norm" in name or name.endswith("original0"):  # original0: the scale of a normalised kernel
+        elif "norm" in name or name.endswith(
+            "original0"
+        ):  # original0: the scale of a weight-normalised kernel
             values = np.ones(shape) * (OUTPUT_SCALE if name == OUTPUT else 1.0)
         elif name == "feature_extractor.conv_layers.0.conv.weight":
             values = _bands(shape, generator)
         elif name.startswith("feature_extractor"):
             values = _differences(shape, generator)
         else:
-            # The residual path dominates, so that two random layers do not undo what the convolutions found.
+            # The residual path dominates, so that two random layers do not destroy the output of the convolutions.
             scale = 1.0 if name.startswith("feature_projection") else 0.15
             fan_in = math.prod(shape[1:]) if len(shape) > 1 else shape[0]
             values = scale * fan_in**-0.5 * generator.standard_normal(shape)
@@ -101,20 +103,20 @@ def weights() -> dict[str, NDArray[np.float32]]:
 
 
 def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of HuBERT's parameters, for the settings above."""
+    """Names and shapes of HuBERT's parameters with the settings above."""
     width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
 
     def affine(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{name}.weight", shape
         yield f"{name}.bias", shape[:1]
 
-    into = 1
+    channels_in = 1
     for layer, (channels, kernel) in enumerate(zip(CONFIG["conv_dim"], CONFIG["conv_kernel"], strict=True)):
-        yield f"feature_extractor.conv_layers.{layer}.conv.weight", (channels, into, kernel)
-        into = channels
+        yield f"feature_extractor.conv_layers.{layer}.conv.weight", (channels, channels_in, kernel)
+        channels_in = channels
     yield from affine("feature_extractor.conv_layers.0.layer_norm", CONFIG["conv_dim"][0])
-    yield from affine("feature_projection.layer_norm", into)
-    yield from affine("feature_projection.projection", width, into)
+    yield from affine("feature_projection.layer_norm", channels_in)
+    yield from affine("feature_projection.projection", width, channels_in)
     yield "masked_spec_embed", (width,)
     position, kernel = "encoder.pos_conv_embed.conv", CONFIG["num_conv_pos_embeddings"]
     yield f"{position}.bias", (width,)
@@ -139,7 +141,7 @@ def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _bands(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Windowed cosines, 0 to half the sample rate, random phase, norm 1: (channels, 1, kernel)."""
+    """Windowed cosines from 0 to half the sample rate, with random phase and norm 1: (channels, 1, kernel)."""
     channels, _, kernel = shape
     cycles = np.linspace(0.0, 0.5, channels)[:, None] * np.arange(kernel)  # (channels, kernel)
     phase = generator.random((channels, 1))
@@ -149,21 +151,21 @@ def _bands(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np
 
 
 def _differences(shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
-    """A quarter of the channels smoothed and handed on, the others random filters whose taps sum to zero.
+    """Smoothing filters in a quarter of the channels, random filters whose taps sum to zero in the others.
 
     Args:
         shape: (channels out, channels in, kernel of 2 or 3).
-        generator: the chance in the filters.
+        generator: draws the filters.
 
     Returns:
         float64 of that shape.
     """
-    out, into, kernel = shape
-    # Small values keep the activation near a square law, so that its output follows the energy in each band
-    # (with ten times the scale a linear probe on the demo loses 15 to 20 points).
+    out, channels_in, kernel = shape
+    # With small values the activation is close to a square, so that its output follows the energy in each band
+    # (at ten times the scale a linear probe on the demo loses 15 to 20 points).
     filters: NDArray[np.float64] = generator.standard_normal(shape)
-    filters = 0.5 * (into * kernel) ** -0.5 * (filters - filters.mean(axis=2, keepdims=True))
-    kept = np.arange(out // 4)
-    filters[kept] = 0.0
-    filters[kept, kept] = [0.25, 0.5, 0.25] if kernel == 3 else [0.5, 0.5]
+    filters = 0.5 * (channels_in * kernel) ** -0.5 * (filters - filters.mean(axis=2, keepdims=True))
+    smoothing = np.arange(out // 4)
+    filters[smoothing] = 0.0
+    filters[smoothing, smoothing] = [0.25, 0.5, 0.25] if kernel == 3 else [0.5, 0.5]
     return filters

@@ -1,4 +1,4 @@
-"""What looking through a corpus folder yields, and the looking that all corpora share."""
+"""Walking through a corpus folder, and the result of a scan."""
 
 from __future__ import annotations
 
@@ -11,65 +11,74 @@ from pathlib import Path
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import Utterance
 
-# Why a file is ignored, as it reads after a number: "5 hidden, 7 without a label".
+# Reasons for ignoring a file, worded to follow a number: "5 hidden, 7 without a label".
 HIDDEN = "hidden"  # macOS leaves ._* and .DS_Store
-NOT_WAV = "other than .wav"
-FOLDER = "in folders without utterances"
-SEEN = "folders met twice by links"
-EXAMPLES = 3  # named for each reason
-LFS = b"version https://git-lfs"
+NOT_WAV = "not .wav"
+UNLABELLED = "without a label"
+IN_OTHER_FOLDERS = "in folders without utterances"
+LINKED_TWICE = "folders already visited through another link"
+EXAMPLES = 3  # files named for each reason
+LFS_HEADER = b"version https://git-lfs"
+THREADS = 8  # they wait for the disk or the network file system most of the time
 
-Ignored = dict[str, list[str]]  # reason -> the files, relative to the root
+Ignored = dict[str, list[str]]  # reason -> files, relative to the corpus root
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found in a corpus folder; everything that was seen is in one of the three."""
+    """Every file of a corpus folder: an utterance, ignored, or a problem."""
 
     utterances: tuple[Utterance, ...]  # sorted by name
-    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)  # reason -> files that are no data
-    problems: tuple[str, ...] = ()  # data of the corpus that cannot be used, each by name
+    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)  # reason -> files
+    problems: tuple[str, ...] = ()  # files of the corpus that cannot be used, and why
 
-    def account(self) -> str:
-        """How many files were taken and how many were not, and why.
+    def file_counts(self) -> str:
+        """How many files were used, how many ignored, and why.
 
         Returns:
-            One line, and for each reason but "hidden" a line with the first files.
+            One line, and one line for each reason except "hidden" that names the first files.
 
-        >>> print(Scan((), {"hidden": ["._a.wav", "._b.wav"], "without a label": ["c.wav"]}).account())
-        0 files taken, 3 ignored: 2 hidden, 1 without a label
+        >>> print(Scan((), {"hidden": ["._a.wav", "._b.wav"], "without a label": ["c.wav"]}).file_counts())
+        0 files used, 3 ignored: 2 hidden, 1 without a label
           without a label: c.wav
         """
         counts = {reason: len(files) for reason, files in sorted(self.ignored.items())}
-        taken = len({utterance.path for utterance in self.utterances})
-        line = f"{taken} {'file' if taken == 1 else 'files'} taken, {sum(counts.values()) or 'none'} ignored"
+        used = len({utterance.path for utterance in self.utterances})
+        line = f"{used} {'file' if used == 1 else 'files'} used, {sum(counts.values()) or 'none'} ignored"
         if counts:
             line += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
-        return "\n".join([line, *self._examples(counts)])
-
-    def _examples(self, reasons: Iterable[str]) -> Iterator[str]:
-        for reason in reasons:
-            files = self.ignored[reason]
-            more = f" and {len(files) - EXAMPLES} more" if len(files) > EXAMPLES else ""
-            if reason != HIDDEN:
-                yield f"  {reason}: {', '.join(sorted(files)[:EXAMPLES])}{more}"
+        examples = [
+            f"  {reason}: {first_names(self.ignored[reason])}" for reason in counts if reason != HIDDEN
+        ]
+        return "\n".join([line, *examples])
 
 
-def put(ignored: Ignored, reason: str, *files: str) -> None:
-    """Notes files that are ignored."""
+def first_names(files: Iterable[str]) -> str:
+    """The first few of a list of names, in alphabetical order, and how many more there are.
+
+    >>> first_names(["d", "c", "b", "a"]), first_names(["a"])
+    ('a, b, c and 1 more', 'a')
+    """
+    names = sorted(files)
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more
+
+
+def ignore(ignored: Ignored, reason: str, *files: str) -> None:
+    """Adds files to those that are ignored."""
     if files:
         ignored.setdefault(reason, []).extend(files)
 
 
-def files_in(root: Path, folder: Path, suffix: str, ignored: Ignored, otherwise: str) -> list[Path]:
-    """The files of one kind that lie directly in a folder.
+def files_in(root: Path, folder: Path, suffix: str, ignored: Ignored, other: str) -> list[Path]:
+    """The files of one type directly in a folder.
 
     Args:
-        root: the corpus root, for the names of what is ignored.
+        root: the corpus root; names of ignored files are relative to it.
         folder: where to look.
-        suffix: how their names end, in any case, e.g. ".wav".
-        ignored: takes what else lies there, by reason; of another folder, the files in it.
-        otherwise: the reason for a file of another kind.
+        suffix: end of the file names, in lower case, e.g. ".wav".
+        ignored: receives everything else in the folder, subfolders with all their files.
+        other: the reason for ignoring a file of another type.
 
     Returns:
         The files, sorted by name.
@@ -77,28 +86,28 @@ def files_in(root: Path, folder: Path, suffix: str, ignored: Ignored, otherwise:
     Raises:
         MfhcaError: the folder cannot be read.
     """
-    chosen = []
-    for entry in entries(folder):
+    files = []
+    for entry in list_folder(folder):
         name = entry.relative_to(root).as_posix()
         if entry.name.startswith("."):
-            put(ignored, HIDDEN, name)
+            ignore(ignored, HIDDEN, name)
         elif entry.is_dir():
-            inside = files_under(entry, ignored, root)
-            put(ignored, FOLDER, *(file.relative_to(root).as_posix() for file in inside))
+            inside = walk(entry, ignored, root)
+            ignore(ignored, IN_OTHER_FOLDERS, *(file.relative_to(root).as_posix() for file in inside))
         elif entry.suffix.lower() == suffix:
-            chosen.append(entry)
+            files.append(entry)
         else:
-            put(ignored, otherwise, name)
-    return chosen
+            ignore(ignored, other, name)
+    return files
 
 
-def files_under(folder: Path, ignored: Ignored, root: Path) -> Iterator[Path]:
-    """Every file in a folder and the folders in it, links to folders followed, once each.
+def walk(folder: Path, ignored: Ignored, root: Path) -> Iterator[Path]:
+    """Every file below a folder. Links to folders are followed, but each folder is visited once.
 
     Args:
-        folder: where to look.
-        ignored: takes what is hidden.
-        root: the corpus root, for the names of what is ignored.
+        folder: where to start.
+        ignored: receives hidden files and folders.
+        root: the corpus root; names of ignored files are relative to it.
 
     Yields:
         The files, folder by folder, sorted by name.
@@ -106,29 +115,23 @@ def files_under(folder: Path, ignored: Ignored, root: Path) -> Iterator[Path]:
     Raises:
         MfhcaError: a folder cannot be read.
     """
-    seen: set[str] = set()
-    for here, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        where = Path(here)
-        real = os.path.realpath(here)
-        if real in seen:  # links may lead in a circle
-            put(ignored, SEEN, where.relative_to(root).as_posix())
+    visited: set[str] = set()
+    for path, folders, files in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        parent = Path(path)
+        real = os.path.realpath(path)
+        if real in visited:  # links may form a loop
+            ignore(ignored, LINKED_TWICE, parent.relative_to(root).as_posix())
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         hidden = [name for name in (*folders, *files) if name.startswith(".")]
-        put(ignored, HIDDEN, *((where / name).relative_to(root).as_posix() for name in hidden))
+        ignore(ignored, HIDDEN, *((parent / name).relative_to(root).as_posix() for name in hidden))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (where / name for name in sorted(files) if not name.startswith("."))
+        yield from (parent / name for name in sorted(files) if not name.startswith("."))
 
 
-def _refuse(error: OSError) -> None:
-    raise MfhcaError(
-        f"{error.filename}: not a folder that can be read ({error.strerror}); check --root"
-    ) from error
-
-
-def entries(folder: Path) -> list[Path]:
-    """What lies directly in a folder, sorted by name.
+def list_folder(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted by name.
 
     Raises:
         MfhcaError: there is no such folder, or it cannot be read.
@@ -136,48 +139,60 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise MfhcaError(
-            f"{folder}: not a folder that can be read ({error.strerror}); check --root"
-        ) from error
+        _raise_unreadable(error)
+        raise
 
 
-def with_lengths(root: Path, drafts: Iterable[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """Reads the length and rate of every utterance's audio from the head of its file.
+def _raise_unreadable(error: OSError) -> None:
+    raise MfhcaError(f"{error.filename}: not a readable folder ({error.strerror}); check --root") from error
+
+
+def read_lengths(root: Path, utterances: Iterable[Utterance]) -> tuple[list[Utterance], list[str]]:
+    """Reads the length and sample rate of every utterance from the header of its file.
 
     Args:
         root: the corpus root.
-        drafts: utterances whose paths are files.
+        utterances: their paths must be files.
 
     Returns:
-        The utterances with `samples` and `sample_rate`, in the same order, without those whose audio cannot
-        be used; and a line for each of these.
+        The utterances with `samples` and `sample_rate`, in the same order, without those whose audio cannot be
+        used; and one problem for each of these (one for all pointers of git-lfs together).
     """
-
     import soundfile
 
-    def read(draft: Utterance) -> Utterance | str:
-        file = root / draft.path
+    pointers: list[str] = []
+
+    def read(utterance: Utterance) -> Utterance | str | None:
+        file = root / utterance.path
         try:
             info = soundfile.info(str(file))
         except (OSError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
-            return f"utterance {draft.utterance}: {draft.path} is not readable audio ({_reason(file, error)})"
+            if is_lfs_pointer(file):
+                pointers.append(utterance.path)
+                return None
+            reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+            return f"utterance {utterance.utterance}: {utterance.path} is not readable audio ({reason})"
         if info.frames <= 0:
-            return f"utterance {draft.utterance}: {draft.path} holds no samples"
-        return replace(draft, samples=info.frames, sample_rate=info.samplerate)
+            return f"utterance {utterance.utterance}: {utterance.path} has no samples"
+        return replace(utterance, samples=info.frames, sample_rate=info.samplerate)
 
-    # A thread waits for the disk (or the network file system) most of the time.
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        results = list(pool.map(read, drafts))
-    good = [result for result in results if isinstance(result, Utterance)]
-    return good, [result for result in results if isinstance(result, str)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = list(pool.map(read, utterances))
+    readable = [result for result in results if isinstance(result, Utterance)]
+    problems = [result for result in results if isinstance(result, str)]
+    if pointers:
+        count = "1 file is a pointer" if len(pointers) == 1 else f"{len(pointers)} files are pointers"
+        problems.insert(
+            0,
+            f"{count} of git-lfs, without audio ({first_names(pointers)}); `git lfs pull` downloads the audio",
+        )
+    return readable, problems
 
 
-def _reason(file: Path, error: Exception) -> str:
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is what git leaves in place of audio that git-lfs has not downloaded."""
     try:
         with open(file, "rb") as stream:
-            if stream.read(len(LFS)) == LFS:
-                return "a pointer of git-lfs; `git lfs pull` fetches the audio"
-    except OSError as unreadable:
-        return unreadable.strerror or "unreadable"
-    # libsndfile's message without the path that soundfile puts before it
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+            return stream.read(len(LFS_HEADER)) == LFS_HEADER
+    except OSError:
+        return False

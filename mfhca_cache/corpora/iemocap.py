@@ -1,7 +1,7 @@
-"""IEMOCAP: labels from the evaluation files, audio cut into sentences.
+"""IEMOCAP: labels from the evaluation files, one audio file per turn.
 
-Every evaluated turn is listed with its raw label, those without agreement
-(xxx) too: the label sets on the card choose among them.
+Every evaluated turn is listed with its raw label, those without majority
+agreement (xxx) too: the label sets on the card choose among them.
 """
 
 from __future__ import annotations
@@ -11,32 +11,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.corpora.filenames import UNLABELLED
-from mfhca_cache.corpora.folder import HIDDEN, NOT_WAV, Ignored, Scan, entries, files_in, put, with_lengths
+from mfhca_cache.corpora.folder import (
+    HIDDEN,
+    NOT_WAV,
+    UNLABELLED,
+    Ignored,
+    Scan,
+    files_in,
+    ignore,
+    list_folder,
+    read_lengths,
+)
 from mfhca_cache.manifest.manifest import Utterance
 
-# The head of a turn: "[6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]".
-# The lines of single raters (C-E2:, A-E3:) and the explanation (%) begin otherwise.
+# The first line of a turn: "[6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]".
+# The lines of single raters (C-E2:, A-E3:) and the explanation (%) start with other characters.
 TURN = re.compile(r"\[\s*\d[\d.]*\s*-\s*\d[\d.]*\s*\]\t(?P<name>\S+)\t(?P<label>\S+)\t\[.*")
-# The dialogue is named after a session and its instrumented actor, the turn after who speaks.
+# A dialogue is named after its session and the actor with markers, a turn also after who speaks.
 NAME = re.compile(r"(?P<dialogue>Ses0(?P<session>\d)[FM]_\w+)_(?P<gender>[FM])\w*")
 
 
 def scan(root: Path) -> Scan:
-    """Looks through IEMOCAP in the layout in which it is released.
+    """Scans IEMOCAP in its released layout.
 
     Args:
-        root: the folder in which Session1 ... Session5 lie.
+        root: the folder that holds Session1 ... Session5.
 
     Returns:
-        Every labelled turn with its audio, what was ignored, and by name what cannot be used: a turn without
-        audio, unreadable audio, a line that looks like a turn and is none.
+        Every labelled turn with audio, ignored files, and problems: a turn without audio, unreadable audio, a
+        line that looks like a turn and is not.
 
     Raises:
         MfhcaError: there is no session in the folder.
     """
     sessions = [
-        folder for folder in entries(root) if re.fullmatch(r"Session\d", folder.name) and folder.is_dir()
+        folder for folder in list_folder(root) if re.fullmatch(r"Session\d", folder.name) and folder.is_dir()
     ]
     if not sessions:
         raise MfhcaError(
@@ -45,7 +54,9 @@ def scan(root: Path) -> Scan:
     ignored: Ignored = {}
     problems: list[str] = []
     audio = {
-        path.relative_to(root).as_posix() for folder in sessions for path in _sentences(root, folder, ignored)
+        path.relative_to(root).as_posix()
+        for folder in sessions
+        for path in _audio_files(root, folder, ignored)
     }
     turns: dict[str, Utterance] = {}
     for folder in sessions:
@@ -59,31 +70,31 @@ def scan(root: Path) -> Scan:
         for turn in turns.values()
         if turn.path not in audio
     ]
-    drafts = [turns[name] for name in sorted(turns) if turns[name].path in audio]
-    put(ignored, UNLABELLED, *(audio - {turn.path for turn in turns.values()}))
-    utterances, unreadable = with_lengths(root, drafts)
+    with_audio = [turns[name] for name in sorted(turns) if turns[name].path in audio]
+    ignore(ignored, UNLABELLED, *(audio - {turn.path for turn in turns.values()}))
+    utterances, unreadable = read_lengths(root, with_audio)
     return Scan(tuple(utterances), ignored, (*problems, *unreadable))
 
 
-def _sentences(root: Path, session: Path, ignored: Ignored) -> Iterator[Path]:
+def _audio_files(root: Path, session: Path, ignored: Ignored) -> Iterator[Path]:
     """The audio files of a session."""
     folder = session / "sentences" / "wav"
-    for dialogue in entries(folder) if folder.is_dir() else ():
+    for dialogue in list_folder(folder) if folder.is_dir() else ():
         if dialogue.name.startswith("."):
-            put(ignored, HIDDEN, dialogue.relative_to(root).as_posix())
+            ignore(ignored, HIDDEN, dialogue.relative_to(root).as_posix())
         elif dialogue.is_dir():
             yield from files_in(root, dialogue, ".wav", ignored, NOT_WAV)
         else:
-            put(ignored, "outside the folders of dialogues", dialogue.relative_to(root).as_posix())
+            ignore(ignored, "outside the dialogue folders", dialogue.relative_to(root).as_posix())
 
 
 def _turns(root: Path, session: Path, ignored: Ignored, problems: list[str]) -> Iterator[Utterance]:
-    """The labelled turns of a session; lines that look like one and are none go to `problems`."""
+    """The labelled turns of a session; lines that look like a turn and are not are added to `problems`."""
     folder = session / "dialog" / "EmoEvaluation"
     if not folder.is_dir():
         problems.append(f"{session.name}: no folder dialog/EmoEvaluation in it")
         return
-    for file in files_in(root, folder, ".txt", ignored, "other than evaluations (.txt)"):
+    for file in files_in(root, folder, ".txt", ignored, "not evaluations (.txt)"):
         try:
             text = file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
@@ -96,7 +107,7 @@ def _turns(root: Path, session: Path, ignored: Ignored, problems: list[str]) -> 
             name = NAME.fullmatch(match["name"]) if match else None
             where = f"{session.name}/{file.name} line {number}"
             if match is None or name is None:
-                problems.append(f"{where}: not a turn as IEMOCAP writes it: {line.strip()!r}")
+                problems.append(f"{where}: not in IEMOCAP's format of a turn: {line.strip()!r}")
             elif session.name != f"Session{name['session']}":
                 problems.append(f"{where}: utterance {match['name']} does not belong to {session.name}")
             else:

@@ -1,9 +1,9 @@
-"""The corpora whose folders can be scanned into a manifest.
+"""Scanning a corpus folder into a manifest: the command `mfhca-cache manifest`.
 
-One module for each, with a function `scan`, and one card in `manifests/` of the
-same name (crema_d.py, crema-d.toml); the two make the corpus known, and no list
-names it. `folders` is for corpora without a card. `naming` and `tree` have what
-they share. Nothing of a corpus is imported before it is asked for.
+A built-in corpus is a module here and a card of the same name in `manifests/`
+(crema_d.py, crema-d.toml); there is no list to add it to. The module has `FILES`
+if the labels are in the file names, or else a function `scan(root)`. `folders`
+is for corpora without a card. A corpus's module is imported only when needed.
 """
 
 from __future__ import annotations
@@ -14,33 +14,29 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.corpora.folder import Scan
 from mfhca_cache.manifest.card import Card, LabelSet, check_expected, find_card, read_card
 from mfhca_cache.manifest.manifest import write_manifest
 
-__all__ = ["FOLDERS", "NAMES", "Scan", "Summary", "build", "known", "scan"]
-
-FOLDERS = "folders"  # one folder for each class, of any corpus
-
-
-def known() -> tuple[str, ...]:
-    """The corpora that have both a module here and a card, in alphabetical order."""
-    modules = sorted(file.stem.replace("_", "-") for file in Path(__file__).parent.glob("*.py"))
-    return tuple(name for name in modules if find_card(name) is not None)
-
-
-NAMES = known()
+FOLDERS = "folders"  # one folder per class, of any corpus
+# The corpora that have both a module here and a card, in alphabetical order.
+NAMES = tuple(
+    name
+    for name in sorted(file.stem.replace("_", "-") for file in Path(__file__).parent.glob("*.py"))
+    if find_card(name) is not None
+)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `build` did; its text is for the terminal."""
+    """The result of `build`; its text is for the terminal."""
 
     corpus: str
     out: Path
-    card: Card | None  # None where classes are the raw labels
+    card: Card | None  # None where every raw label is a class
     scan: Scan
     differences: tuple[str, ...]  # from the counts on the card; empty unless they were allowed
 
@@ -49,13 +45,13 @@ class Summary:
         speakers = {utterance.speaker for utterance in utterances}
         title = "" if self.card is None else f" ({self.card.title})"
         lines = [f"{self.out}: {len(utterances)} utterances of {len(speakers)} speakers{title}"]
-        lines += [*map(self._counts, self._label_sets()), self.scan.account()]
+        lines += [*map(self._class_counts, self._label_sets()), self.scan.file_counts()]
+        if self.scan.problems:
+            lines += ["not used, as allowed:", listing(self.scan.problems)]
         if self.differences:
             lines += ["different from the card, as allowed:", _all(self.differences)]
-        if self.scan.problems:
-            lines += ["left out, as allowed:", listing(self.scan.problems)]
         if self.corpus == "demo":
-            lines.append("demo: synthetic speech; every figure computed from it means nothing")
+            lines.append("demo: synthetic speech; scores on it mean nothing")
         return "\n".join(lines)
 
     def _label_sets(self) -> list[LabelSet]:
@@ -64,42 +60,49 @@ class Summary:
         labels = sorted({utterance.emotion for utterance in self.scan.utterances})
         return [LabelSet("all", {label: label for label in labels})]
 
-    def _counts(self, label_set: LabelSet) -> str:
+    def _class_counts(self, label_set: LabelSet) -> str:
         counts = Counter(label_set.mapping.get(utterance.emotion) for utterance in self.scan.utterances)
         classes = ", ".join(f"{label} {counts[label]}" for label in label_set.classes)
         total = sum(counts[label] for label in label_set.classes)
-        default = ", the default" if self.card and label_set.name == self.card.default_set else ""
+        default = " (default)" if self.card and label_set.name == self.card.default_set else ""
         return f"label set {label_set.name}{default}: {total} utterances: {classes}"
 
 
 def scan(name: str, root: Path, speaker: re.Pattern[str] | None = None) -> Scan:
-    """Looks through a corpus folder.
+    """Scans a corpus folder.
 
     Args:
         name: one of NAMES, or FOLDERS.
         root: the corpus root.
-        speaker: for FOLDERS alone: finds the speaker in a path, see `folders.scan`.
+        speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
 
     Returns:
-        The utterances in the order of their names, what was ignored and why, and what cannot be used.
+        The utterances sorted by name, ignored files, and problems.
 
     Raises:
-        MfhcaError: the corpus is not one of NAMES, or the folder is not there or has another layout.
+        MfhcaError: the corpus is unknown, or the folder does not exist or has another layout.
     """
     if name not in (*NAMES, FOLDERS):
         raise MfhcaError(
-            f"no corpus {name!r}; choose one of {', '.join(NAMES)}, take {FOLDERS} where each class has a folder "
-            "of its own, or write a CSV of your own with the columns utterance, path, speaker, emotion"
+            f"no corpus {name!r}; choose one of {', '.join(NAMES)}, or {FOLDERS} for a corpus with one folder per "
+            "class, or write a CSV with the columns utterance, path, speaker, emotion"
         )
     if (name == FOLDERS) != (speaker is not None):
-        raise MfhcaError(f"--speaker-regex is for {FOLDERS} alone, and {FOLDERS} needs it")
+        raise MfhcaError(f"{FOLDERS} needs --speaker-regex, and no other corpus takes it")
     if not root.is_dir():
         raise MfhcaError(f"{root}: no such folder; --root must be the folder of {name}")
-    module = import_module(
-        f"mfhca_cache.corpora.{'class_folders' if name == FOLDERS else name.replace('-', '_')}"
-    )
-    found: Scan = module.scan(root) if speaker is None else module.scan(root, speaker)
-    return found
+    if speaker is not None:
+        from mfhca_cache.corpora import class_folders
+
+        return class_folders.scan(root, speaker)
+    module = import_module(f"mfhca_cache.corpora.{name.replace('-', '_')}")
+    if hasattr(module, "FILES"):
+        from mfhca_cache.corpora.filenames import scan_filenames
+
+        card = _installed_card(name)
+        return scan_filenames(root, module.FILES, card.label_sets[card.default_set].mapping)
+    result: Scan = module.scan(root)
+    return result
 
 
 def build(
@@ -109,77 +112,96 @@ def build(
     allow_partial: bool = False,
     speaker: re.Pattern[str] | None = None,
 ) -> Summary:
-    """Scans a corpus and writes its manifest, with the card beside it; the demo is synthesised first.
+    """Scans a corpus and writes its manifest and, next to it, its card. The demo is synthesised first.
 
     Args:
         corpus: one of NAMES, or FOLDERS.
-        root: the corpus root; made for the demo.
-        out: the CSV file. A card of the same stem that lies beside it already is the one that counts.
-        allow_partial: whether to go on where counts differ from the card or audio cannot be used.
-        speaker: for FOLDERS alone: finds the speaker in a path, see `folders.scan`.
+        root: the corpus root; created for the demo.
+        out: the CSV file. An existing card of the same stem next to it takes precedence.
+        allow_partial: continue even though counts differ from the card or files cannot be used.
+        speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
 
     Returns:
-        What was done.
+        What was written.
 
     Raises:
-        MfhcaError: the folder is not the whole corpus (every difference is listed), or cannot be written to.
+        MfhcaError: the folder is not the complete corpus (every difference is listed), or `out` cannot be
+            written.
     """
     if corpus == "demo":
         from mfhca_cache.corpora import demo
 
         demo.synthesise(root)
-    found = scan(corpus, root, speaker)
-    card, own = _card(corpus, out)
+    result = scan(corpus, root, speaker)
+    card = _card(corpus, out)
     if card is not None:
-        found = _with_known_labels(found, card)
-    account = f"\n{found.account()}" if found.ignored else ""
-    if not found.utterances and (allow_partial or not found.problems):
-        laid_out = "CLASS/*.wav" if card is None else card.layout
+        result = _with_known_labels(result, card)
+    file_counts = f"\n{result.file_counts()}" if result.ignored else ""
+    if not result.utterances and (allow_partial or not result.problems):
+        layout = "CLASS/*.wav" if card is None else card.layout
         raise MfhcaError(
-            f"{root}: nothing of {corpus} in it; choose another --root, laid out so: {laid_out}{account}"
+            f"{root}: no files of {corpus} in it; choose another --root, with the layout {layout}{file_counts}"
         )
-    differences = () if card is None else tuple(check_expected(card, found.utterances))
-    if (differences or found.problems) and not allow_partial:
-        raise MfhcaError(f"{root}: {_refusal(corpus, card, found, differences)}{account}")
-    if own is not None and not out.with_suffix(".toml").is_file():
-        write_atomically(out.with_suffix(".toml"), own.read_bytes())
-    write_manifest(out, found.utterances)
-    return Summary(corpus, out, card, found, differences)
+    differences = () if card is None else tuple(_differences(card, result))
+    if (differences or result.problems) and not allow_partial:
+        raise MfhcaError(f"{root}: {_refusal(corpus, card, result, differences)}{file_counts}")
+    own_card = find_card(corpus)
+    if own_card is not None and not out.with_suffix(".toml").is_file():
+        write_atomically(out.with_suffix(".toml"), own_card.read_bytes())
+    write_manifest(out, result.utterances)
+    return Summary(corpus, out, card, result, differences)
 
 
-def _card(name: str, out: Path) -> tuple[Card | None, Path | None]:
-    """The card that counts, as it will for whoever reads the manifest, and the file to be put beside it."""
-    beside = out.with_suffix(".toml")
-    if name == FOLDERS:
-        own = beside if beside.is_file() else find_card(out.stem)
-        return (None if own is None else read_card(own)), None
-    own = find_card(name)
-    if not beside.is_file() and own is None:
-        raise MfhcaError(f"no card for {name} in this installation; install the package again")
-    card = read_card(beside if own is None or beside.is_file() else own)
-    if card.name != name:
-        raise MfhcaError(f"{beside}: the card of {card.name}, not of {name}; choose another --out")
-    return card, own
+def _card(corpus: str, out: Path) -> Card | None:
+    """The card that reading the manifest will find: the one next to it, or else the installed one."""
+    existing = out.with_suffix(".toml")
+    if corpus == FOLDERS:
+        path = existing if existing.is_file() else find_card(out.stem)
+        return None if path is None else read_card(path)
+    if not existing.is_file():
+        return _installed_card(corpus)
+    card = read_card(existing)
+    if card.name != corpus:
+        raise MfhcaError(f"{existing}: the card of {card.name}, not of {corpus}; choose another --out")
+    return card
 
 
-def _refusal(name: str, card: Card | None, found: Scan, differences: tuple[str, ...]) -> str:
-    """Why a folder is not taken as it is, and what to do."""
-    lists = [_all(differences)] if differences else []
-    lists += [listing(found.problems)] if found.problems else []
-    if name == "demo":
+def _installed_card(corpus: str) -> Card:
+    path = find_card(corpus)
+    if path is None:
+        raise MfhcaError(f"no card for {corpus} in this installation; install the package again")
+    return read_card(path)
+
+
+def _differences(card: Card, result: Scan) -> list[str]:
+    """Differences from the counts on the card; without -v only those of one label set, the default if it has any."""
+    every = check_expected(card, result.utterances)
+    others = tuple(f"label set {name}, " for name in card.label_sets if name != card.default_set)
+    default = [line for line in every if not line.startswith(others)]
+    return default if default and log.level() > log.VERBOSE else every
+
+
+def _refusal(corpus: str, card: Card | None, result: Scan, differences: tuple[str, ...]) -> str:
+    """Why a folder is refused, causes first, and the remedy."""
+    lists = [listing(result.problems)] if result.problems else []
+    lists += [_all(differences)] if differences else []
+    if corpus == "demo":
         remedy = "delete its folder wav and run again"
     else:
-        remedy = "complete it" if card is not None else "mend it"
-    what = "not all of it can be used" if card is None else f"not {name} as its card has it"
-    return "\n".join([f"{what}; {remedy}, or go on with --allow-partial:", *lists])
+        remedy = "complete it" if card is not None else "fix it"
+    what = "not all files can be used" if card is None else f"differs from the card of {corpus}"
+    return "\n".join([f"{what}; {remedy}, or continue with --allow-partial:", *lists])
 
 
-def _with_known_labels(found: Scan, card: Card) -> Scan:
-    """Leaves out, by name, utterances whose label the card does not know: no manifest may hold them."""
-    strange = [utterance for utterance in found.utterances if utterance.emotion not in card.labels]
-    problems = [f"utterance {u.utterance}: label {u.emotion!r} is not on the card" for u in strange]
-    known_ones = tuple(utterance for utterance in found.utterances if utterance.emotion in card.labels)
-    return replace(found, utterances=known_ones, problems=(*found.problems, *problems))
+def _with_known_labels(result: Scan, card: Card) -> Scan:
+    """Turns utterances with a label that is not on the card into problems: a manifest may not contain them."""
+    problems = [
+        f"utterance {u.utterance}: label {u.emotion!r} is not on the card"
+        for u in result.utterances
+        if u.emotion not in card.labels
+    ]
+    known = tuple(u for u in result.utterances if u.emotion in card.labels)
+    return replace(result, utterances=known, problems=(*result.problems, *problems))
 
 
 def _all(lines: tuple[str, ...]) -> str:

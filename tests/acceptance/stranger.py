@@ -223,11 +223,11 @@ def test_the_manifest_says_what_it_ignores_and_what_keeps_it_from_going_on(stran
         "mfhca-cache", "manifest", "emodb", "--root", stranger.corpus, "--out", "emodb.csv"
     )
     assert "535 utterances of 10 speakers" in said
-    assert "535 files taken, 4 ignored" in said
+    assert "535 files used, 4 ignored" in said
     for ignored in (
         "2 hidden",
-        "almost named like 03a01Fa: wav/3a01Fa.wav",
-        "other than .wav: wav/read me.txt",
+        "named almost like 03a01Fa: wav/3a01Fa.wav",
+        "not .wav: wav/read me.txt",
     ):
         assert ignored in said
     with open(stranger.home / "emodb.csv", newline="") as file:

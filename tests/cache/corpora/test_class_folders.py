@@ -16,7 +16,7 @@ from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora import scan as corpora
 from mfhca_cache.corpora.class_folders import scan
-from mfhca_cache.corpora.folder import Scan, files_under
+from mfhca_cache.corpora.folder import Scan, walk
 from mfhca_cache.manifest.manifest import read_manifest
 
 SPEAKER = r"([a-z]+)_\d+"
@@ -46,7 +46,7 @@ def test_class_is_the_folder_and_speaker_the_group(tmp_path: Path) -> None:
     assert result.output.splitlines() == [
         f"{out}: 5 utterances of 3 speakers",
         "label set all: 5 utterances: happy 2, sad 3",
-        "5 files taken, none ignored",
+        "5 files used, none ignored",
     ]
     manifest = read_manifest(out)
     assert manifest.card is None
@@ -91,14 +91,14 @@ def test_files_without_speaker_are_listed_and_end_it(tmp_path: Path) -> None:
     assert result.exit_code == 1
     lines = result.stderr.splitlines()
     assert lines[0].startswith(
-        f"error: {root}: not all of it can be used; mend it, or go on with --allow-partial:"
+        f"error: {root}: not all files can be used; fix it, or continue with --allow-partial:"
     )
     assert [line.strip() for line in lines[1:]] == [
-        "happy/_01.wav: no speaker in it by --speaker-regex '([a-z]*)_'",
-        "sad/take3.wav: no speaker in it by --speaker-regex '([a-z]*)_'",
+        "happy/_01.wav: --speaker-regex '([a-z]*)_' finds no speaker in it",
+        "sad/take3.wav: --speaker-regex '([a-z]*)_' finds no speaker in it",
     ]
     assert not out.exists()
-    assert "left out, as allowed:\n  happy/_01.wav" in call(*options, "--allow-partial").output
+    assert "not used, as allowed:\n  happy/_01.wav" in call(*options, "--allow-partial").output
     assert len(read_manifest(out).utterances) == 5
 
 
@@ -114,18 +114,18 @@ def test_a_card_beside_the_manifest_counts(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "utterances in all: 2 found, 3 expected" in result.stderr
     assert "utterance sad/anna_01: label 'sad' is not on the card" in result.stderr
-    assert "label set one, the default: 2 utterances: joy 2" in call(*options, "--allow-partial").output
+    assert "label set one (default): 2 utterances: joy 2" in call(*options, "--allow-partial").output
 
 
-def test_every_file_is_accounted_for(tmp_path: Path) -> None:
+def test_every_file_is_counted(tmp_path: Path) -> None:
     root = tmp_path / "mine"
     write_corpus(root)
     write_audio(root / "zoe_1.wav", "a", 0.05)
     write_audio(root / "sad" / "._anna_9.wav", "a", 0.05)
     for name in ("notes.txt", "sad/list.csv", "sad/a.xlsx", "sad/b.doc", "happy/.DS_Store"):
         (root / name).touch()
-    assert scan(root, re.compile(SPEAKER)).account().splitlines() == [
-        "5 files taken, 7 ignored: 2 hidden, 4 not audio, 1 without a label",
+    assert scan(root, re.compile(SPEAKER)).file_counts().splitlines() == [
+        "5 files used, 7 ignored: 2 hidden, 4 not audio, 1 without a label",
         "  not audio: notes.txt, sad/a.xlsx, sad/b.doc and 1 more",
         "  without a label: zoe_1.wav",
     ]
@@ -150,12 +150,12 @@ def test_wrong_usage_ends_with_2(options: list[str], message: str, tmp_path: Pat
 
 
 def test_functions_refuse_what_the_command_refuses(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="--speaker-regex is for folders alone, and folders needs it"):
+    with pytest.raises(MfhcaError, match="folders needs --speaker-regex, and no other corpus takes it"):
         corpora.scan("folders", tmp_path)
-    with pytest.raises(MfhcaError, match="'x': no group; put the part that is the speaker in brackets"):
+    with pytest.raises(MfhcaError, match="'x': no group; put the part that is the speaker in parentheses"):
         scan(tmp_path, re.compile("x"))
     with pytest.raises(
-        MfhcaError, match="nothing of folders in it; choose another --root, laid out so: CLASS/"
+        MfhcaError, match="no files of folders in it; choose another --root, with the layout CLASS/"
     ):
         corpora.build("folders", tmp_path, tmp_path / "x.csv", speaker=re.compile("(x)"))
 
@@ -168,8 +168,8 @@ def test_functions_refuse_what_the_command_refuses(tmp_path: Path) -> None:
         st.text("abc ", min_size=1), st.lists(st.text("xy./", min_size=1), min_size=1), max_size=5
     )
 )
-def test_an_account_adds_up(ignored: dict[str, list[str]]) -> None:
-    line = Scan((), ignored).account().splitlines()[0]
+def test_file_counts_add_up(ignored: dict[str, list[str]]) -> None:
+    line = Scan((), ignored).file_counts().splitlines()[0]
     numbers = [int(word) for word in line.split() if word.isdigit()]
     total = sum(map(len, ignored.values()))
     assert numbers[0] == 0
@@ -197,7 +197,7 @@ def test_of_equal_files_the_first_is_kept_and_both_are_named(tmp_path: Path) -> 
     found = corpora.scan("emodb", tmp_path)
     assert [u.path for u in found.utterances] == ["03a01Fa.wav"]
     assert [problem.split(";")[0] for problem in found.problems] == [
-        "utterance 03a01Fa twice: 03a01Fa.wav and copy/03a01Fa.wav are the same, the first is kept",
+        "utterance 03a01Fa twice: 03a01Fa.wav and copy/03a01Fa.wav are identical, the first is kept",
         "utterance 16b10Td twice: 16b10Td.WAV and copy/16b10Td.wav differ, neither is kept",
     ]
 
@@ -211,7 +211,7 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
     (tmp_path / "store" / "happy" / "again").symlink_to(root)
     found = scan(root, re.compile(SPEAKER))
     assert [u.path for u in found.utterances] == ["happy/anna_01.wav", "happy/bert_01.flac"]
-    assert found.ignored == {"folders met twice by links": ["happy/again", "joy"]}
+    assert found.ignored == {"folders already visited through another link": ["happy/again", "joy"]}
 
 
 @pytest.mark.parametrize("name", ["a\\b", " a", "a\tb", "a\udcff"])
@@ -231,7 +231,27 @@ def test_names_that_a_manifest_cannot_hold_are_problems(name: str, tmp_path: Pat
 
 def test_a_folder_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        MfhcaError, match=r"file: not a folder that can be read \(Not a directory\); check --root"
-    ):
-        list(files_under(tmp_path / "file", {}, tmp_path))
+    with pytest.raises(MfhcaError, match=r"file: not a readable folder \(Not a directory\); check --root"):
+        list(walk(tmp_path / "file", {}, tmp_path))
+
+
+def test_a_folder_that_contains_the_corpus_once_more_is_one_problem(tmp_path: Path) -> None:
+    """As in a well-known archive of RAVDESS."""
+    for speaker in ("anna", "bert"):
+        for emotion in ("happy", "sad"):
+            write_audio(tmp_path / emotion / f"{speaker}_1.wav", f"{speaker}{emotion}", 0.05)
+            write_audio(tmp_path / "again" / emotion / f"{speaker}_1.wav", f"{speaker}{emotion}", 0.05)
+    found = scan(tmp_path, re.compile(SPEAKER))
+    assert found.problems == (
+        "4 files are there twice, in the root and in again, e.g. again/happy/anna_1.wav; the first copies are kept; "
+        f"choose --root {tmp_path / 'again'}",
+    )
+    assert len(found.utterances) == 4
+    assert scan(tmp_path / "again", re.compile(SPEAKER)).problems == ()
+
+
+def test_equal_names_in_folders_of_one_class_are_different_utterances(tmp_path: Path) -> None:
+    for speaker in ("anna", "bert"):
+        write_audio(tmp_path / speaker / "happy" / "1.wav", speaker, 0.05)
+    found = scan(tmp_path, re.compile("^([a-z]+)/"))
+    assert ([u.speaker for u in found.utterances], found.problems) == (["anna", "bert"], ())

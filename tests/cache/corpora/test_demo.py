@@ -32,7 +32,7 @@ def samples_of(root: Path, utterance: Utterance) -> np.ndarray:
 
 
 def touch(folder: Path) -> None:
-    """A maker that is quick."""
+    """A quick replacement for writing audio."""
     (folder / "file").write_text("made")
 
 
@@ -54,7 +54,7 @@ def test_the_demo_is_complete_and_says_that_it_means_nothing(root: Path, tmp_pat
 
 
 def test_the_demos_audio_is_speech_like_in_length_and_level(root: Path) -> None:
-    found = demo.scan(root)
+    found = scan.scan("demo", root)
     assert (found.ignored, found.problems) == ({}, ())
     for utterance in found.utterances:
         samples = samples_of(root, utterance)
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_utterance_and_another_seed_another(root: P
         generator = np.random.default_rng([demo.SEED, 0, 0, take])
         return demo.utterance_samples(demo.SPEAKERS["1F"], demo.EMOTIONS["anger"], generator)
 
-    utterance = next(u for u in demo.scan(root).utterances if u.utterance == "1F_anger_1")
+    utterance = next(u for u in scan.scan("demo", root).utterances if u.utterance == "1F_anger_1")
     np.testing.assert_array_equal(synthesise(1), synthesise(1))
     np.testing.assert_allclose(synthesise(1), samples_of(root, utterance), atol=2 / 32768)
     assert len(synthesise(1)) != len(synthesise(2))
@@ -103,18 +103,18 @@ def test_pulses_have_the_pitch_that_is_asked_for() -> None:
         assert np.sqrt(np.mean(demo._pulses(np.full(16000, pitch)) ** 2)) == pytest.approx(1.0, abs=0.1)
 
 
-def test_the_demos_folder_accounts_for_every_file(root: Path) -> None:
-    strange = [root / "wav" / name for name in ("1F_anger_x.wav", "notes.txt", ".DS_Store")]
-    for file in strange:
+def test_every_file_of_the_demo_is_counted(root: Path) -> None:
+    others = [root / "wav" / name for name in ("1F_anger_x.wav", "notes.txt", ".DS_Store")]
+    for file in others:
         file.touch()
     try:
-        found = demo.scan(root)
+        found = scan.scan("demo", root)
     finally:
-        for file in strange:
+        for file in others:
             file.unlink()
     assert len(found.utterances) == 102
-    assert found.account().splitlines()[0] == (
-        "102 files taken, 3 ignored: 1 almost named like 1F_anger_1, 1 hidden, 1 other than .wav"
+    assert found.file_counts().splitlines()[0] == (
+        "102 files used, 3 ignored: 1 hidden, 1 named almost like 1F_anger_1, 1 not .wav"
     )
 
 
@@ -129,25 +129,20 @@ def test_a_demo_that_lost_a_file_is_refused(root: Path, tmp_path: Path) -> None:
         (tmp_path / "away.wav").rename(root / "wav" / "2M_sadness_3.wav")
 
 
-def test_a_folder_without_demo_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="no demo in it; `mfhca-cache manifest demo --root"):
-        demo.scan(tmp_path)
+# --- creating folders
 
 
-# --- making folders
-
-
-def test_what_is_there_is_not_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_folders_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_folder: Path) -> None:
-        raise AssertionError("made again")
+        raise AssertionError("written again")
 
     monkeypatch.setattr(demo, "_write_audio", refuse)
     monkeypatch.setattr(demo_encoder, "write", refuse)
-    with lock(root / ".demo.lock", "it"):  # nothing to make, nobody to wait for
+    with lock(root / ".demo.lock", "it"):  # nothing to write, no need to wait
         demo.synthesise(root)
 
 
-def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_folders_are_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wav").mkdir()
     monkeypatch.setattr(demo_encoder, "write", touch)
     demo.synthesise(tmp_path)
@@ -155,7 +150,7 @@ def test_only_what_is_missing_is_made(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "hubert-demo" / "file").exists()
 
 
-def test_an_interrupted_making_leaves_nothing_under_the_final_name_and_is_made_good(
+def test_an_interrupted_synthesis_leaves_no_folder_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(folder: Path) -> None:
@@ -175,7 +170,7 @@ def test_an_interrupted_making_leaves_nothing_under_the_final_name_and_is_made_g
     assert [file.name for file in (tmp_path / "wav").iterdir()] == ["file"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_debris(
+def test_a_full_disk_is_one_line_and_leaves_no_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(folder: Path) -> None:
@@ -191,7 +186,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_debris(
     assert [file.name for file in tmp_path.iterdir()] == [".demo.lock"]
 
 
-def test_two_processes_do_not_make_the_demo_at_once(tmp_path: Path) -> None:
+def test_two_processes_do_not_write_the_demo_at_once(tmp_path: Path) -> None:
     with (
         lock(tmp_path / ".demo.lock", "it"),
         pytest.raises(MfhcaError, match=r"the demo in .* is in use by another process"),
@@ -229,7 +224,7 @@ def test_transformers_loads_the_encoder_with_every_weight(root: Path) -> None:
         assert model.eval()(torch.randn(1, 48000)).last_hidden_state.shape == (1, 149, 64)
 
 
-def test_a_linear_probe_tells_the_demos_emotions_apart_across_speakers(root: Path) -> None:
+def test_a_linear_probe_separates_the_demos_emotions_across_speakers(root: Path) -> None:
     import torch
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
@@ -238,7 +233,7 @@ def test_a_linear_probe_tells_the_demos_emotions_apart_across_speakers(root: Pat
     from transformers import HubertModel
 
     model = HubertModel.from_pretrained(root / "hubert-demo").eval()
-    utterances = demo.scan(root).utterances
+    utterances = scan.scan("demo", root).utterances
     segments, frames = [], []
     for utterance in utterances:
         samples = samples_of(root, utterance)[:48000]
