@@ -21,6 +21,7 @@ from mfhca_train.analysis.stored import Choice
 from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Array, Corpus
 from mfhca_train.data.folds import Fold
+from mfhca_train.model.fusion import TIME
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_network
 from mfhca_train.runs.plan import Plan
@@ -118,7 +119,7 @@ def _figures(
         if not features.size:
             features = np.zeros((len(segments), sight.features.shape[1]))
         features[sight.at] = sight.features
-        if sight.weights is not None and probe.attended(config.model) == probe.TIME:
+        if sight.weights is not None and probe.attended(config.model) == TIME:
             valid = segments.valid["ssl"][sight.at]
             for name, found in zip(
                 ("mass", "share"), attention.padding_mass(sight.weights, valid), strict=True

@@ -17,19 +17,11 @@ from torch import Tensor
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Layers
 from mfhca_train.data.corpus import Array, Corpus, Normaliser, Segments
+from mfhca_train.model.fusion import attention_of
 from mfhca_train.model.mf import GlobalReceptiveField
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.pooling import mean_over_time, valid_mask
 from mfhca_train.training.evaluate import EVALUATION_BATCH, autocast
-
-TIME, CHANNELS = "time", "channels"  # what the weights of a fusion are spread over
-SPREAD = {  # by the reading of HCA, or by the fusion; one that is not named here shows no weights
-    "temporal": TIME,
-    "frames": TIME,
-    "channel": CHANNELS,
-    "released": TIME,
-    "coattention": TIME,
-}
 
 
 @dataclass(frozen=True)
@@ -54,10 +46,9 @@ class Sight:
 
 
 def attended(config: ModelConfig) -> str | None:
-    """Whether the fusion weighs the encoder's frames (TIME), its values (CHANNELS), or nothing (None)."""
-    if config.inputs != "both":
-        return None
-    return SPREAD.get(config.hca if config.fusion == "hca" else config.fusion)
+    """Whether the fusion weights the encoder's frames (TIME), its dimensions (CHANNELS), or nothing (None)."""
+    attention = attention_of(config)
+    return attention.over if attention else None
 
 
 @contextmanager

@@ -181,7 +181,7 @@ def _refuse_heard(ensemble: Ensemble, corpus: Corpus, manifest: Path) -> None:
     heard = [
         u.utterance
         for u, digest in zip(corpus.utterances, digests, strict=True)
-        if any(member.inputs.has_heard(digest) for member in ensemble.members)
+        if any(member.inputs.seen_in_training(digest) for member in ensemble.members)
     ]
     if heard:
         raise MfhcaError(

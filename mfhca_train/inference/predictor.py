@@ -23,11 +23,12 @@ import torch
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.analysis.attention import shares
-from mfhca_train.analysis.probe import TIME, attended, over_time
+from mfhca_train.analysis.probe import attended, over_time
 from mfhca_train.data.batch import Array, as_batch, on_device
 from mfhca_train.inference.bundle import open_ensemble, read_bundle
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
+from mfhca_train.model.fusion import TIME
 from mfhca_train.training.evaluate import EVALUATION_BATCH, judge, over_segments
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Predictor:
             count,
             self.classes,
             np.concatenate([over_segments(outputs, one, 1) for outputs in waiting.outputs]),
-            sum(member.inputs.has_heard(recording.digest) for member in self.ensemble.members),
+            sum(member.inputs.seen_in_training(recording.digest) for member in self.ensemble.members),
             self._attention(waiting) if waiting.weights.shape[1] else None,
         )
 

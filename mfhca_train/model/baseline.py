@@ -1,14 +1,15 @@
-"""The parts of the paper's baseline, "co-attention [13]": Zou et al. 2022, CA-MSER. Shape letters as in `model`.
+"""Encoders of the paper's baseline, "co-attention [13]" (CA-MSER, Zou et al. 2022). Shape letters as in `network`.
 
-Complete it is `spec_encoder=alexnet`, `mfcc=true`, `fusion=coattention` and
-`bilstm=false`: AlexNet's features of the spectrogram (9,216) and a BiLSTM's of
-the MFCCs (153,600) become N values each; both together weigh the L encoder
-frames; the weighted sum becomes N values more; three fully connected layers
-judge the 3 N. What the paper leaves open follows the code its authors published.
+The complete baseline is `spec_encoder=alexnet`, `mfcc=true`, `fusion=coattention`
+(see `coattention`) and `bilstm=false`. AlexNet's features of the spectrogram (9,216)
+and a BiLSTM's of the MFCCs (153,600) become N values each; both together weight the
+L encoder frames; their weighted sum becomes another N values; three fully connected
+layers classify the 3 N. Where the paper gives no details, the code its authors
+published is followed.
 
 With D = 768, L = 149, K = 4 it has 25,685,209 trainable parameters where that
-code has 25,700,697 (25.7 M, its own encoder and AlexNet's unused classifier not
-counted). The 15,488 fewer are the first layer's: our spectrogram has one
+code has 25,700,697 (25.7 M, without its own encoder and AlexNet's unused
+classifier). The difference of 15,488 is in the first layer: our spectrogram has one
 channel, theirs three equal ones.
 """
 
@@ -23,24 +24,27 @@ from torch.nn import functional
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.model.pooling import valid_mask
+from mfhca_train.model.recurrent import run_lstm
 
 MFCC_UNITS, MFCC_LAYERS = 256, 2  # of the BiLSTM over the MFCCs
 MFCC_DROPOUT = 0.5  # between its layers (the baseline's code)
-SMALLEST = 63  # frames and bins of a spectrogram, of which AlexNet's last pooling leaves one cell
+MINIMUM_SIZE = (
+    63  # frames and bins of the smallest spectrogram for which AlexNet's last pooling leaves a cell
+)
 
 
 class AlexNet(nn.Module):
-    """The convolutions of torchvision's AlexNet, with its names, on a spectrogram of any size from 63 x 63.
+    """The convolutions of torchvision's AlexNet, with its parameter names, for spectrograms of at least 63 x 63.
 
-    From scratch the weights are Xavier-uniform and the biases zero, as in the baseline's code.
+    Weights trained from scratch start Xavier-uniform and biases zero, as in the baseline's code.
 
     Args:
-        weights: "none", or "imagenet" for torchvision's trained ones. These stand for an image of three
-            channels; one channel in their place gets their sum, which is the same as three equal channels.
-        in_channels: of the spectrogram.
+        weights: "none", or "imagenet" for torchvision's pretrained weights. These expect an image of three
+            channels; for a single channel they are summed, which equals three equal channels.
+        in_channels: channels of the spectrogram.
     """
 
-    cells = (6, 6)  # that the map is averaged to: 256 x 6 x 6 = 9,216 values
+    cells = (6, 6)  # time x frequency cells that the map is averaged to: 256 x 6 x 6 = 9,216 values
 
     def __init__(self, weights: str = "none", in_channels: int = 1) -> None:
         super().__init__()
@@ -73,10 +77,10 @@ class AlexNet(nn.Module):
 
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, 256, H, W), H and W about 1/32 of T and F: 8 x 5 for 300 x 200."""
-        if min(spec.shape[2:]) < SMALLEST:
+        if min(spec.shape[2:]) < MINIMUM_SIZE:
             size = " x ".join(str(n) for n in spec.shape[2:])
             raise MfhcaError(
-                f"model.spec_encoder=alexnet needs spectrograms of at least {SMALLEST} x {SMALLEST}, "
+                f"model.spec_encoder=alexnet needs spectrograms of at least {MINIMUM_SIZE} x {MINIMUM_SIZE}, "
                 f"these are {size}; use model.spec_encoder=mf"
             )
         features: Tensor = self.features(spec)
@@ -84,24 +88,24 @@ class AlexNet(nn.Module):
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """torchvision's trained AlexNet, the convolutions alone; downloaded where torch has not got it yet.
+    """The convolutions of torchvision's pretrained AlexNet; downloaded unless torch's cache has them.
 
     Raises:
-        MfhcaError: torchvision is not installed, or the weights can be neither found nor downloaded.
+        MfhcaError: torchvision is not installed, or the weights could not be downloaded.
     """
     setting = "model.alexnet_weights=imagenet"
     try:
         models = importlib.import_module("torchvision.models")
     except ImportError as error:
         raise MfhcaError(
-            f"{setting} needs torchvision ({error}); run `pip install torchvision`, or leave the setting out"
+            f"{setting} needs torchvision ({error}); run `pip install torchvision`, or remove the setting"
         ) from error
     try:
         state = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise MfhcaError(
-            f"{setting}: torchvision's weights cannot be had ({error}); put alexnet-owt-7be5be79.pth into "
-            f"{torch.hub.get_dir()}/checkpoints, or leave the setting out"
+            f"{setting}: torchvision's weights could not be downloaded ({error}); put alexnet-owt-7be5be79.pth into "
+            f"{torch.hub.get_dir()}/checkpoints, or remove the setting"
         ) from error
     return {name: tensor for name, tensor in state.items() if name.startswith("features.")}
 
@@ -110,8 +114,8 @@ class MfccBranch(nn.Module):
     """The baseline's third input: a two-layer BiLSTM over the MFCCs, flattened, and a fully connected layer.
 
     Args:
-        config: `width` and `dropout` are read.
-        frames, coefficients: T and the number of values of a frame (300 and 40).
+        config: `width` and `dropout` are used.
+        frames, coefficients: T and the number of coefficients per frame (300 and 40).
     """
 
     def __init__(self, config: ModelConfig, frames: int, coefficients: int) -> None:
@@ -123,35 +127,8 @@ class MfccBranch(nn.Module):
         self.out = nn.Linear(frames * 2 * MFCC_UNITS, config.width)
 
     def forward(self, mfcc: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, T, 40) to (B, N); with `valid` (B,) the outputs at padded frames become zero."""
-        if mfcc.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):  # many processors have no LSTM in bfloat16
-                x = self.lstm(mfcc.float())[0]
-        else:
-            x = self.lstm(mfcc)[0]  # (B, T, 512)
+        """(B, T, 40) to (B, N); with `valid` (B,), outputs at padded frames are set to zero."""
+        x = run_lstm(self.lstm, mfcc)  # (B, T, 512)
         if valid is not None:
             x = x * valid_mask(valid, x.shape[1])[..., None]
         return functional.relu(self.out(self.dropout(x.flatten(1))))
-
-
-class CoAttention(nn.Module):
-    """The baseline's fusion: a guide gives a weight per encoder frame, without softmax.
-
-    Args:
-        config: `width` and `dropout` are read.
-        frames, width: L and D.
-        guide: G, values of the guide: N of f_spec, or 2 N of f_spec and the MFCCs' side.
-    """
-
-    def __init__(self, config: ModelConfig, frames: int, width: int, guide: int) -> None:
-        super().__init__()
-        self.weights = nn.Linear(guide, frames)
-        self.out = nn.Linear(width, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, guide: Tensor, context: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, G) and (B, L, D) to (B, N) and the weights (B, L)."""
-        weights = functional.relu(self.weights(self.dropout(guide)))
-        weights = weights if mask is None else weights * mask
-        pooled = torch.einsum("bl,bld->bd", weights, context)
-        return functional.relu(self.out(self.dropout(pooled))), weights

@@ -1,4 +1,4 @@
-"""II.D Hierarchical Cooperative Attention, eq. 9 and 10. Shape letters as in `model`; eq. 11 is there."""
+"""II.D Hierarchical Cooperative Attention, eq. 9 and 10. Eq. 11 is in `network`, as are the shape letters."""
 
 from __future__ import annotations
 
@@ -8,69 +8,90 @@ from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
+from mfhca_train.model.fusion import CHANNELS, TIME, Attention, Fusion, FusionInputs, Sizes, register
 from mfhca_train.model.pooling import softmax_over_time
 
+ATTENTION = {  # by `config.hca`
+    "temporal": Attention(TIME, "a softmax over the encoder's frames (eq. 9)"),
+    "frames": Attention(
+        TIME, "a softmax over the encoder's frames for each frame of MF's map; here the mean of these"
+    ),
+    "channel": Attention(
+        CHANNELS,
+        "a softmax over the encoder's dimensions, not over time: it cannot point at a moment; "
+        "“effective frames” are dimensions here",
+    ),
+    "released": Attention(
+        TIME, "the output of a ReLU for each frame, without softmax; here its share of the sum"
+    ),
+}
 
-class HierarchicalCooperativeAttention(nn.Module):
-    """HCA, eq. 9 and 10, in four readings (`config.hca`); eq. 11 is the concatenation in `MFHCA`.
 
-    temporal: a query from f_spec attends over time, the weights pool f_hubert.
-    channel:  f_spec weighs the frames of f', softmax over the D channels, f_hubert times those.
-    frames:   as temporal, with a query for every frame of MF's map.
-    released: no softmax; a 32 x 32 product of the two, as the released code has it.
+@register("hca")
+class HierarchicalCooperativeAttention(Fusion):
+    """HCA, eq. 9 and 10, in four variants (`config.hca`), since the paper gives no shapes.
+
+    temporal: f_spec is projected to a query that attends over time; its weights pool f_hubert.
+    frames:   as temporal, with one query per frame of MF's map.
+    channel:  f_spec weights the frames of f'_hubert; softmax over the D dimensions weights those of f_hubert.
+    released: no softmax; a 32 x 32 product of the two, as in the released code.
     """
 
-    def __init__(self, config: ModelConfig, frames: int, width: int, spec_width: int) -> None:
-        super().__init__()
-        self.reading = config.hca
-        self.scale = width**-0.5 if config.hca_scale == "sqrt" else 1.0  # keeps the softmax from saturating
+    def __init__(self, config: ModelConfig, sizes: Sizes) -> None:
+        super().__init__(config, sizes)
+        self.variant = config.hca
+        self.scale = (
+            sizes.width**-0.5 if config.hca_scale == "sqrt" else 1.0
+        )  # keeps the softmax from saturating
         self.dropout = nn.Dropout(config.dropout)
         n = config.width
-        if self.reading in ("temporal", "frames"):
-            self.query = nn.Linear(n, width)
-            self.out = nn.Linear(width, n)
-        elif self.reading == "channel":
-            self.query = nn.Linear(n, frames)
-            self.out = nn.Linear(frames, n)
+        if self.variant in ("temporal", "frames"):
+            self.query = nn.Linear(n, sizes.width)
+            self.out = nn.Linear(sizes.width, n)
+        elif self.variant == "channel":
+            self.query = nn.Linear(n, sizes.frames)
+            self.out = nn.Linear(sizes.frames, n)
         else:
-            if width % 32:
+            if sizes.width % 32:
                 raise MfhcaError(
-                    f"model.hca=released needs an encoder width divisible by 32, found {width}; choose another reading"
+                    f"model.hca=released needs an encoder width divisible by 32, found {sizes.width}; "
+                    "choose another variant"
                 )
-            self.query = nn.Linear(spec_width, frames)
-            self.mix = nn.Linear(32 * 32, width)
-            self.out = nn.Linear(width, n)
+            self.query = nn.Linear(sizes.spec_map, sizes.frames)
+            self.mix = nn.Linear(32 * 32, sizes.width)
+            self.out = nn.Linear(sizes.width, n)
 
-    def forward(
-        self, f_spec: Tensor, hidden: Tensor, context: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def attention(cls, config: ModelConfig) -> Attention:
+        """By variant: over time, or over the encoder's dimensions."""
+        return ATTENTION[config.hca]
+
+    def forward(self, x: FusionInputs) -> tuple[Tensor, Tensor]:
         """Eq. 9 and 10, then a fully connected layer.
 
-        Args:
-            f_spec: (B, N); (B, H, N) for `frames`; the pooled map (B, 6C) for `released`.
-            hidden: f_hubert, (B, L, D).
-            context: f'_hubert, (B, L, D).
-            mask: (B, L), true at real frames, or None to treat padding like any frame.
-
         Returns:
-            f'_att after its layer, (B, N) or (B, H, N), and f_att.
+            f'_att after its layer, (B, N), (B, H, N) for `frames`; and f_att. Masked frames get no weight.
         """
-        query = self.query(self.dropout(f_spec))
-        if self.reading == "temporal":
+        f_spec, hidden, context, mask = x.guide, x.hidden, x.context, x.mask
+        if self.variant == "temporal":
+            query = self.query(self.dropout(f_spec))  # (B, D)
             scores = self.scale * torch.einsum("bd,bld->bl", query, context)  # (B, L)
             f_att = softmax_over_time(scores, mask)  # eq. 9
             pooled = torch.einsum("bl,bld->bd", f_att, hidden)  # (B, D), eq. 10
-        elif self.reading == "frames":
+        elif self.variant == "frames":
+            query = self.query(self.dropout(f_spec))  # (B, H, D)
             scores = self.scale * torch.einsum("bhd,bld->bhl", query, context)  # (B, H, L)
-            f_att = softmax_over_time(scores, None if mask is None else mask[:, None])
-            pooled = torch.einsum("bhl,bld->bhd", f_att, hidden)  # (B, H, D)
-        elif self.reading == "channel":
-            weights = query if mask is None else query * mask
-            f_att = torch.softmax(torch.einsum("bl,bld->bd", weights, context), dim=-1)  # (B, D)
-            pooled = torch.einsum("bld,bd->bl", hidden, f_att)  # (B, L)
+            f_att = softmax_over_time(scores, None if mask is None else mask[:, None])  # eq. 9
+            pooled = torch.einsum("bhl,bld->bhd", f_att, hidden)  # (B, H, D), eq. 10
+        elif self.variant == "channel":
+            weights = self.query(self.dropout(f_spec))  # (B, L)
+            weights = weights if mask is None else weights * mask
+            f_att = torch.softmax(torch.einsum("bl,bld->bd", weights, context), dim=-1)  # (B, D), eq. 9
+            pooled = torch.einsum("bld,bd->bl", hidden, f_att)  # (B, L), eq. 10
             pooled = pooled if mask is None else pooled * mask
         else:
-            f_att = functional.relu(query if mask is None else query * mask)  # (B, L), no softmax
+            weights = self.query(self.dropout(x.spec_map))  # (B, L)
+            f_att = functional.relu(weights if mask is None else weights * mask)  # (B, L), no softmax
             summed = torch.einsum("bl,bld->bd", f_att, context)  # (B, D)
             low = functional.adaptive_avg_pool2d(hidden, (32, hidden.shape[2] // 32))  # (B, 32, D/32)
             product = low @ summed.reshape(len(summed), -1, 32)  # (B, 32, 32)

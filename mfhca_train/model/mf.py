@@ -1,8 +1,4 @@
-"""II.B Multi-Spatial Fusion, eq. 1-8. Shape letters as in `model`.
-
-Each block has its equations in the plain form, and on a CPU takes the path of
-`fused`, which gives the same with fewer passes over memory.
-"""
+"""II.B Multi-Spatial Fusion, eq. 1-8. Shape letters as in `network`."""
 
 from __future__ import annotations
 
@@ -14,9 +10,9 @@ from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
-from mfhca_train.model.cpu import fused
+from mfhca_train.model import cpu
 
-POOLED = (2, 3)  # time x frequency cells that MF's map is averaged to (released code)
+CELLS = (2, 3)  # time x frequency cells that MF's map is averaged to (released code)
 
 
 class GlobalReceptiveField(nn.Module):
@@ -51,6 +47,21 @@ class GlobalReceptiveField(nn.Module):
                 nn.BatchNorm2d(channels),
             )
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape; padded frames are treated like any other."""
+        z_h = x.mean(dim=3, keepdim=True)  # (B, C, H, 1), eq. 1
+        z_w = x.mean(dim=2, keepdim=True)  # (B, C, 1, W), eq. 2
+        g_h, g_w = self.gates(z_h, z_w)  # eq. 3-5
+        low = self.context_norm(
+            self.context(functional.avg_pool2d(x, self.rate))
+        )  # (B, C, H/r, W/r), in eq. 7
+        y_a = x * g_h * g_w  # eq. 6
+        if self.released:
+            y_b = x + functional.interpolate(low, size=x.shape[2:], mode="nearest")
+            return functional.relu(x + self.refine(y_a) + y_b)
+        y_b = x + functional.interpolate(low, size=x.shape[2:], mode="bilinear", align_corners=False)  # eq. 7
+        return x + y_a + y_b  # eq. 8
+
     def gates(self, z_h: Tensor, z_w: Tensor) -> tuple[Tensor, Tensor]:
         """g_h and g_w, eq. 3-5.
 
@@ -69,32 +80,16 @@ class GlobalReceptiveField(nn.Module):
         g_w = torch.sigmoid(self.excite_w(f_w)).transpose(2, 3)  # (B, C, 1, W), eq. 5
         return g_h, g_w
 
-    def forward(self, x: Tensor | fused.Normed) -> Tensor:
-        """(B, C, H, W) to the same shape; padded frames are treated like any other."""
-        if isinstance(x, fused.Normed):
-            z_h, z_w, low = fused.PositionalPools.apply(*x, self.rate)
-            g_h, g_w = self.gates(z_h, z_w)
-            y: Tensor = fused.GatedSum.apply(*x, g_h, g_w, self.context_norm(self.context(low)))
-            return y
-        g_h, g_w = self.gates(x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True))  # eq. 1, 2
-        low = self.context_norm(self.context(functional.avg_pool2d(x, self.rate)))  # (B, C, H/r, W/r)
-        y_a = x * g_h * g_w  # eq. 6
-        if self.released:
-            y_b = x + functional.interpolate(low, size=x.shape[2:], mode="nearest")
-            return functional.relu(x + self.refine(y_a) + y_b)
-        y_b = x + functional.interpolate(low, size=x.shape[2:], mode="bilinear", align_corners=False)  # eq. 7
-        return x + y_a + y_b  # eq. 8
-
 
 class MultiSpatialFusion(nn.Module):
     """MF (II.B, Fig. 1): two parallel convolutions, pooling, GRF blocks with 3x3 convolutions between.
 
     Args:
-        config: `grf`, `grf_channels` and `grf_rate` are read.
-        in_channels: 1; the released code feeds three equal channels.
+        config: `grf`, `grf_channels` and `grf_rate` are used.
+        in_channels: 1; the released code has three equal channels.
     """
 
-    cells = POOLED
+    cells = CELLS
 
     def __init__(self, config: ModelConfig, in_channels: int = 1) -> None:
         super().__init__()
@@ -117,29 +112,12 @@ class MultiSpatialFusion(nn.Module):
 
     def forward(self, spec: Tensor) -> Tensor:
         """(B, 1, T, F) to a map (B, C, H, W), H and W about half of T and F."""
-        if fused.pays_for(spec) and not self.released:
-            x: Tensor = self.grfs[0](
-                fused.norm_relu(self.both(spec), (self.time_norm, self.frequency_norm), pool=True)
-            )
-            for conv, norm, grf in zip(self.convs, self.norms, self.grfs[1:], strict=True):
-                x = grf(fused.norm_relu(conv(x), (cast(nn.BatchNorm2d, norm),)))
-            return x
-        branches = (self.time_conv, self.time_norm), (self.frequency_conv, self.frequency_norm)
-        x = torch.cat(
-            [functional.relu(norm(conv(spec))) for conv, norm in branches], dim=1
-        )  # (B, C, T-1, F-1)
-        x = self.grfs[0](functional.max_pool2d(x, 3, stride=2))
+        if cpu.is_faster(spec) and not self.released:
+            return cpu.multi_spatial_fusion(self, spec)
+        along_time = functional.relu(self.time_norm(self.time_conv(spec)))
+        along_frequency = functional.relu(self.frequency_norm(self.frequency_conv(spec)))
+        x = torch.cat([along_time, along_frequency], dim=1)  # (B, C, T-1, F-1)
+        x = cast(Tensor, self.grfs[0](functional.max_pool2d(x, 3, stride=2)))
         for conv, norm, grf in zip(self.convs, self.norms, self.grfs[1:], strict=True):
             x = grf(functional.relu(norm(conv(x))))
         return x
-
-    def both(self, spec: Tensor) -> Tensor:
-        """The two parallel convolutions as one of (10, 8), most of whose weights are zero: four times as fast."""
-        weight = torch.cat(
-            [
-                functional.pad(self.time_conv.weight, (3, 3, 0, 0)),
-                functional.pad(self.frequency_conv.weight, (0, 0, 4, 4)),
-            ]
-        )
-        bias = torch.cat([self.time_conv.bias, self.frequency_conv.bias])  # type: ignore[list-item]
-        return functional.conv2d(fused.channels_last(spec), weight, bias, padding=(4, 3))

@@ -1,14 +1,16 @@
-"""The MFHCA network (II.A): its parts are in `mf` (II.B), `hca` (II.D) and, for comparison, `baseline`.
+"""The MFHCA network (II.A, Fig. 1). Its parts: `mf` (II.B), `hca` (II.D), and for comparison `baseline` and others.
 
-Shape letters, used throughout:
+Shape letters, used in all modules of this folder:
     B  batch (segments)            T  spectrogram frames (300)     F  frequency bins (200)
-    C  channels                    H, W  a feature map's time and frequency extent
+    C  channels                    H, W  time and frequency extent of a feature map
     L  encoder frames (149)        D  encoder width (768 for HuBERT base)
-    M  encoder layers, if several  N  width of both sides (128)    K  classes
+    M  encoder layers              N  width of both sides (128)    K  classes
 
-Where the paper leaves a choice, each reading is a named option (README,
-"Departures and readings"). Nothing here reads files; normalisation of the
-inputs is data.py's business.
+Where the paper leaves a choice, each variant is a named setting (README, "Departures
+and readings"). Nothing here reads files; inputs arrive normalised.
+
+The modules show the plain equations. On a CPU, `mfhca_train.model.cpu` replaces
+some of them by faster code with equal results up to rounding.
 """
 
 from __future__ import annotations
@@ -22,22 +24,22 @@ from torch.nn import functional
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Layers
-from mfhca_train.model.baseline import AlexNet, CoAttention, MfccBranch
-from mfhca_train.model.cpu import fused
-from mfhca_train.model.cpu.lstm import bilstm
-from mfhca_train.model.hca import HierarchicalCooperativeAttention
+from mfhca_train.model import cpu
+from mfhca_train.model.baseline import AlexNet, MfccBranch
+from mfhca_train.model.fusion import FusionInputs, Sizes, fusion_class
 from mfhca_train.model.layer_sum import WeightedSum
 from mfhca_train.model.mf import MultiSpatialFusion
 from mfhca_train.model.pooling import mean_over_time, pool_cells, valid_mask
+from mfhca_train.model.recurrent import run_lstm
 
 
 class Output(NamedTuple):
-    """What the network gives for a batch.
+    """What the network returns for a batch.
 
     Attributes:
         logits: (B, K).
-        features: (B, N, 2N or 3N), f''_att of eq. 11, what Fig. 3 shows.
-        attention: weights of the fusion, (B, L) or (B, D) or (B, H, L) by reading; None where there are none.
+        features: f''_att of eq. 11, (B, 2N) or (B, 3N), what Fig. 3 shows.
+        attention: weights of the fusion, (B, L), (B, D) or (B, H, L) by variant; None without attention.
     """
 
     logits: Tensor
@@ -49,13 +51,12 @@ class MFHCA(nn.Module):
     """The trainable network (Fig. 1) on a spectrogram and the frozen encoder's hidden states.
 
     Args:
-        config: the readings.
+        config: the network's settings.
         classes: K.
-        ssl_frames, ssl_width: L and D of the cached hidden states; unused for `inputs="spec"`.
-        in_channels: spectrogram channels.
-        mfcc_shape: frames and coefficients of the MFCCs; unused without `mfcc`.
-        ssl_layers: M, where the hidden states of several layers come in and their weighted sum is learned;
-            0 where one layer comes in.
+        ssl_frames, ssl_width: L and D of the cached hidden states; ignored for `inputs="spec"`.
+        in_channels: channels of the spectrogram.
+        mfcc_shape: frames and coefficients of the MFCCs; ignored without `mfcc`.
+        ssl_layers: M, if the network learns a weighted sum of several layers; 0 for a single layer.
     """
 
     def __init__(
@@ -71,24 +72,24 @@ class MFHCA(nn.Module):
         super().__init__()
         self.config = config
         n = config.width
+        fusion = fusion_class(config)
         self.has_spec, self.has_ssl = config.inputs != "ssl", config.inputs != "spec"
-        fusion = config.fusion if config.inputs == "both" else None
-        self.fusion_name = fusion
-        self.per_frame = fusion == "hca" and config.hca == "frames"
+        self.has_fusion, self.has_layers = fusion is not None, ssl_layers > 0
+        self.per_frame = self.has_fusion and config.fusion == "hca" and config.hca == "frames"
         self.dropout = nn.Dropout(config.dropout)
+        spec_map = 0
         if self.has_spec:
             if config.spec_encoder == "alexnet":
                 self.alexnet = AlexNet(config.alexnet_weights, in_channels)
             else:
                 self.mf = MultiSpatialFusion(config, in_channels)
-            encoder = self.spec_encoder
-            cells = encoder.cells[1] if self.per_frame else encoder.cells[0] * encoder.cells[1]
-            spec_width = cells * encoder.out_channels
-            self.spec_out = nn.Linear(spec_width, n)  # 6C -> N: f_spec
+            rows, columns = self.spec_encoder.cells
+            spec_map = self.spec_encoder.out_channels * (columns if self.per_frame else rows * columns)
+            self.spec_out = nn.Linear(spec_map, n)  # 6C -> N: f_spec
         if config.mfcc:
             self.mfcc = MfccBranch(config, *mfcc_shape)
         if self.has_ssl:
-            if ssl_layers:
+            if self.has_layers:
                 self.layers = WeightedSum(ssl_layers, config.ssl_layer == "weighted-norm")
             if config.bilstm:
                 if ssl_width % 2:
@@ -96,12 +97,9 @@ class MFHCA(nn.Module):
                         f"the BiLSTM needs an even encoder width, found {ssl_width}; use model.bilstm=false"
                     )
                 self.bilstm = nn.LSTM(ssl_width, ssl_width // 2, batch_first=True, bidirectional=True)
-            if fusion == "hca":
-                self.fusion: nn.Module = HierarchicalCooperativeAttention(
-                    config, ssl_frames, ssl_width, spec_width
-                )
-            elif fusion == "coattention":
-                self.fusion = CoAttention(config, ssl_frames, ssl_width, 2 * n if config.mfcc else n)
+            if fusion is not None:
+                guide = 2 * n if config.mfcc else n
+                self.fusion = fusion(config, Sizes(ssl_frames, ssl_width, guide, spec_map))
             else:
                 self.ssl_out = nn.Linear(ssl_width, n)
         sides = int(self.has_spec) + int(self.has_ssl) + int(config.mfcc)
@@ -116,13 +114,13 @@ class MFHCA(nn.Module):
         )
 
     @property
-    def layer_shares(self) -> list[float]:
-        """The weight of each layer in the sum, (M,), adding up to 1; empty where one layer comes in."""
-        return self.layers.shares.detach().tolist() if hasattr(self, "layers") else []
+    def layer_weights(self) -> list[float]:
+        """The weight of each layer in the learned sum, (M,), adding up to 1; empty for a single layer."""
+        return self.layers.softmax_weights.detach().tolist() if self.has_layers else []
 
     @property
     def spec_encoder(self) -> MultiSpatialFusion | AlexNet:
-        """What reads the spectrogram."""
+        """The spectrogram's encoder."""
         return self.alexnet if self.config.spec_encoder == "alexnet" else self.mf
 
     def forward(
@@ -137,32 +135,33 @@ class MFHCA(nn.Module):
         """A batch of segments to logits.
 
         Args:
-            spec: (B, 1, T, F) or None for `inputs="ssl"`.
-            ssl: f_hubert, (B, L, D), of several layers (B, M, L, D) or `Layers`; None for `inputs="spec"`.
-            spec_valid, ssl_valid, mfcc_valid: (B,) real frames of each; read only with `mask_padding`,
+            spec: (B, 1, T, F), or None for `inputs="ssl"`.
+            ssl: f_hubert, (B, L, D); several layers as (B, M, L, D) or `Layers`; None for `inputs="spec"`.
+            spec_valid, ssl_valid, mfcc_valid: (B,) real frames of each. Used only with `mask_padding`;
                 otherwise padding is treated like speech, as in the paper.
             mfcc: (B, T, 40) with the setting `mfcc`.
         """
         masked = self.config.mask_padding
-        spec_valid, ssl_valid = (spec_valid, ssl_valid) if masked else (None, None)
+        if not masked:
+            spec_valid = ssl_valid = mfcc_valid = None
         sides: list[Tensor] = []
-        f_spec = pooled = attention = None
+        spec_map = attention = None
         if self.has_spec:
             if spec is None or (masked and spec_valid is None):
-                raise ValueError("this model reads spectrograms (and, with mask_padding, their valid frames)")
-            pooled, f_spec = self.spec_side(spec, spec_valid)
+                raise ValueError("this model needs spectrograms (and, with mask_padding, their valid frames)")
+            spec_map, f_spec = self.spec_side(spec, spec_valid)  # II.B
             sides.append(f_spec)
         if self.config.mfcc:
             if mfcc is None or (masked and mfcc_valid is None):
-                raise ValueError("this model reads MFCCs (and, with mask_padding, their valid frames)")
-            sides.append(self.mfcc(mfcc, mfcc_valid if masked else None))
+                raise ValueError("this model needs MFCCs (and, with mask_padding, their valid frames)")
+            sides.append(self.mfcc(mfcc, mfcc_valid))
         if self.has_ssl:
             if ssl is None or (masked and ssl_valid is None):
                 raise ValueError(
-                    "this model reads hidden states (and, with mask_padding, their valid frames)"
+                    "this model needs hidden states (and, with mask_padding, their valid frames)"
                 )
-            guide = torch.cat(sides, dim=-1) if self.config.mfcc else f_spec
-            side, attention = self.ssl_side(self.one_layer(ssl), ssl_valid, pooled, guide)
+            guide = torch.cat(sides, dim=-1) if sides else None
+            side, attention = self.ssl_side(self.hidden_states(ssl), ssl_valid, spec_map, guide)  # II.D
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
@@ -170,53 +169,48 @@ class MFHCA(nn.Module):
         return Output(self.classifier(features), features, attention)
 
     def spec_side(self, spec: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The pooled map (B, 6C) and f_spec (B, N); with the `frames` reading (B, H, 3C) and (B, H, N).
+        """The pooled map (B, 6C) and f_spec (B, N); for `hca=frames` (B, H, 3C) and (B, H, N).
 
-        AlexNet's cells are 6 x 6: 36C and, for `frames`, 6C with H = 8, a time step each 0.4 s.
+        AlexNet's map has 6 x 6 cells: 36C, and 6C with H = 8 for `frames`, one time step per 0.4 s.
         """
         x = self.spec_encoder(spec)  # (B, C, H, W)
-        cells = (x.shape[2], self.spec_encoder.cells[1]) if self.per_frame else self.spec_encoder.cells
+        rows, columns = self.spec_encoder.cells
+        cells = (x.shape[2] if self.per_frame else rows, columns)
         pooled = pool_cells(x, cells, None if valid is None else valid / spec.shape[2])  # (B, C, h, w)
         pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
         return pooled, functional.relu(self.spec_out(self.dropout(pooled)))
 
-    def one_layer(self, ssl: Tensor | Layers) -> Tensor:
-        """f_hubert, (B, L, D): what comes in, or the weighted sum of the layers that do."""
-        if hasattr(self, "layers"):
-            summed: Tensor = self.layers(ssl)
-            return summed
+    def hidden_states(self, ssl: Tensor | Layers) -> Tensor:
+        """f_hubert, (B, L, D): the input, or the learned weighted sum of its layers."""
+        if self.has_layers:
+            return cast(Tensor, self.layers(ssl))
         if isinstance(ssl, Layers) or ssl.ndim != 3:
-            raise ValueError("this model reads one layer, (B, L, D)")
+            raise ValueError("this model needs hidden states of one layer, (B, L, D)")
         return ssl
 
     def ssl_side(
-        self, ssl: Tensor, valid: Tensor | None, pooled: Tensor | None, guide: Tensor | None
+        self, hidden: Tensor, valid: Tensor | None, spec_map: Tensor | None, guide: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The encoder's side after fusion, (B, N) or (B, H, N), and the weights of the attention.
+        """The encoder's side after fusion, (B, N) or (B, H, N), and the attention weights.
 
-        The guide is f_spec (B, N) or (B, H, N), or with `mfcc` that and the MFCCs' side (B, 2N).
+        The guide is f_spec (B, N) or (B, H, N); with MFCCs both their vectors, (B, 2N).
         """
-        mask = None if valid is None else valid_mask(valid, ssl.shape[1])
-        context = self.with_context(ssl) if self.config.bilstm else ssl  # f'_hubert, (B, L, D)
-        side: tuple[Tensor, Tensor | None]
-        if self.fusion_name == "hca":
-            side = self.fusion(pooled if self.config.hca == "released" else guide, ssl, context, mask)
-        elif self.fusion_name == "coattention":
-            side = self.fusion(guide, context, mask)
-        else:
-            side = functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
-        return side
+        mask = None if valid is None else valid_mask(valid, hidden.shape[1])
+        context = self.with_context(hidden) if self.config.bilstm else hidden  # f'_hubert, (B, L, D)
+        if self.has_fusion and guide is not None and spec_map is not None:
+            fused: tuple[Tensor, Tensor] = self.fusion(FusionInputs(guide, spec_map, hidden, context, mask))
+            return fused
+        return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
 
-    def with_context(self, ssl: Tensor) -> Tensor:
-        """The BiLSTM, (B, L, D) to (B, L, D)."""
-        if fused.pays_for(ssl):
-            halved = torch.is_autocast_enabled("cpu")
-            return bilstm(ssl, self.bilstm, torch.get_autocast_dtype("cpu") if halved else None)
-        return cast(Tensor, self.bilstm(ssl)[0])
+    def with_context(self, hidden: Tensor) -> Tensor:
+        """f'_hubert: the BiLSTM over f_hubert, (B, L, D) to (B, L, D)."""
+        if cpu.is_faster(hidden):
+            return cpu.bilstm(self.bilstm, hidden)
+        return run_lstm(self.bilstm, hidden)
 
     @staticmethod
     def mean_over_map(features: Tensor, spec: Tensor | None, valid: Tensor | None) -> Tensor:
-        """(B, H, 2N) to (B, 2N): the mean over the map's frames, those that hold audio if `valid` is given."""
+        """(B, H, 2N) to (B, 2N): the mean over the map's frames; over the real ones if `valid` is given."""
         if spec is None or valid is None:
             return features.mean(dim=1)
         frames = features.shape[1]

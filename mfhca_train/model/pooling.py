@@ -1,4 +1,4 @@
-"""Averages and softmax over time that can leave padded frames out. Shape letters as in `model`."""
+"""Means and softmax over time that can exclude padded frames. Shape letters as in `network`."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ def valid_mask(valid: Tensor, frames: int) -> Tensor:
 
 
 def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, L, D) to (B, D), over real frames only if a mask (B, L) is given."""
+    """(B, L, D) to (B, D), over the real frames only if a mask (B, L) is given."""
     if mask is None:
         return x.mean(dim=1)
     return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real share of H only.
+    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real fraction of H only.
 
-    A cell that holds only padding becomes zero.
+    A cell of padding only becomes zero.
     """
     if fraction is None:
         return adaptive_average(x, cells)
     height = x.shape[2]
     mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
-    share = adaptive_average(mask, (cells[0], 1))
-    return adaptive_average(x * mask, cells) / share.clamp(min=1 / height)
+    real = adaptive_average(mask, (cells[0], 1))  # the real fraction of each cell
+    return adaptive_average(x * mask, cells) / real.clamp(min=1 / height)
 
 
 def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
-    """`adaptive_avg_pool2d(x, cells)` as two matrix products: autograd then need not keep the map."""
+    """`adaptive_avg_pool2d(x, cells)` as two matrix products.
+
+    Autograd then need not keep the map, and on a GPU the gradient is deterministic, unlike torch's own.
+    """
     height, width = (
         averaging_matrix(n, k, x.dtype, x.device) for n, k in zip(x.shape[2:], cells, strict=True)
     )
@@ -54,7 +57,8 @@ def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def averaging_matrix(size: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(cells, size): row i averages from floor(i size / cells) to ceil((i + 1) size / cells)."""
-    with torch.inference_mode(False):  # the cached matrix may be made by an evaluation and used in training
+    # The matrix is cached: made in an evaluation, it may be used in training, where an inference tensor is refused.
+    with torch.inference_mode(False):
         identity = torch.eye(size, dtype=torch.float64)[None]
         matrix = functional.adaptive_avg_pool1d(identity, cells)[0].T
         return matrix.contiguous().to(dtype=dtype, device=device)

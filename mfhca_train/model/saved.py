@@ -1,4 +1,4 @@
-"""A trained network on disk: weights, and the shapes and scaling of its inputs, so that it runs without its cache."""
+"""A trained network on disk: its weights, and the shapes and scaling of its inputs, so that no cache is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -25,40 +25,50 @@ from mfhca_train.results.checksums import RESULT, read_unit
 
 BEST, INPUTS = "best.safetensors", "inputs.safetensors"
 MALFORMED = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
-LARGEST = 1 << 16  # frames, bins or layers: more would ask for memory that no network of ours needs
-HEARD, HEARD_DIGITS = "heard", 16  # 64 bits: two of a million recordings agree by chance once in 10^7 corpora
+LARGEST = 1 << 16  # frames, bins or layers; a damaged file must not make torch allocate without limit
+# Name of the tensor of audio digests, and how many hexadecimal digits of each are kept: with 64 bits, two of a
+# million recordings are equal by chance once in 10^7 corpora.
+AUDIO_DIGESTS, DIGEST_DIGITS = "heard", 16
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network reads, by side ("spec", "ssl", "mfcc").
+    """The inputs of a network, by side ("spec", "ssl", "mfcc").
 
     Attributes:
-        shapes: (frames, bins) of a segment, or (layers, frames, bins) where a sum over layers is learned.
-        recipes: how its features were made, the fields of a recipe (see `mfhca_cache.recipe.folder.from_dict`).
-        normalisers: what a side is scaled by; None leaves it as it is stored.
-        names: how the recipes' folders were called; cosmetic.
-        heard: the first HEARD_DIGITS digits of the digest (see `mfhca_cache.features.audio`) of every utterance that
-            trained the weights or selected the epoch.
+        shapes: (frames, bins) of a segment, or (layers, frames, bins) if a sum over layers is learned.
+        recipes: the fields of the recipe of the features (see `mfhca_cache.recipe.folder.from_dict`).
+        normalisers: the scaling of a side; None uses the stored values as they are.
+        names: names of the recipes' folders, for messages only.
+        training_audio: the first DIGEST_DIGITS digits of the audio digest (see `mfhca_cache.features.audio`) of
+            every training and validation utterance.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     recipes: Mapping[str, Mapping[str, Any]]
     normalisers: Mapping[str, Normaliser | None]
     names: Mapping[str, str] = field(default_factory=dict)
-    heard: frozenset[str] = frozenset()
+    training_audio: frozenset[str] = frozenset()
 
-    def has_heard(self, digest: str) -> bool:
-        """Whether the network was trained or selected on this audio."""
-        return digest[:HEARD_DIGITS] in self.heard
+    def seen_in_training(self, digest: str) -> bool:
+        """Whether the recording with this audio digest was used for training or validation."""
+        return digest[:DIGEST_DIGITS] in self.training_audio
+
+
+class SideCard(TypedDict):
+    """The JSON description of one side of `Inputs`."""
+
+    shape: list[int]
+    recipe: dict[str, Any]  # depends on the kind of feature
+    name: str
 
 
 def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], classes: int) -> MFHCA:
     """The network for inputs of these shapes, with fresh weights.
 
     Args:
-        config: the readings.
-        shapes: of "spec", "ssl" and/or "mfcc", see `Inputs`: read from the cache, never assumed.
+        config: the network's settings.
+        shapes: of "spec", "ssl" and/or "mfcc", see `Inputs`; taken from the cache, never assumed.
         classes: K.
 
     Raises:
@@ -67,14 +77,16 @@ def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], cl
     wanted = {"spec", "ssl"} if config.inputs == "both" else {config.inputs}
     if set(shapes) != wanted | ({"mfcc"} if config.mfcc else set()):
         raise MfhcaError(
-            f"the settings read {', '.join(sorted(wanted))}, the inputs are {', '.join(shapes) or 'none'}"
+            f"the settings need {', '.join(sorted(wanted))}, the inputs are {', '.join(shapes) or 'none'}"
         )
     *layers, frames, width = shapes.get("ssl", (0, 0))
     if "spec" in shapes:
-        cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # after MF's convolutions and pooling
+        cells = [(size - 4) // 2 + 1 for size in shapes["spec"]]  # of MF's map
         rate = config.grf_rate
         if rate > min(cells):
-            raise MfhcaError(f"model.grf_rate is {rate}, too much for a map of {cells[0]} x {cells[1]} cells")
+            raise MfhcaError(
+                f"model.grf_rate is {rate}, too large for a map of {cells[0]} x {cells[1]} cells"
+            )
     mfcc = shapes.get("mfcc", (0, 0))
     return MFHCA(
         config, classes, frames, width, mfcc_shape=(mfcc[0], mfcc[1]), ssl_layers=layers[0] if layers else 0
@@ -82,35 +94,35 @@ def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], cl
 
 
 def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser | None]) -> Inputs:
-    """What the network of a fold reads and has heard.
+    """The inputs and the training audio of a fold's network.
 
     Args:
         corpus: the open features.
-        fold: its speakers.
+        fold: whose training and validation speakers are recorded.
         normalisers: by side.
     """
-    heard = corpus.audio(corpus.of_speakers((*fold.train, *fold.validation)))
+    audio = corpus.audio(corpus.of_speakers((*fold.train, *fold.validation)))
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},
         {side: recipe.read_as for side, recipe in corpus.recipes.items()},
         normalisers,
         {side: recipe.name for side, recipe in corpus.recipes.items()},
-        frozenset(digest[:HEARD_DIGITS] for digest in heard),
+        frozenset(digest[:DIGEST_DIGITS] for digest in audio),
     )
 
 
-def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors that say what a network reads, and the JSON value that goes with them."""
+def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, SideCard]]:
+    """`Inputs` as tensors and a JSON value."""
     tensors = {
         f"{side}.{name}": torch.from_numpy(getattr(normaliser, name))
         for side, normaliser in inputs.normalisers.items()
         if normaliser is not None
         for name in ("scale", "shift")
     }
-    if inputs.heard:
-        digits = b"".join(bytes.fromhex(digest) for digest in sorted(inputs.heard))
-        tensors[HEARD] = torch.tensor(list(digits), dtype=torch.uint8).reshape(-1, HEARD_DIGITS // 2)
-    sides = {
+    if inputs.training_audio:
+        digits = b"".join(bytes.fromhex(digest) for digest in sorted(inputs.training_audio))
+        tensors[AUDIO_DIGESTS] = torch.tensor(list(digits), dtype=torch.uint8).reshape(-1, DIGEST_DIGITS // 2)
+    sides: dict[str, SideCard] = {
         side: {
             "shape": list(shape),
             "recipe": dict(inputs.recipes[side]),
@@ -122,17 +134,17 @@ def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> Inputs:
-    """What `pack_inputs` was given.
+    """The inverse of `pack_inputs`; `sides` is read from a file and therefore checked.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: they are not what it returned.
+        KeyError, TypeError, ValueError, AttributeError: the values do not have the form that `pack_inputs` returns.
     """
-    shapes = {side: tuple(int(size) for size in about["shape"]) for side, about in sides.items()}
+    shapes = {side: tuple(int(size) for size in card["shape"]) for side, card in sides.items()}
     if any(len(shape) not in ((2, 3) if side == "ssl" else (2,)) for side, shape in shapes.items()):
         raise ValueError(f"shapes {shapes}")
     if not all(1 <= size <= LARGEST for shape in shapes.values() for size in shape):
         raise ValueError(f"shapes {shapes}, expected 1 to {LARGEST}")
-    recipes = {side: dict(about["recipe"]) for side, about in sides.items()}
+    recipes = {side: dict(card["recipe"]) for side, card in sides.items()}
     normalisers = {
         side: Normaliser(tensors[f"{side}.scale"].numpy(), tensors[f"{side}.shift"].numpy())
         if f"{side}.scale" in tensors
@@ -143,29 +155,33 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
         parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
         *layers, _, bins = shapes[side]
         if any(part.shape != (*layers, bins) or part.dtype != np.float32 for part in parts):
-            raise ValueError(f"the scaling of {side} does not fit its {bins} bins")
-    digests = tensors[HEARD].numpy() if HEARD in tensors else np.empty((0, HEARD_DIGITS // 2), np.uint8)
-    heard = frozenset(row.tobytes().hex() for row in digests)
+            raise ValueError(f"the scaling of {side} does not match its {bins} bins")
+    digests = (
+        tensors[AUDIO_DIGESTS].numpy()
+        if AUDIO_DIGESTS in tensors
+        else np.empty((0, DIGEST_DIGITS // 2), np.uint8)
+    )
+    audio = frozenset(row.tobytes().hex() for row in digests)
     return Inputs(
         shapes,
         recipes,
         normalisers,
-        {side: str(about.get("name", "")) for side, about in sides.items()},
-        heard,
+        {side: str(card.get("name", "")) for side, card in sides.items()},
+        audio,
     )
 
 
 def save_inputs(folder: Path, inputs: Inputs) -> None:
-    """Writes inputs.safetensors: scale and shift of every side that is scaled, shapes and recipes beside them."""
+    """Writes inputs.safetensors: scale and shift of the scaled sides; shapes and recipes in its metadata."""
     tensors, sides = pack_inputs(inputs)
     write_atomically(folder / INPUTS, save(tensors, {"sides": canonical_json(sides)}))
 
 
 def load_inputs(folder: Path) -> Inputs:
-    """What `save_inputs` wrote.
+    """Reads what `save_inputs` wrote.
 
     Raises:
-        MfhcaError: it is missing or damaged.
+        MfhcaError: the file is missing or damaged.
     """
     path = folder / INPUTS
     try:
@@ -180,16 +196,16 @@ def load_inputs(folder: Path) -> Inputs:
 def load_network(
     folder: Path, config: ModelConfig, classes: int, device: str = "cpu"
 ) -> tuple[MFHCA, Inputs]:
-    """The selected network of a finished unit, in evaluation mode, and what it reads.
+    """The selected network of a finished unit, in evaluation mode, and its inputs.
 
     Args:
-        folder: the unit's, or any other with best.safetensors and inputs.safetensors.
-        config: the readings it was trained with (run.json).
+        folder: of a unit, or any other with best.safetensors and inputs.safetensors.
+        config: the network's settings, from run.json.
         classes: K.
         device: cpu, cuda or mps.
 
     Raises:
-        MfhcaError: a file is missing or damaged, or does not fit the settings.
+        MfhcaError: a file is missing or damaged, or does not match the settings.
     """
     if (folder / RESULT).exists():
         read_unit(folder)
@@ -207,15 +223,15 @@ def network_of(
     """A trained network in evaluation mode.
 
     Args:
-        inputs: what it reads.
+        inputs: of the network.
         state: its weights and running statistics.
         config, classes, device: see `load_network`.
 
     Raises:
         MfhcaError: a setting does not fit the shapes.
-        RuntimeError: the weights do not fit the settings.
+        RuntimeError: the weights do not match the settings.
     """
-    # All weights come from `state`; nothing is to be downloaded that they would replace.
+    # All weights come from `state`: do not download pretrained ones that they would replace.
     model = build_network(replace(config, alexnet_weights="none"), inputs.shapes, classes)
     model.load_state_dict(state)
     return model.to(device).eval()

@@ -238,7 +238,7 @@ class _Trainer:
             "validation_wa": best["validation_wa"],
             "validation_ua": best["validation_ua"],
             "parameters": parameter_counts(self.model),
-            **layer_weights.named(self.model.layer_shares),
+            **layer_weights.named(self.model.layer_weights),
         }
 
 

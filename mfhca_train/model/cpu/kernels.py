@@ -1,9 +1,9 @@
-"""The loops behind `fused`, compiled by Numba: each reads and writes its maps once.
+"""The loops of `fused`, compiled by Numba: each reads and writes its maps once.
 
-Shape letters as in `model`; maps are (B, H, W, C), channels last, in float32,
-float64, or bfloat16 seen as 16-bit integers. Arithmetic is in the type of the
-per-channel arrays, float32 with bfloat16. Sums are kept per sample, so that the
-result does not depend on how samples are spread over threads (`over_samples`).
+Shape letters as in `network`; maps are (B, H, W, C), channels last, in float32,
+float64, or bfloat16 as 16-bit integers. Arithmetic has the type of the per-channel
+arrays, float32 for bfloat16. Sums are accumulated per sample, so that the result does
+not depend on the number of threads (`over_samples`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 
 from mfhca_train.model.cpu.numba_tools import compiled, narrow, widen
 
-# A loop over the channels alone is short, and one that writes several arrays is not made into vector
-# instructions. So rows of a map are taken as one line of W C numbers (per-channel arrays are repeated to
-# that length, see `tiled`), and each loop writes one array.
+# A loop over the channels alone is too short, and one that writes several arrays is not vectorised by the
+# compiler. So a row of a map is processed as one line of W C numbers (per-channel arrays are repeated to that
+# length, see `tiled`), and each inner loop writes one array.
 
 
 @compiled
 def moments(first, last, x, mean, squares):  # type: ignore[no-untyped-def]
-    """Mean, and sum of squares about it, of every channel of every sample: (B, C) each."""
+    """Mean, and sum of squared deviations from it, per channel and sample: (B, C) each."""
     _, height, width, channels = x.shape
     total, centre = np.zeros((2, width * channels), mean.dtype)
     for b in range(first, last):
@@ -43,12 +43,12 @@ def moments(first, last, x, mean, squares):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pool_forward(first, last, x, sign, best, where):  # type: ignore[no-untyped-def]
-    """The greatest of 3 x 3 values (the smallest where the sign is -1), stride 2, and which of the nine it is.
+def pool_forward(first, last, x, sign, pooled, index):  # type: ignore[no-untyped-def]
+    """The maximum of 3 x 3 values (the minimum where the sign is -1), stride 2, and which of the nine it is.
 
-    Of equal ones the first, row by row, as in torch.
+    Of equal values the first one, row by row, as in torch.
     """
-    _, height, width, channels = best.shape
+    _, height, width, channels = pooled.shape
     for b in range(first, last):
         for h in range(height):
             for w in range(width):
@@ -59,40 +59,39 @@ def pool_forward(first, last, x, sign, best, where):  # type: ignore[no-untyped-
                         value = widen(x[b, 2 * h + k // 3, 2 * w + k % 3, c]) * sign[c]
                         if value > top or value != value:
                             top, at = value, k
-                    best[b, h, w, c] = narrow(top * sign[c], best)
-                    where[b, h, w, c] = at
+                    pooled[b, h, w, c] = narrow(top * sign[c], pooled)
+                    index[b, h, w, c] = at
 
 
 @compiled
-def pool_backward(first, last, x, d, where, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
-    """d_x = offset + slope x, plus scale d at the place where each pooled value came from. Per-channel arrays tiled."""
+def pool_backward(first, last, x, d, index, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
+    """d_x = offset + slope x, plus scale d where each pooled value came from. Per-channel arrays are tiled."""
     _, height, width, channels = x.shape
     line = np.empty(width * channels, scale.dtype)
-    sent = np.empty(d.shape[2] * channels, scale.dtype)
+    routed = np.empty(d.shape[2] * channels, scale.dtype)
     for b in range(first, last):
         for h in range(height):
             source, out = x[b, h].reshape(-1), d_x[b, h].reshape(-1)
             for n in range(len(line)):
                 line[n] = offset[n] + slope[n] * widen(source[n])
-            for i in range(
-                max(0, (h - 1) // 2), min(h // 2 + 1, d.shape[1])
-            ):  # pooled rows that look at row h
-                arrived, place = d[b, i].reshape(-1), where[b, i].reshape(-1)
+            # The pooled rows whose windows include row h.
+            for i in range(max(0, (h - 1) // 2), min(h // 2 + 1, d.shape[1])):
+                d_row, position = d[b, i].reshape(-1), index[b, i].reshape(-1)
                 for k in range(3):
                     at = 3 * (h - 2 * i) + k
-                    for n in range(len(sent)):
-                        sent[n] = scale[n] * widen(arrived[n]) if place[n] == at else 0 * scale[n]
+                    for n in range(len(routed)):
+                        routed[n] = scale[n] * widen(d_row[n]) if position[n] == at else 0 * scale[n]
                     for w in range(d.shape[2]):
-                        to, back = line[(2 * w + k) * channels :], sent[w * channels :]
+                        target, part = line[(2 * w + k) * channels :], routed[w * channels :]
                         for c in range(channels):
-                            to[c] += back[c]
+                            target[c] += part[c]
             for n in range(len(line)):
                 out[n] = narrow(line[n], d_x)
 
 
 @compiled
 def pools_forward(first, last, x, scale, shift, rate, z_h, z_w, low):  # type: ignore[no-untyped-def]
-    """Eq. 1, 2 and AvgPool_r of eq. 7 of the map ReLU(scale x + shift), scale and shift tiled."""
+    """Eq. 1, 2 and AvgPool_r of eq. 7 of the map ReLU(scale x + shift); scale and shift are tiled."""
     _, height, width, channels = x.shape
     rows, columns = low.shape[1] * rate, low.shape[2] * rate
     line = np.empty(width * channels, scale.dtype)
@@ -124,27 +123,27 @@ def pools_forward(first, last, x, scale, shift, rate, z_h, z_w, low):  # type: i
 
 @compiled
 def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  # type: ignore[no-untyped-def]
-    """The gradient of `pools_forward` towards scale x + shift, scale and shift tiled."""
+    """The gradient of `pools_forward` with respect to scale x + shift; scale and shift are tiled."""
     _, height, width, channels = x.shape
     rows, columns = d_low.shape[1] * rate, d_low.shape[2] * rate
     line = np.empty(width * channels, scale.dtype)
     one = scale.dtype.type(1)
-    one_of_height, one_of_width, one_of_cell = one / height, one / width, one / (rate * rate)
+    per_height, per_width, per_cell = one / height, one / width, one / (rate * rate)
     for b in range(first, last):
         along = d_w[b].reshape(-1)
         for h in range(height):
             source, out = x[b, h].reshape(-1), d_n[b, h].reshape(-1)
             for n in range(len(line)):
-                line[n] = along[n] * one_of_height
+                line[n] = along[n] * per_height
             for w in range(width):
-                part, across = line[w * channels :], d_h[b, h]
+                part, d_row = line[w * channels :], d_h[b, h]
                 for c in range(channels):
-                    part[c] += across[c] * one_of_width
+                    part[c] += d_row[c] * per_width
             if h < rows:
                 for w in range(columns):
                     cell, part = d_low[b, h // rate, w // rate], line[w * channels :]
                     for c in range(channels):
-                        part[c] += cell[c] * one_of_cell
+                        part[c] += cell[c] * per_cell
             for n in range(len(line)):
                 blocked = widen(source[n]) * scale[n] + shift[n] <= 0
                 out[n] = narrow(0 * line[n] if blocked else line[n], d_n)
@@ -154,8 +153,7 @@ def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  #
 def sum_forward(first, last, x, scale, shift, g_h, g_w, low, along_h, along_w, y):  # type: ignore[no-untyped-def]
     """Eq. 6-8: Y = X (2 + g_h g_w) + Up(low) with X = ReLU(scale x + shift).
 
-    `along_h` (H, 3) and `along_w` (W, 3) hold for every place the two it is interpolated from,
-    and the share of the second.
+    `along_h` (H, 3) and `along_w` (W, 3) are made by `fused.interpolation`.
     """
     _, height, width, channels = x.shape
     for b in range(first, last):
@@ -175,26 +173,26 @@ def sum_forward(first, last, x, scale, shift, g_h, g_w, low, along_h, along_w, y
 def sum_backward(  # type: ignore[no-untyped-def]
     first, last, x, scale, shift, g_h, g_w, along_h, along_w, d_y, d_n, d_h, d_w, d_low
 ):
-    """The gradients of `sum_forward` towards scale x + shift, g_h, g_w and low; scale and shift tiled."""
+    """The gradients of `sum_forward` for scale x + shift, g_h, g_w and low; scale and shift are tiled."""
     _, height, width, channels = x.shape
     line, gate = np.empty((2, width * channels), scale.dtype)
-    tall = np.empty((d_low.shape[1], width * channels), scale.dtype)  # d_y brought to the height of low
+    tall = np.empty((d_low.shape[1], width * channels), scale.dtype)  # d_y reduced to the height of low
     for b in range(first, last):
         d_w[b], d_low[b], tall[:] = 0, 0, 0
         along, columns = d_w[b].reshape(-1), g_w[b].reshape(-1)
         for h in range(height):
-            source, arrived, out = x[b, h].reshape(-1), d_y[b, h].reshape(-1), d_n[b, h].reshape(-1)
+            source, d_row, out = x[b, h].reshape(-1), d_y[b, h].reshape(-1), d_n[b, h].reshape(-1)
             p, q, t = int(along_h[h, 0]), int(along_h[h, 1]), along_h[h, 2]
             for w in range(width):
-                part, across = gate[w * channels :], g_h[b, h]
+                part, g_row = gate[w * channels :], g_h[b, h]
                 for c in range(channels):
-                    part[c] = across[c]
+                    part[c] = g_row[c]
             for n in range(len(line)):
                 value = widen(source[n]) * scale[n] + shift[n]
-                line[n] = 0 * value if value <= 0 else value * widen(arrived[n])
+                line[n] = 0 * value if value <= 0 else value * widen(d_row[n])
             for n in range(len(line)):
                 blocked = widen(source[n]) * scale[n] + shift[n] <= 0
-                d = widen(arrived[n]) * (2 + gate[n] * columns[n])
+                d = widen(d_row[n]) * (2 + gate[n] * columns[n])
                 out[n] = narrow(0 * d if blocked else d, d_n)
             for n in range(len(line)):
                 along[n] += line[n] * gate[n]
@@ -206,9 +204,9 @@ def sum_backward(  # type: ignore[no-untyped-def]
                     total[c] += part[c] * other[c]
             near, far = tall[p], tall[q]
             for n in range(len(line)):
-                near[n] += widen(arrived[n]) * (1 - t)
+                near[n] += widen(d_row[n]) * (1 - t)
             for n in range(len(line)):
-                far[n] += widen(arrived[n]) * t
+                far[n] += widen(d_row[n]) * t
         for h in range(d_low.shape[1]):
             for w in range(width):
                 i, j, u = int(along_w[w, 0]), int(along_w[w, 1]), along_w[w, 2]
@@ -220,26 +218,26 @@ def sum_backward(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def norm_sums(first, last, x, d, mean, along_x, along_1):  # type: ignore[no-untyped-def]
-    """Sums of d (x - mean) and of d over every channel of every sample: (B, C) each; mean tiled."""
+def norm_sums(first, last, x, d, mean, d_times_x, d_sum):  # type: ignore[no-untyped-def]
+    """Sums of d (x - mean) and of d per channel and sample: (B, C) each; mean is tiled."""
     _, height, width, channels = x.shape
     for b in range(first, last):
         dots, total = np.zeros((2, width * channels), mean.dtype)
         for h in range(height):
-            source, arrived = x[b, h].reshape(-1), d[b, h].reshape(-1)
+            source, d_row = x[b, h].reshape(-1), d[b, h].reshape(-1)
             for n in range(len(total)):
-                dots[n] += widen(arrived[n]) * (widen(source[n]) - mean[n])
+                dots[n] += widen(d_row[n]) * (widen(source[n]) - mean[n])
             for n in range(len(total)):
-                total[n] += widen(arrived[n])
+                total[n] += widen(d_row[n])
         for c in range(channels):
-            along_x[b, c], along_1[b, c] = dots[c::channels].sum(), total[c::channels].sum()
+            d_times_x[b, c], d_sum[b, c] = dots[c::channels].sum(), total[c::channels].sum()
 
 
 @compiled
 def norm_backward(first, last, x, d, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
-    """d_x = scale d + slope x + offset, per-channel arrays tiled."""
+    """d_x = scale d + slope x + offset; per-channel arrays are tiled."""
     for b in range(first, last):
         for h in range(x.shape[1]):
-            source, arrived, out = x[b, h].reshape(-1), d[b, h].reshape(-1), d_x[b, h].reshape(-1)
+            source, d_row, out = x[b, h].reshape(-1), d[b, h].reshape(-1), d_x[b, h].reshape(-1)
             for n in range(len(out)):
-                out[n] = narrow(scale[n] * widen(arrived[n]) + slope[n] * widen(source[n]) + offset[n], d_x)
+                out[n] = narrow(scale[n] * widen(d_row[n]) + slope[n] * widen(source[n]) + offset[n], d_x)

@@ -1,4 +1,4 @@
-"""What the loops of `kernels` are made with: compiling, spreading over threads, and bfloat16 seen from Numba."""
+"""Tools for the loops of `kernels`: compilation, threads over samples, and bfloat16 in Numba."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from numba import types
 from numba.extending import overload
 from torch import Tensor
 
-# Sums may be taken in another order and products contracted; that nothing is NaN must not be assumed.
-LICENCE = {"reassoc", "contract", "nsz"}
+# The compiler may reorder sums and fuse multiplications with additions, which vector instructions need. It may
+# not assume that there are no NaNs: a diverging training must show.
+FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as machine code, made at its first call and kept on the disk where a folder for it can be written."""
+    """`function` compiled at its first call; the machine code is cached on disk if a folder for it is writable."""
     try:
-        made: Callable[..., None] = numba.njit(
-            function, cache=True, nogil=True, fastmath=LICENCE, error_model="numpy"
+        machine_code: Callable[..., None] = numba.njit(
+            function, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy"
         )
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        made = numba.njit(function, nogil=True, fastmath=LICENCE, error_model="numpy")
-    return made
+    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
+        machine_code = numba.njit(function, nogil=True, fastmath=FASTMATH, error_model="numpy")
+    return machine_code
 
 
 def over_samples(kernel: Callable[..., None], samples: int, *arguments: Any) -> None:
-    """Runs a kernel over all samples, as many at a time as torch has threads.
+    """Runs a kernel over all samples, divided among as many threads as torch uses.
 
     Args:
-        kernel: takes the first sample, the one after the last, and the arguments.
+        kernel: is called with the first sample, the one after the last, and the arguments.
         samples: B.
-        arguments: tensors, as arrays that share their memory, and numbers.
+        arguments: numbers, and tensors, which the kernel gets as arrays that share their memory.
     """
     plain = [array(a) if isinstance(a, Tensor) else a for a in arguments]
     threads = min(torch.get_num_threads(), samples)
@@ -47,12 +48,12 @@ def over_samples(kernel: Callable[..., None], samples: int, *arguments: Any) -> 
 
 
 def array(x: Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a tensor, bfloat16 as 16-bit integers; (B, C, H, W) in channels-last order as (B, H, W, C)."""
+    """A tensor's memory as an array: bfloat16 as 16-bit integers, a channels-last (B, C, H, W) as (B, H, W, C)."""
     x = x.detach()
     if x.dim() == 4:
         x = x.permute(0, 2, 3, 1)
     if not x.is_contiguous():
-        raise ValueError("a map must lie in memory with its channels last")
+        raise ValueError("a map must be stored with its channels last")
     if x.dtype == torch.bfloat16:
         return x.view(torch.int16).numpy().view(np.uint16)
     return x.numpy()
@@ -64,12 +65,12 @@ def tiled(x: Tensor, width: int) -> Tensor:
 
 
 def widen(stored: Any) -> Any:
-    """A stored value as a number. Numba puts `_widen` in its place; nothing else may call it."""
+    """A stored value as a number. Only for compiled code, where Numba replaces it by `_widen`."""
     raise TypeError(f"{stored!r}: for compiled code only")
 
 
 def narrow(number: Any, like: Any) -> Any:
-    """A number as the array `like` stores it, bfloat16 rounded to the nearest, ties to even. As `widen`: `_narrow`."""
+    """A number as the array `like` stores it; bfloat16 rounds to nearest, ties to even. Replaced by `_narrow`."""
     raise TypeError(f"{number!r}, {like!r}: for compiled code only")
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mfhca_train.analysis.probe import CHANNELS, TIME, attended, over_time, record_gates, saliency
+from mfhca_train.analysis.probe import attended, over_time, record_gates, saliency
 from mfhca_train.config.settings import ModelConfig
+from mfhca_train.model.fusion import CHANNELS, TIME
 from mfhca_train.model.network import MFHCA
 
 

@@ -21,7 +21,7 @@ def test_members_are_all_folds_and_have_heard_all_but_their_test_speaker() -> No
     ensemble = read_run(made.run)
     assert [m.about["fold"] for m in ensemble.members] == ["1F", "1M", "2F", "2M"]
     assert "4 networks of 4 folds" in ensemble.title
-    counts = [len(member.inputs.heard) for member in ensemble.members]
+    counts = [len(member.inputs.training_audio) for member in ensemble.members]
     per_speaker = [len(made.audio(speaker)) for speaker in ("1F", "1M", "2F", "2M")]
     assert counts == [sum(per_speaker) - own for own in per_speaker]
 

@@ -22,7 +22,7 @@ from mfhca_train.cli.main import main
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Layers
 from mfhca_train.data.corpus import Corpus, choose_recipes
-from mfhca_train.model.cpu import fused
+from mfhca_train.model import cpu
 from mfhca_train.model.layer_sum import WeightedSum
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import load_network
@@ -69,7 +69,7 @@ def test_weights_begin_equal_and_add_up_to_one() -> None:
     values, _, _ = sample()
     layer = WeightedSum(M)
     torch.testing.assert_close(layer(values), values.mean(dim=1))
-    assert layer.shares.tolist() == pytest.approx([1 / M] * M)
+    assert layer.softmax_weights.tolist() == pytest.approx([1 / M] * M)
 
 
 def test_stored_values_are_left_as_they_are() -> None:
@@ -84,7 +84,7 @@ def test_another_number_of_layers_is_refused() -> None:
         WeightedSum(M)(torch.zeros(4, 2, L, D))
     with pytest.raises(ValueError, match=r"found \(4, 5, 8\)"):
         WeightedSum(M)(torch.zeros(4, L, D))
-    with pytest.raises(ValueError, match="this model reads one layer"):
+    with pytest.raises(ValueError, match="needs hidden states of one layer"):
         MFHCA(ModelConfig(inputs="ssl", width=4), 2, L, D)(ssl=torch.zeros(4, M, L, D))
 
 
@@ -116,10 +116,7 @@ def test_network_learns_the_weights_as_autograd_would(
         return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
     ours = gradients()
-    monkeypatch.setattr(fused, "pays_for", lambda _: False)
-    monkeypatch.setattr(
-        WeightedSum, "forward", lambda self, x: torch.einsum("m,bmld->bld", self.shares, x.float())
-    )
+    monkeypatch.setenv(cpu.PLAIN, "1")
     theirs = gradients()
     assert ours["layers.weights"].abs().max() > 1e-6
     assert set(ours) == set(theirs)
@@ -203,7 +200,7 @@ def test_cv_prints_stores_and_reports_the_weights(folder: Path, tmp_path: Path) 
     assert "ssl-tiny-all-" + about["recipes"]["ssl"] in page
 
     network, inputs = load_network(unit, ModelConfig(inputs="ssl", width=8), len(CLASSES))
-    assert network.layer_shares == pytest.approx(list(weights.values()))
+    assert network.layer_weights == pytest.approx(list(weights.values()))
     assert inputs.shapes["ssl"] == (LAYERS, FRAMES, WIDTH)
     other = unit_of(tmp_path / "weighted-norm")  # the norm is a setting that does something
     assert (other / "best.safetensors").read_bytes() != (unit / "best.safetensors").read_bytes()

@@ -75,7 +75,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     sides = {"ssl": {"shape": [12, 32], "recipe": {}}}
     wrong = {"ssl.scale": torch.ones(31), "ssl.shift": torch.ones(31)}
     save_file(wrong, unit / "inputs.safetensors", {"sides": json.dumps(sides)})
-    with pytest.raises(MfhcaError, match="scaling of ssl does not fit its 32 bins"):
+    with pytest.raises(MfhcaError, match="scaling of ssl does not match its 32 bins"):
         load_network(unit, config.model, 4)
     save_inputs(unit, Inputs({"ssl": (12, 32)}, {"ssl": {}}, {"ssl": None}))
     assert load_file(unit / "inputs.safetensors") == {}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from mfhca_train.config.settings import ModelConfig
-from mfhca_train.model.cpu import fused, kernels
+from mfhca_train.model.cpu import PLAIN, fused, kernels
 from mfhca_train.model.cpu.numba_tools import over_samples
 from mfhca_train.model.mf import MultiSpatialFusion
 from mfhca_train.model.network import MFHCA
@@ -190,7 +190,7 @@ def test_bfloat16_is_near_and_float32_at_rounding(precision: str, monkeypatch: p
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         found = network(spec, ssl).logits.float()
     found.square().sum().backward()
-    monkeypatch.setattr(fused, "pays_for", lambda _: False)
+    monkeypatch.setenv(PLAIN, "1")
     expected = plain(spec.double(), ssl.double()).logits
     expected.square().sum().backward()
     pairs = [(p.grad, q.grad) for p, q in zip(network.parameters(), plain.parameters(), strict=True)]
@@ -206,7 +206,7 @@ def test_the_whole_module_trains_alike_with_either_form(monkeypatch: pytest.Monk
     plain = copy.deepcopy(module)
     x = leaf(2, 1, 60, 40).detach()
     found = module(x)
-    monkeypatch.setattr(fused, "pays_for", lambda _: False)
+    monkeypatch.setenv(PLAIN, "1")
     expected = plain(x)
     torch.testing.assert_close(found, expected)
     weights = leaf(*found.shape, seed=7).detach()

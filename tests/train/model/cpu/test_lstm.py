@@ -21,7 +21,7 @@ def test_values_and_gradients_equal_torchs_layer(batch: int, length: int, width:
     ours = layer(width, units)
     theirs = copy.deepcopy(ours)
     x = torch.randn(batch, length, width, dtype=torch.float64)
-    found, expected = bilstm(x, ours), theirs(x)[0]
+    found, expected = bilstm(ours, x), theirs(x)[0]
     torch.testing.assert_close(found, expected)
     weights = torch.randn_like(expected)
     (found * weights).sum().backward()
@@ -31,7 +31,7 @@ def test_values_and_gradients_equal_torchs_layer(batch: int, length: int, width:
 
 
 def test_a_second_backward_pass_is_refused_not_wrong() -> None:
-    loss = bilstm(torch.randn(2, 4, 3).double(), layer(3, 2)).sum()
+    loss = bilstm(layer(3, 2), torch.randn(2, 4, 3).double()).sum()
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()
@@ -44,7 +44,7 @@ def test_gradient_flows_to_an_input_that_wants_one(batch: int, length: int, widt
     x = torch.randn(batch, length, width, dtype=torch.float64, requires_grad=True)
     again = x.detach().clone().requires_grad_()
     weights = torch.randn(batch, length, 2 * units, dtype=torch.float64)
-    (bilstm(x, ours) * weights).sum().backward()
+    (bilstm(ours, x) * weights).sum().backward()
     (theirs(again)[0] * weights).sum().backward()
     torch.testing.assert_close(x.grad, again.grad)
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
@@ -53,11 +53,14 @@ def test_gradient_flows_to_an_input_that_wants_one(batch: int, length: int, widt
 
 def test_gradient_in_bfloat16_is_close_and_of_the_inputs_type() -> None:
     found = []
-    for products in (None, torch.bfloat16):
+    for low in (False, True):
         torch.manual_seed(1)
         weights = nn.LSTM(8, 5, batch_first=True, bidirectional=True)
         x = torch.randn(3, 12, 8, requires_grad=True)
-        bilstm(x, weights, products).float().square().sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            output = bilstm(weights, x)
+        assert output.dtype == (torch.bfloat16 if low else torch.float32)
+        output.float().square().sum().backward()
         assert x.grad is not None
         assert x.grad.dtype == torch.float32
         found.append(x.grad.flatten())
