@@ -113,11 +113,11 @@ acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty 
 	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
 torture: $(INSTALLED) ## the fault suite in its long form: kills, flipped bits, full disks, edits; goes on if interrupted
-	PYTHONPATH=tests:tests/factories $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python bench/readme.py && exit $$found
+	PYTHONPATH=tests:tests/factories $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python -m bench.readme && exit $$found
 
 bench: $(INSTALLED) ## measure speed and memory, write bench/results.md (ARGS=--quick: only try it out)
 	$(VENV)/bin/python -m bench $(ARGS)
-	$(VENV)/bin/python bench/readme.py
+	$(VENV)/bin/python -m bench.readme
 
 clean: ## remove .venv and tool caches (features and runs stay)
 	rm -rf $(VENV) .torture .pytest_cache .mypy_cache .ruff_cache .hypothesis
