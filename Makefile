@@ -41,13 +41,16 @@ help: ## list the targets and variables
 	@echo "           FEATURE_ARGS= further options of features, status and doctor (e.g. FEATURE_ARGS='--tail overlap')"
 	@echo "           W2V2= wav2vec 2.0 beside BACKBONE, TAILS=1 also tails moved back and dropped: features of ablations"
 
+# The tested PyTorch is only for an environment that has none: one that the user installed stays as it is.
+CONSTRAINT = $(if $(wildcard $(VENV)/lib/python*/site-packages/torch),,--constraint constraints.txt)
+
 install: $(INSTALLED) ## create .venv with everything in it
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; say which one to use: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet $(CONSTRAINT) --editable '.[dev]'
 	@touch $@
 
 $(MANIFEST): | $(INSTALLED)

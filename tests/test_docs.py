@@ -60,15 +60,19 @@ def python(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def shell(folder: Path, text: str) -> str:
-    """Runs the lines of a shell block, which call our commands, in this process; returns what they printed."""
+def shell(folder: Path, text: str, training: tuple[str, ...] = (), exit_code: int = 0) -> str:
+    """Runs the commands of a shell block in this process and returns their output.
+
+    `training` is appended to `cv` and `ablate`, which run in a single process.
+    """
     printed = ""
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         name, *arguments = shlex.split(line)
-        alone = ["--jobs", "1"] if arguments[0] in ("cv", "ablate") else []
+        if arguments[0] in ("cv", "ablate"):
+            arguments += ["--jobs", "1", *training]
         with contextlib.chdir(folder):
-            done = CliRunner().invoke(COMMANDS[name], [*arguments, *alone])
-        assert done.exit_code == 0, f"{line}\n{done.output}"
+            done = CliRunner().invoke(COMMANDS[name], arguments)
+        assert done.exit_code == exit_code, f"{line}\n{done.output}"
         printed += done.output
     return printed
 
@@ -121,6 +125,15 @@ def test_every_public_name_is_on_the_page_and_no_other() -> None:
         (table,) = re.findall(rf"^\| `{package.__name__}` \| \|\n(.*?)(?:\n\n|\Z)", page, re.M | re.S)
         named = re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines()))
         assert sorted(named) == sorted(package.__all__)
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    import mfhca_cache
+    import mfhca_train
+
+    entries = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    packages = (mfhca_cache, mfhca_train)
+    assert entries == [f"{package.__name__}.{name}" for package in packages for name in package.__all__]
 
 
 def test_the_reader_of_twenty_lines_needs_nothing_of_ours_and_sees_what_was_written(tmp_path: Path) -> None:
@@ -204,6 +217,77 @@ def test_your_own_corpus_from_recordings_to_folds(tmp_path: Path, capsys: pytest
     said = shell(tmp_path, block("your-corpus.md", "shell", "cv"))
     assert "16 utterances" in said
     assert "8 utterances" in said
+
+
+TINY = ("train.epochs=1", "train.patience=1", "model.grf_channels=4", "model.width=16")
+QUICK = tuple(part for setting in TINY for part in ("--set", setting))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder with data/mine, one folder per emotion and four speakers, and a tiny encoder by HuBERT's name."""
+    rng = np.random.default_rng(0)
+    for label in ("happy", "sad"):
+        folder = tmp_path / "data/mine" / label
+        folder.mkdir(parents=True)
+        for speaker in ("anna", "ben", "carla", "dora"):
+            for number in (1, 2):
+                noise = rng.normal(0, 0.1, 8000)
+                soundfile.write(folder / f"{speaker}_{number:02}.wav", noise, 16000, "PCM_16")
+    soundfile.write(tmp_path / "new.wav", rng.normal(0, 0.1, 60000), 16000, "PCM_16")
+    (tmp_path / "facebook").mkdir()
+    (tmp_path / "facebook/hubert-base-ls960").symlink_to(trained().backbone)
+    return tmp_path
+
+
+def test_the_tutorial_from_recordings_to_a_latex_table(
+    recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_block(name: str, exit_code: int = 0) -> str:
+        return shell(recordings, block("tutorial.md", "shell", name), QUICK, exit_code)
+
+    run_block("manifest")
+    manifest = read_manifest(recordings / "mine.csv")
+    assert {u.speaker for u in manifest.utterances} == {"anna", "ben", "carla", "dora"}
+    assert "missing" in run_block("doctor", exit_code=1)
+    assert "computed 16 utterances" in run_block("features")
+    assert "anna" in run_block("first")
+    (recordings / "mine-grid.toml").write_text(block("tutorial.md", "grid", "mine-grid.toml"))
+    run_block("ablate")
+    printed = python(recordings, block("tutorial.md", "test", "table"), capsys)
+    rows = [line for line in printed.splitlines() if line.endswith(r"\\") and r"\pm" in line]
+    assert [row.split(" & ")[0] for row in rows] == [
+        "MFHCA",
+        "HuBERT alone",
+        "linear SVM",
+        "most frequent class",
+    ]
+    assert [row.endswith(r"-- \\") for row in rows] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # p of all but the reference
+    assert "new.wav" in run_block("predict")
+    assert (recordings / "mine-networks/networks.safetensors").is_file()
+
+
+def test_the_notebook_runs_from_the_demo_corpus_to_predictions(tmp_path: Path) -> None:
+    """In a kernel of its own, as Jupyter does it; the scores of the network and of the own model beat chance."""
+    program = (
+        "import sys, nbformat; from nbclient import NotebookClient\n"
+        "notebook = nbformat.read(sys.argv[1], as_version=4)\n"
+        "NotebookClient(notebook, timeout=300, resources={'metadata': {'path': sys.argv[2]}}).execute()\n"
+        "outputs = [o for cell in notebook.cells for o in cell.get('outputs', [])]\n"
+        "print(sum('image/png' in o.get('data', {}) for o in outputs), 'pictures')\n"
+        "print(''.join(o.get('text', '') for o in outputs))"
+    )
+    printed = run([sys.executable, "-c", program, str(DOCS / "tour.ipynb"), str(tmp_path)], tmp_path)
+    assert printed.startswith("2 pictures")
+    (network, own) = map(float, re.findall(r"\bUA (0\.\d\d)", printed))
+    assert network > 0.4
+    assert own > 0.5
+    assert len(re.findall(r"^\S+1F_\w+\.wav ", printed, re.MULTILINE)) == 4
 
 
 def test_a_new_ablation_runs_and_goes_on(tmp_path: Path) -> None:
@@ -309,6 +393,30 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """The commands in indented and fenced code, without the shell's comments."""
+    code = re.findall(r"^(?: {4}|)((?:\.venv/bin/)?(?:mfhca-|make )(?:.*\\\n)*.*)$", text, re.MULTILINE)
+    for command in code:
+        command = command.replace("\\\n", " ").replace(" CORPUS ", " emodb ")
+        yield re.split(" {2,}#| > ", command)[0].removeprefix(".venv/bin/").strip()
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+def test_commands_that_a_page_shows_can_be_typed(page: str) -> None:
+    """They are parsed, and make says what it would do; those in marked blocks are run by the other tests."""
+    for line in commands_in((REPOSITORY / page).read_text(encoding="utf-8")):
+        program, *arguments = shlex.split(line)
+        if program == "make":
+            done = subprocess.run(
+                ["make", "--dry-run", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{page}: {line}\n{done.stderr}"
+            continue
+        command = COMMANDS[program].commands[arguments[0]]
+        with command.make_context(arguments[0], arguments[1:]) as context:
+            assert context.params, line
 
 
 def messages() -> Iterator[str]:

@@ -2,35 +2,78 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from places import REPOSITORY
 
 from mfhca_cache.recipe.kinds import KINDS
 
+sys.path.insert(0, str(REPOSITORY))  # `bench` is no part of the installed package
+
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def test_results_are_what_the_program_writes() -> None:
-    spec = importlib.util.spec_from_file_location("readme", REPOSITORY / "bench" / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    assert program.updated(README) == README
+def test_scores_and_measurements_are_what_the_program_writes() -> None:
+    from bench.readme import updated
+
+    for path, text in updated().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `python -m bench.readme`"
 
 
-def test_files_tests_and_targets_it_names_exist() -> None:
-    for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", README):
-        assert "CORPUS" in path or (REPOSITORY / path).exists(), path
+def test_it_is_short_and_its_picture_small() -> None:
+    assert len(README.splitlines()) <= 200
+    picture = REPOSITORY / "docs/images/report.png"
+    assert f"]({picture.relative_to(REPOSITORY)})" in README
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "manifests/README.md"])
+def test_files_that_a_text_links_or_names_exist(name: str) -> None:
+    path = REPOSITORY / name
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (path.parent / target).exists(), target
+    for target in re.findall(r"`((?:mfhca_\w+|tests|bench|docs|manifests)/[\w./-]*)`", text):
+        assert re.search(r"CORPUS|NAME", target) or (REPOSITORY / target).exists(), target
+
+
+def test_every_room_is_on_the_map_of_the_code() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for package in ("mfhca_cache", "mfhca_train"):
+        rooms = [path.parent.name for path in (REPOSITORY / package).glob("*/__init__.py")]
+        assert rooms
+        for room in rooms:
+            assert f"| `{room}/` |" in text, f"{package}/{room}"
+
+
+def test_tests_that_the_pages_name_exist() -> None:
     tests = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
-    for name in re.findall(r"`(test_\w+)`", README):
+    names = [
+        name
+        for page in (REPOSITORY / "docs").glob("*.md")
+        for name in re.findall(r"`(test_\w+)`", page.read_text())
+    ]
+    assert names
+    for name in names:
         assert f"def {name}(" in tests, name
+
+
+def test_make_targets_it_names_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):.*##", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-    used = set(re.findall(r"(?:`|^ {4})make ([a-z]+)", README, re.MULTILINE))
+    texts = [README, *(path.read_text(encoding="utf-8") for path in (REPOSITORY / "docs").glob("*.md"))]
+    used = {name for text in texts for name in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE)}
     assert {"features", "cv", "torture"} <= used <= targets
+
+
+def test_make_keeps_a_pytorch_that_is_installed(tmp_path: Path) -> None:
+    assert "--constraint constraints.txt" in _printed("install", f"VENV={tmp_path}")
+    (tmp_path / "lib/python3.12/site-packages/torch").mkdir(parents=True)
+    assert "--constraint" not in _printed("install", f"VENV={tmp_path}")
 
 
 def test_settings_it_names_exist() -> None:
