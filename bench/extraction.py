@@ -16,7 +16,7 @@ from bench.run import Run
 from bench.synthetic import RATE, linked_corpus, made_up, speech_like
 from bench.timing import Spread, in_turns, ratios
 from mfhca_cache.build.builder import Builder
-from mfhca_cache.build.plan import plan, targets_of
+from mfhca_cache.build.plan import make_plan, make_targets
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
@@ -45,8 +45,8 @@ class Corpus:
         cache = self.folder / "cache"
         shutil.rmtree(cache, ignore_errors=True)
         sources = read_sources(self.utterances, self.folder / "audio", threads)
-        todo = plan(targets_of(cache, Settings(kinds=kinds), backbone), sources)
-        builder = Builder(todo.wanting, sources, backbone, device="cpu", jobs=threads, threads=threads)
+        todo = make_plan(make_targets(cache, Settings(kinds=kinds), backbone), sources)
+        builder = Builder(todo.incomplete, sources, backbone, device="cpu", jobs=threads, threads=threads)
         outcome = builder.run(todo.speakers, self.manifest)
         if outcome.failed or outcome.utterances != len(self.utterances):
             raise AssertionError(f"not everything was computed: {outcome.failed}")

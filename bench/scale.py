@@ -18,7 +18,7 @@ from bench.timing import Spread, private_bytes
 from bench.worker import once
 from mfhca_cache.build import status as inventory
 from mfhca_cache.build.builder import Builder
-from mfhca_cache.build.plan import Plan, plan, targets_of
+from mfhca_cache.build.plan import Plan, make_plan, make_targets
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.recipe.choices import Settings
@@ -70,12 +70,12 @@ def stage_one(folder: Path, threads: int, segments: int, each: int) -> dict[str,
     def look() -> Plan:
         chosen = read_manifest(path).select()
         sources = read_sources(chosen, root, threads)
-        return plan(targets_of(cache, Settings(kinds=("logspec",)), None), sources)
+        return make_plan(make_targets(cache, Settings(kinds=("logspec",)), None), sources)
 
     todo = look()
-    builder = Builder(todo.wanting, todo.sources, jobs=threads)
+    builder = Builder(todo.incomplete, todo.sources, jobs=threads)
     timed(found, "extraction", lambda: builder.run(todo.speakers, path))
-    timed(found, "status", lambda: list(inventory.status(cache, look())))
+    timed(found, "status", lambda: list(inventory.describe(cache, look())))
     return found
 
 

@@ -22,7 +22,7 @@ import click
 import numpy as np
 
 from bench.synthetic import LABELS, RATE, encoder
-from mfhca_cache.build.plan import targets_of
+from mfhca_cache.build.plan import make_targets
 from mfhca_cache.features.backbone import resolve
 from mfhca_cache.manifest.manifest import Utterance, write_manifest
 from mfhca_cache.recipe.choices import Settings
@@ -80,7 +80,7 @@ def main(utterances: int, scratch: Path | None) -> None:
         of_speaker: dict[str, list[str]] = defaultdict(list)
         for u in rows:
             of_speaker[u.speaker].append(u.utterance)
-        for target in targets_of(folder / "cache", Settings(), backbone):
+        for target in make_targets(folder / "cache", Settings(), backbone):
             write_recipe(target.folder, target.recipe, target.frame_shape)
             shape = (1, target.frame_shape[1])
             frame = np.zeros((1, *shape), np.float16)

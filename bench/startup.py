@@ -11,7 +11,7 @@ from bench.report import Figure, Section, Target, number
 from bench.run import Run
 from bench.synthetic import RATE, linked_corpus, write_cache
 from bench.timing import Spread, cost_of, in_turns
-from mfhca_cache.build.plan import targets_of
+from mfhca_cache.build.plan import make_targets
 from mfhca_cache.features.backbone import resolve
 from mfhca_cache.manifest.manifest import Utterance, find_card, read_card, write_manifest
 from mfhca_cache.recipe.choices import Settings
@@ -68,7 +68,7 @@ def measure(run: Run) -> Section:
     digests = linked_corpus(folder / "audio", rows, lambda u: SHORT if u.utterance in short else LONG)
     manifest, cache, out = folder / "iemocap.csv", folder / "cache", folder / "run"
     write_manifest(manifest, rows)
-    targets = targets_of(cache, Settings(), resolve(str(run.encoder)))
+    targets = make_targets(cache, Settings(), resolve(str(run.encoder)))
     write_cache(targets, rows, digests, lambda u: 1 if u.utterance in short else 2)
 
     stage_one = ["--root", str(folder / "audio"), "--cache", str(cache), "--backbone", str(run.encoder)]

@@ -1,7 +1,7 @@
-"""The command `mfhca-cache`: parses, calls one function, prints.
+"""The command `mfhca-cache`: parses the options, calls one function, prints the result.
 
-Only click and the standard library are imported here; what is heavy is imported
-inside the commands, so that `--help` and wrong usage answer at once.
+Only click and the standard library are imported here; heavy packages are
+imported inside the commands, so that `--help` and usage errors are quick.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import click
 
 from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster, cluster_options
-from mfhca_cache.common.console import Commands, progress
+from mfhca_cache.common.console import Commands, device_option, jobs_option, progress, threads_option
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
-from mfhca_cache.common.hardware import DEVICES, cores
+from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.text import duration_text, size_text
-from mfhca_cache.corpus_options import ManifestCommand, corpus_options
-from mfhca_cache.options import FOLDER, chosen_kinds, recipe_options
+from mfhca_cache.options import FOLDER, ManifestCommand, corpus_options, recipe_options, select_kinds
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from mfhca_cache.features.backbone import Backbone
     from mfhca_cache.manifest.manifest import Manifest
 
-# What decides which recipes are meant.
-RECIPE = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
+# The options that determine the recipes.
+RECIPE_OPTIONS = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,46 +39,45 @@ def main() -> None:
 
 
 @main.command()
-@partial(recipe_options, needed=False)
+@partial(recipe_options, required=False)
 @click.pass_context
-def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **told: Any) -> None:
-    """Say whether all is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
+def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **options: Any) -> None:
+    """Check whether everything is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
 
-    Each line begins with ok, warn (something will be slow, or is not possible here) or missing (something is
-    needed). Exit code 1 if anything is missing. Takes the options of `features` (no audio is read, so --jobs and
-    --allow-outside change nothing). For example:
+    Each line begins with ok, warn (something will be slow or is not possible) or missing (something is
+    required). The exit code is 1 if anything is missing. Takes the options of `features`; no audio is read, so
+    --jobs and --allow-outside have no effect. For example:
 
     \b
       mfhca-cache doctor my.csv --root /data/mine --cache cache/mine --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.doctor.corpus import Corpus, corpus
-    from mfhca_cache.doctor.machine import MISSING, OK, machine
+    from mfhca_cache.doctor.corpus import Request, check_corpus
+    from mfhca_cache.doctor.machine import MISSING, OK, check_machine
 
-    recipe = {field.name: told[field.name] for field in fields(Settings) if field.name in told}
-    settings = Settings(kinds=chosen_kinds(kinds), **recipe)
+    recipe = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
+    settings = Settings(kinds=select_kinds(kinds), **recipe)
+    root, cache, backbone = options["root"], options["cache"], options["backbone"]
+    request = Request(manifest_path, root, cache, backbone, settings, options["label_set"])
     quiet, missing = log.level() >= log.QUIET, 0
-    asked = Corpus(manifest_path, told["root"], told["cache"], told["backbone"], settings, told["label_set"])
-    for finding in itertools.chain(machine(asked.cache or Path(), asked.backbone is None), corpus(asked)):
+    for finding in itertools.chain(check_machine(cache or Path(), backbone is None), check_corpus(request)):
         missing += finding.state == MISSING
         if not (quiet and finding.state == OK):
             click.echo(str(finding))
     if missing:
-        click.echo(
-            f"{missing} missing; mend {'it' if missing == 1 else 'them'} as the lines say, then ask again"
-        )
+        click.echo(f"{missing} missing; follow the instructions above, then run doctor again")
         ctx.exit(1)
-    click.echo("all that is needed is there")
+    click.echo("everything required is available")
 
 
 @main.command(cls=ManifestCommand)
 @corpus_options
 def manifest(out: Path | None, **options: Any) -> None:
-    """Scan a corpus folder and write its manifest, a CSV file with one row for each utterance.
+    """Scan a corpus folder and write its manifest, a CSV file with one row per utterance.
 
-    CORPUS is one of the names below. What is found is compared with the corpus' card: counts that differ, and audio
-    that cannot be used, are listed and end the command. It says how many files were taken and how many ignored, and
-    why. `demo` synthesises its audio and its encoder first; `folders` takes any corpus with one folder for each
-    class.
+    CORPUS is one of the names below. The files are compared with the corpus card: different counts and unusable
+    audio files are listed, and no manifest is written. The output says how many files were used and how many were
+    ignored, and why. `demo` synthesises its audio and its encoder first; `folders` takes any corpus with one folder
+    per class.
     """
     from mfhca_cache.corpora import scan
 
@@ -87,22 +85,22 @@ def manifest(out: Path | None, **options: Any) -> None:
     click.echo(str(scan.build(out=out, **options)))
 
 
-def _targets(
+def _find_targets(
     cache: Path, backbone: str | None, kinds: tuple[str, ...], **recipe: Any
 ) -> tuple[Backbone | None, tuple[Target, ...]]:
-    """The encoder, and the recipes that the options mean."""
-    kinds = chosen_kinds(kinds)
+    """The encoder and the recipes for the options."""
+    kinds = select_kinds(kinds)
     if "ssl" in kinds and backbone is None:
-        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec alone)")
-    from mfhca_cache.build.plan import targets_of
+        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec only)")
+    from mfhca_cache.build.plan import make_targets
     from mfhca_cache.features.backbone import resolve
 
-    with log.phase("looking at the encoder"):
-        found = resolve(backbone) if backbone is not None and "ssl" in kinds else None
-    return found, targets_of(cache, Settings(kinds=kinds, **recipe), found)
+    with log.phase("reading the encoder's files"):
+        encoder = resolve(backbone) if backbone is not None and "ssl" in kinds else None
+    return encoder, make_targets(cache, Settings(kinds=kinds, **recipe), encoder)
 
 
-def _plan(
+def _make_plan(
     manifest_path: Path,
     root: Path,
     cache: Path,
@@ -113,45 +111,41 @@ def _plan(
     allow_outside: bool,
     **recipe: Any,
 ) -> tuple[Manifest, Backbone | None, Plan]:
-    """What both commands begin with: the manifest, the recipes, the audio, and how the cache compares."""
-    found, targets = _targets(cache, backbone, kinds, **recipe)
-    from mfhca_cache.build.plan import plan
+    """The first steps of `features` and `status`: read the manifest and the audio, compare the cache with them."""
+    encoder, targets = _find_targets(cache, backbone, kinds, **recipe)
+    from mfhca_cache.build.plan import make_plan
     from mfhca_cache.build.sources import read_sources
     from mfhca_cache.manifest.manifest import read_manifest
 
     with log.phase(f"reading {manifest_path}"):
         table = read_manifest(manifest_path)
-        chosen = table.select(label_set)
-    if not chosen:
+        utterances = table.select(label_set)
+    if not utterances:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    with log.phase("reading the audio"), progress(len(chosen), " files", "reading audio") as bar:
-        sources = read_sources(chosen, root, jobs or cores(), allow_outside, bar.update)
-    if not sources.found:
-        first = next(iter(sources.failed.values()))
+    with log.phase("reading the audio"), progress(len(utterances), " files", "reading audio") as bar:
+        sources = read_sources(utterances, root, jobs or cores(), allow_outside, bar.update)
+    if not sources.available:
+        first = next(iter(sources.unreadable.values()))
         raise MfhcaError(
-            f"{root}: none of the {len(chosen)} utterances has audio here that can be read; --root must be the "
-            f"folder that the paths of {manifest_path} begin in. The first: {first}"
+            f"{root}: has no readable audio file of any of the {len(utterances)} utterances; --root must be the "
+            f"folder to which the paths in {manifest_path} are relative. The first error: {first}"
         )
-    with log.phase("comparing the cache with it"):
-        return table, found, plan(targets, sources)
+    with log.phase("comparing the cache with the audio"):
+        return table, encoder, make_plan(targets, sources)
 
 
 @main.command()
 @recipe_options
-@click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where the encoder runs."
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="The encoder's threads.  [default: torch's own choice]"
-)
+@device_option("Device of the encoder.")
+@threads_option("Processor threads of the encoder")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=BATCH_SIZE,
     show_default=True,
-    help="Segments a forward pass, rounded up to a multiple of 8; changes no value.",
+    help="Segments per forward pass, rounded up to a multiple of 8; does not change any value.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and compute nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be computed, and compute nothing.")
 @cluster_options("local")
 def features(
     device: str,
@@ -163,37 +157,41 @@ def features(
 ) -> None:
     """Compute the features of a manifest's utterances that the cache does not have yet.
 
-    Run it again after an interruption: it goes on where it was. For example:
+    After an interruption, run the same command again: it resumes. For example:
 
     \b
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.build.debris import tidy
-    from mfhca_cache.build.status import other_recipes, record_manifest
+    from mfhca_cache.build.prune import remove_finished_parts
+    from mfhca_cache.build.status import other_recipes
+    from mfhca_cache.build.users import record_manifest
 
-    table, backbone, todo = _plan(**options)
-    for target in todo.targets:
-        states = [todo.states[target.kind, speaker] for speaker in todo.sources.speakers]
+    table, backbone, plan = _make_plan(**options)
+    for target in plan.targets:
+        states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
         present = sum(len(state.present) for state in states)
-        needed = len(todo.needed(target.kind))
+        needed = len(plan.needed(target.kind))
         click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
         for line in other_recipes(options["cache"], target):
             click.echo(line)
+    failed = dict(plan.sources.unreadable)
     if dry_run:
-        left = (
-            "unknown: no rate on record" if todo.seconds is None else f"about {duration_text(todo.seconds)}"
+        seconds = plan.seconds
+        time = (
+            "unknown: no earlier run recorded its speed"
+            if seconds is None
+            else f"about {duration_text(seconds)}"
         )
-        click.echo(f"to compute: {todo.segments()} segments, {size_text(todo.stored_bytes)}, time {left}")
-        _fail(dict(todo.sources.failed), len(todo.sources.speaker_of))
+        click.echo(f"to compute: {plan.segments()} segments, {size_text(plan.stored_bytes)}, time {time}")
+        _report_failures(failed, plan.sources.count)
         return
-    failed = dict(todo.sources.failed)
-    if todo.speakers:
-        from mfhca_cache.build.distribute import bring_up
+    if plan.speakers:
+        from mfhca_cache.build.distribute import build_cache
 
-        with progress(todo.segments(), " segments", "features") as bar:
-            outcome = bring_up(
-                todo,
+        with progress(plan.segments(), " segments", "features") as bar:
+            outcome = build_cache(
+                plan,
                 backbone,
                 table.path,
                 cluster,
@@ -205,8 +203,8 @@ def features(
             )
         for note in outcome.notes:
             click.echo(note)
-        if outcome.continued:
-            click.echo(f"continued: {outcome.continued} finished rows of an interrupted run")
+        if outcome.resumed:
+            click.echo(f"resumed: {outcome.resumed} utterances were already finished by an interrupted run")
         rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
         click.echo(
             f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
@@ -216,22 +214,23 @@ def features(
         failed |= outcome.failed
     else:
         click.echo("nothing to compute")
-    tidy(todo)
+    remove_finished_parts(plan)
     try:
-        record_manifest([target for target in todo.targets if target.folder.exists()], table.path)
-    except MfhcaError as error:  # a finished cache may well be read-only
-        click.echo(f"note: `prune` will not know of this manifest: {error}")
-    _fail(failed, len(todo.sources.speaker_of))
+        record_manifest([target for target in plan.targets if target.folder.exists()], table.path)
+    except MfhcaError as error:  # a finished cache may be read-only
+        click.echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
+    _report_failures(failed, plan.sources.count)
 
 
-def _fail(failed: dict[str, str], total: int) -> None:
-    """Ends the command with the list of what failed, if anything did."""
+def _report_failures(failed: dict[str, str], total: int) -> None:
+    """Ends the command with a list of the failures, if there are any."""
     if failed:
         reasons = [
             reason if name in reason else f"{name}: {reason}" for name, reason in sorted(failed.items())
         ]
         raise MfhcaError(
-            f"{len(failed)} failures among {total} utterances; mend these and run again:\n" + listing(reasons)
+            f"{len(failed)} of {total} utterances failed; fix the causes and run the same command again:\n"
+            + listing(reasons)
         )
 
 
@@ -240,72 +239,72 @@ def _fail(failed: dict[str, str], total: int) -> None:
 @click.option(
     "--names",
     is_flag=True,
-    help="Only the recipes that are meant, as options of `mfhca-train cv`; no audio is read.",
+    help="Only print the recipes for these options, as options of `mfhca-train cv`; reads no audio.",
 )
 def status(names: bool, **options: Any) -> None:
-    """Say what is present, missing or stale, and which field or file differs.
+    """Show what is present, missing or stale, and which field or file differs.
 
-    Takes the options of `features`; nothing is computed. For example:
+    Takes the options of `features`; computes nothing. For example:
 
     \b
       mfhca-cache status my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
     if names:
-        from mfhca_cache.build.plan import as_options
+        from mfhca_cache.build.plan import cv_options
 
-        _, targets = _targets(**{name: options[name] for name in RECIPE if name in options})
-        click.echo(as_options(targets))
+        _, targets = _find_targets(**{name: options[name] for name in RECIPE_OPTIONS if name in options})
+        click.echo(cv_options(targets))
         return
-    from mfhca_cache.build import status
+    from mfhca_cache.build.status import describe
 
-    _, _, plan = _plan(**options)
-    for line in status.status(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
+    _, _, plan = _make_plan(**options)
+    for line in describe(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
 
 
 @main.command()
 @click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Threads.  [default: one a core]")
+@jobs_option("Threads for reading", "one per core")
 def verify(cache: Path, jobs: int | None) -> None:
-    """Read every shard whole and recompute its digest."""
-    from mfhca_cache.build import status
+    """Read every shard completely and recompute its digest."""
+    from mfhca_cache.build.verify import verify as verify_cache
 
     with progress(None, " shards", "verifying") as bar:
-        sound, problems = status.verify(cache, jobs or cores(), bar.update)
-    click.echo(f"{sound} shards are sound")
-    if problems:
-        raise MfhcaError(f"{cache}: {len(problems)} bad:\n{listing(problems, len(problems))}")
+        valid, errors = verify_cache(cache, jobs or cores(), bar.update)
+    click.echo(f"{valid} shards are valid")
+    if errors:
+        raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")
 
 
 @main.command()
 @click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
 @click.option(
-    "--manifest", "manifests", type=FOLDER, multiple=True, help="Spare what this manifest names as well."
+    "--manifest",
+    "manifests",
+    type=FOLDER,
+    multiple=True,
+    help="Also keep what this manifest uses; repeatable.",
 )
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @click.option("--dry-run", is_flag=True, help="Only list.")
 def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) -> None:
-    """List what no manifest refers to and what interrupted runs left, and remove it if you agree."""
-    from mfhca_cache.build import status
+    """List what no manifest uses and what interrupted runs left, and remove it after confirmation."""
+    from mfhca_cache.build.prune import find_leftovers, remove
 
-    found = status.leftovers(cache, manifests)
-    if not found:
+    leftovers = find_leftovers(cache, manifests)
+    if not leftovers:
         click.echo("nothing to remove")
         return
-    for leftover in found:
+    for leftover in leftovers:
         click.echo(f"{leftover.path} ({size_text(leftover.size)}): {leftover.reason}")
-    total = size_text(sum(leftover.size for leftover in found))
+    total = size_text(sum(leftover.size for leftover in leftovers))
     if dry_run:
-        click.echo(f"would remove {len(found)} ({total})")
+        click.echo(f"would remove {len(leftovers)} ({total})")
         return
-    if not yes and not click.confirm(f"remove {len(found)} ({total})?"):
+    if not yes and not click.confirm(f"remove {len(leftovers)} ({total})?"):
         click.echo("nothing removed")
         return
-    for leftover in found:
-        status.remove(leftover)
-    click.echo(f"removed {len(found)} ({total})")
-
-
-if __name__ == "__main__":
-    main()
+    for leftover in leftovers:
+        remove(leftover)
+    click.echo(f"removed {len(leftovers)} ({total})")

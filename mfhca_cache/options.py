@@ -1,24 +1,78 @@
-"""The options that say which features of which audio are meant; `features`, `status` and `doctor` share them."""
+"""Shared options of the commands: the corpus of `manifest`, and the features of `features`, `status` and `doctor`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mfhca_cache.common.console import Command, jobs_option
+from mfhca_cache.corpora.scan import FOLDERS, NAMES
 from mfhca_cache.recipe.choices import DEFAULT_KINDS, Settings
 from mfhca_cache.recipe.kinds import ALL_LAYERS, CHOICES, DTYPES, KINDS, TAILS
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
-# Options that decide the numbers of some kinds alone; given without any of these they would be ignored.
-SOME_KINDS = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
+# Options that affect some kinds only; without any of these kinds they would have no effect and are refused.
+KINDS_OF_OPTION = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
 
 
-def layer(value: int | str) -> int | str:
-    """A whole number or `all`, of --layer.
+class ManifestCommand(Command):
+    """Lists below the options how the folder of each corpus must be organised."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from mfhca_cache.manifest.card import find_card, read_card
+
+        super().format_epilog(ctx, formatter)
+        cards = [read_card(path) for path in map(find_card, NAMES) if path is not None]
+        rows = [(card.name, f"{card.title}. {card.layout}") for card in cards]
+        with formatter.section("Corpora"):
+            formatter.write_dl([*rows, (FOLDERS, "Any other, one folder per class: happy/anna_01.wav")])
+
+
+def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the corpus argument and the options for its folder and its manifest."""
+    options = (
+        click.argument("corpus", metavar="CORPUS", type=click.Choice((*NAMES, FOLDERS)), is_eager=True),
+        click.option(
+            "--root", type=FOLDER, required=True, help="The corpus folder (the demo is created in it)."
+        ),
+        click.option("--out", type=FOLDER, help="The CSV to write.  [default: manifests/CORPUS.csv]"),
+        click.option("--allow-partial", is_flag=True, help="Accept an incomplete corpus."),
+        click.option(
+            "--speaker-regex",
+            "speaker",
+            metavar="REGEX",
+            callback=_speaker_regex,
+            help="For `folders`: searched in each path below the root; its group `speaker`, or else its first group, "
+            r"is the speaker. Example: '/(?P<speaker>[a-z]+)_\d+'",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _speaker_regex(ctx: click.Context, _: click.Parameter, text: str | None) -> re.Pattern[str] | None:
+    """Compiles --speaker-regex, which `folders` requires and the other corpora do not have."""
+    if (text is not None) != (ctx.params.get("corpus") == FOLDERS):
+        raise click.UsageError(f"--speaker-regex is for the corpus {FOLDERS!r}, which needs it")
+    if text is None:
+        return None
+    try:
+        expression = re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(f"{text!r} is not a regular expression ({error})") from error
+    if not expression.groups:
+        raise click.BadParameter(f"{text!r} has no group; put brackets around the speaker")
+    return expression
+
+
+def parse_layer(value: int | str) -> int | str:
+    """Parses --layer: an integer or `all`.
 
     Raises:
         click.BadParameter: it is neither.
@@ -28,79 +82,79 @@ def layer(value: int | str) -> int | str:
     try:
         return int(value)
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is neither a whole number nor {ALL_LAYERS}") from error
+        raise click.BadParameter(f"{value!r} is neither an integer nor {ALL_LAYERS}") from error
 
 
-def chosen_kinds(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The kinds that are meant, in their order.
+def select_kinds(requested: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of features to compute, in their fixed order.
 
     Raises:
-        click.UsageError: an option was given that has no meaning for any of them.
+        click.UsageError: an option was given that affects none of them.
     """
-    kinds = tuple(kind for kind in KINDS if kind in asked) or DEFAULT_KINDS
+    kinds = tuple(kind for kind in KINDS if kind in requested) or DEFAULT_KINDS
     context = click.get_current_context()
-    for name, meant in SOME_KINDS.items():
-        source = context.get_parameter_source(name)
-        if not set(meant) & set(kinds) and source is click.core.ParameterSource.COMMANDLINE:
+    for option, affected in KINDS_OF_OPTION.items():
+        given = context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+        if given and not set(affected) & set(kinds):
             raise click.UsageError(
-                f"--{name.replace('_', '-')} has no meaning without --kind {' or '.join(meant)}"
+                f"--{option.replace('_', '-')} has no effect without --kind {' or '.join(affected)}"
             )
     return kinds
 
 
-def recipe_options(command: Callable[..., Any], needed: bool = True) -> Callable[..., Any]:
-    """Gives a command the manifest argument and the options that decide what is looked at.
+def recipe_options(command: Callable[..., Any], required: bool = True) -> Callable[..., Any]:
+    """Adds the manifest argument and the options that determine the features.
 
     Args:
         command: the function.
-        needed: whether manifest, root and cache have to be given.
+        required: whether manifest, root and cache must be given.
     """
-    disk = "" if needed else "  [default: the current folder's disk]"
+    disk = "" if required else "  [default: the current folder's disk]"
     options = (
         click.argument(
-            "manifest_path", metavar="MANIFEST" if needed else "[MANIFEST]", type=FOLDER, required=needed
+            "manifest_path", metavar="MANIFEST" if required else "[MANIFEST]", type=FOLDER, required=required
         ),
-        click.option("--root", type=FOLDER, required=needed, help="The corpus folder."),
-        click.option("--cache", type=FOLDER, required=needed, help=f"The cache folder.{disk}"),
-        click.option(
-            "--backbone", help="Encoder: a folder, or a name on the Hugging Face hub; for kind ssl."
-        ),
+        click.option("--root", type=FOLDER, required=required, help="The corpus folder."),
+        click.option("--cache", type=FOLDER, required=required, help=f"The cache folder.{disk}"),
+        click.option("--backbone", help="Encoder for kind ssl: a folder, or a name on the Hugging Face hub."),
         click.option(
             "--kind",
             "kinds",
-            type=click.Choice(KINDS),
+            type=click.Choice(tuple(KINDS)),
             multiple=True,
-            help=f"Features to compute; repeat for more.  [default: {', '.join(DEFAULT_KINDS)}]",
+            help=f"Features to compute; repeat for several.  [default: {', '.join(DEFAULT_KINDS)}]",
         ),
-        click.option("--label-set", help="Utterances of this label set of the card.  [default: the card's]"),
+        click.option(
+            "--label-set", help="Use the utterances of this label set.  [default: the corpus card's]"
+        ),
         click.option(
             "--dtype",
             type=click.Choice(DTYPES),
             default=DEFAULTS.dtype,
             show_default=True,
-            help="What features are stored in.",
+            help="Data type of stored features.",
         ),
         click.option(
             "--compute-dtype",
             type=click.Choice(CHOICES["compute_dtype"]),
             default=DEFAULTS.compute_dtype,
             show_default=True,
-            help="What the encoder computes in.",
+            help="Data type of the encoder's arithmetic.",
         ),
         click.option(
             "--layer",
-            type=layer,
+            type=parse_layer,
             metavar=f"N|{ALL_LAYERS}",
             default=DEFAULTS.layer,
             show_default=True,
-            help="Encoder layer: 0 enters the first, -1 is the output; all: every one (see `--dry-run`).",
+            help="Encoder layer: 0 is the input of the first, -1 the final output; all: every layer.",
         ),
         click.option(
             "--tail",
             type=click.Choice(TAILS),
             default=DEFAULTS.tail,
             show_default=True,
-            help="What becomes of the last, short segment.",
+            help="How to handle a short final segment.",
         ),
         click.option(
             "--minimum-tail",
@@ -109,24 +163,24 @@ def recipe_options(command: Callable[..., Any], needed: bool = True) -> Callable
             type=click.IntRange(min=0),
             default=DEFAULTS.minimum_tail_samples,
             show_default=True,
-            help="Drop a shorter tail (samples at 16 kHz).",
+            help="Drop a shorter final segment (samples at 16 kHz).",
         ),
         click.option(
             "--pre-emphasis",
             type=click.FloatRange(0, 1, max_open=True),
             default=DEFAULTS.pre_emphasis,
             show_default=True,
-            help="Coefficient; the released code uses 0.97.",
+            help="Pre-emphasis coefficient; the released code uses 0.97.",
         ),
         click.option(
             "--db-reference",
             type=click.Choice(CHOICES["db_reference"]),
             default=DEFAULTS.db_reference,
             show_default=True,
-            help="What 0 dB is in logspec and logmel.",
+            help="The level of 0 dB in logspec and logmel.",
         ),
-        click.option("--jobs", type=click.IntRange(min=1), help="Decoding threads.  [default: one a core]"),
-        click.option("--allow-outside", is_flag=True, help="Follow links that leave the root."),
+        jobs_option("Threads for decoding audio", "one per core"),
+        click.option("--allow-outside", is_flag=True, help="Follow links that lead out of the root."),
     )
     for option in reversed(options):
         command = option(command)

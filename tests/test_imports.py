@@ -22,7 +22,6 @@ ROOMS = {
         "__main__.py",
         "cli.py",
         "options.py",
-        "corpus_options.py",
         *("build", "common", "corpora", "doctor", "features", "manifest", "recipe", "store"),
     },
     "mfhca_train": {

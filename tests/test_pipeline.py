@@ -133,7 +133,7 @@ def test_two_encoders_with_all_their_layers_share_a_cache(demo: Path, tmp_path: 
     result = cv()
     assert result.exit_code == 1
     lines = result.output.splitlines()
-    assert "3 recipes of ssl features; name one (a unique beginning will do)" in lines[0]
+    assert "3 recipes of ssl features; choose one with --ssl NAME (a unique prefix is enough)" in lines[0]
     told = [(line.split()[0].rpartition("-")[0], line.split(" ", 3)[3]) for line in lines[1:]]
     assert told == [
         ("ssl-hubert-demo-all", "(layer all)"),

@@ -1,8 +1,8 @@
-"""Brings a cache up to date: computes what the plan finds wanting, and writes it, speaker by speaker.
+"""Computing the missing features of a cache and writing them, speaker by speaker.
 
-A speaker's shards are locked when its first utterance is asked for and
-published when its last one is done. What cannot be computed is noted and left
-out; the rest is finished.
+A speaker's shards are locked when its first utterance is requested and
+published after its last one is written. An utterance that cannot be computed is
+recorded as a failure and left out; the others are finished.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.build.plan import State, Target, state_of
+from mfhca_cache.build.plan import State, Target, compare_shard
 from mfhca_cache.build.sources import Source, Sources
-from mfhca_cache.build.status import record_manifest
+from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import processor
 from mfhca_cache.features.backbone import Backbone
@@ -33,7 +33,7 @@ from mfhca_cache.recipe.kinds import LogMel, Mfcc, Ssl
 from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
-UNWRITTEN = 32  # utterances computed and not yet written, at most
+MAX_UNWRITTEN = 32  # utterances computed but not yet written
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
 MEL_PACKAGES = ("librosa",)
 ENCODER_PACKAGES = ("torch", "transformers")
@@ -41,51 +41,51 @@ ENCODER_PACKAGES = ("torch", "transformers")
 
 @dataclass
 class Outcome:
-    """What a run did."""
+    """The result of a run."""
 
     utterances: int = 0  # computed
     segments: int = 0  # of those utterances
     stored_bytes: int = 0  # of features computed
-    continued: int = 0  # rows found finished in the part files of an interrupted run, kinds counted apart
+    resumed: int = 0  # utterances already finished in part files of an interrupted run, counted per kind
     shards: int = 0  # written
-    seconds: float = 0.0  # spent computing, without loading the encoder
-    failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> why
-    busy: set[str] = field(default_factory=set)  # those speakers whose shard another process holds
-    notes: list[str] = field(default_factory=list)  # what was repaired on the way
+    seconds: float = 0.0  # computing time, without loading the encoder
+    failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> error
+    locked: set[str] = field(default_factory=set)  # speakers whose shard another process is writing
+    notes: list[str] = field(default_factory=list)  # repairs that were made
 
     def add(self, other: Outcome) -> None:
-        """Takes in what another run did to other speakers; the time is left as it is."""
-        for name in ("utterances", "segments", "stored_bytes", "continued", "shards"):
+        """Adds the result of a run over other speakers, except its time."""
+        for name in ("utterances", "segments", "stored_bytes", "resumed", "shards"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.failed |= other.failed
-        self.busy |= other.busy
+        self.locked |= other.locked
         self.notes += other.notes
 
 
 @dataclass(eq=False)
 class _Work:
-    """A speaker's open writers, and how many utterances are still to come."""
+    """A speaker's open writers, and the number of utterances still to be written."""
 
     writers: dict[str, ShardWriter] = field(default_factory=dict)  # by kind
     states: dict[str, State] = field(default_factory=dict)
     pending: dict[str, frozenset[str]] = field(default_factory=dict)  # ids to compute
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    left: int = 0
+    remaining: int = 0
 
 
 class Builder:
     """One run over a cache.
 
     Args:
-        targets: the kinds of features that want something, whose segments are cut alike.
+        targets: the incomplete kinds of features; their recipes cut segments in the same way.
         sources: the audio.
-        backbone: needed where "ssl" is among the targets.
+        backbone: the encoder; needed for "ssl" only.
         device: "auto", "cpu", "cuda" or "mps".
         jobs: decoding threads.
-        threads: torch's threads; None leaves torch's own choice.
+        threads: torch's threads; None for torch's default.
         batch_size: segments per forward pass, rounded up to a multiple of 8 (see `Encoder.forward`).
-        advance: called with a number of segments each time so many are done.
-        load: makes the encoder, of the arguments of `Encoder`; to keep one between runs.
+        advance: called with the number of segments after each utterance.
+        load: makes the encoder from the arguments of `Encoder`; for reusing one between runs.
     """
 
     def __init__(
@@ -111,18 +111,18 @@ class Builder:
         self._outcome = Outcome()
 
     def run(self, speakers: Sequence[str], manifest: Path) -> Outcome:
-        """Brings the shards of the speakers up to date.
+        """Computes and writes the missing features of some speakers.
 
         Args:
-            speakers: those whose state is not complete for some target.
-            manifest: where the utterances come from; noted in the cache.
+            speakers: speakers whose state is incomplete for some target.
+            manifest: the manifest with the utterances; recorded in the cache.
 
         Returns:
-            What was done; `failed` is not empty if anything was not.
+            The outcome; `failed` lists what could not be computed.
 
         Raises:
-            MfhcaError: the encoder cannot be loaded, or the cache cannot be written. What is finished stays,
-                and so does what is safe in part files.
+            MfhcaError: the encoder cannot be loaded, or the cache cannot be written. Finished shards and
+                flushed part files stay.
         """
         self._encoder = self._load_encoder()
         for target in self._targets.values():
@@ -135,23 +135,23 @@ class Builder:
             contextlib.ExitStack() as open_writers,
             contextlib.closing(extractor.run(self._requests(speakers, open_writers))) as results,
         ):
-            self._write_behind(results)
+            self._write_results(results)
         self._outcome.seconds = time.monotonic() - self._started
         return self._outcome
 
-    def _write_behind(self, results: Iterator[tuple[tuple[_Work, Source], Extracted | MfhcaError]]) -> None:
-        """Stores results in a thread of its own, in order, while the next ones are computed."""
+    def _write_results(self, results: Iterator[tuple[tuple[_Work, Source], Extracted | MfhcaError]]) -> None:
+        """Writes results in order in a separate thread while the next ones are computed."""
 
-        def keep(work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
+        def write(work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
             if failed.is_set():
                 return 0
             try:
                 segments = self._store(work, source, result)
-                work.left -= 1
-                if work.left == 0:
+                work.remaining -= 1
+                if work.remaining == 0:
                     self._finish(work)
             except BaseException:
-                failed.set()  # a full disk: nothing after it is written either
+                failed.set()  # e.g. a full disk: the results that follow are not written either
                 raise
             return segments
 
@@ -160,8 +160,8 @@ class Builder:
         with ThreadPoolExecutor(1, "write") as pool:
             try:
                 for (work, source), result in results:
-                    pending.append(pool.submit(keep, work, source, result))
-                    while len(pending) > UNWRITTEN or (pending and pending[0].done()):
+                    pending.append(pool.submit(write, work, source, result))
+                    while len(pending) > MAX_UNWRITTEN or (pending and pending[0].done()):
                         self._advance(pending.popleft().result())
                 while pending:
                     self._advance(pending.popleft().result())
@@ -184,64 +184,65 @@ class Builder:
     def _requests(
         self, speakers: Sequence[str], open_writers: contextlib.ExitStack
     ) -> Iterator[tuple[tuple[_Work, Source], Source, list[str]]]:
-        """The utterances to compute, in order; a speaker whose shard is in use comes once more at the end."""
-        waiting = [(speaker, False) for speaker in speakers]
-        for speaker, again in waiting:
+        """The utterances to compute, in order. A speaker whose shard is locked is tried once more at the end."""
+        queue = [(speaker, False) for speaker in speakers]
+        for speaker, second_try in queue:
             try:
                 work = self._open(speaker, open_writers)
             except MfhcaError as error:
                 if not isinstance(error.__cause__, BlockingIOError):
                     raise
-                if again:
+                if second_try:
                     self._outcome.failed[speaker] = str(error)
-                    self._outcome.busy.add(speaker)
+                    self._outcome.locked.add(speaker)
                 else:
-                    waiting.append((speaker, True))
+                    queue.append((speaker, True))
                 continue
             names = sorted(frozenset().union(*work.pending.values()))
-            work.left = len(names)
+            work.remaining = len(names)
             if not names:
                 self._finish(work)
             for name in names:
-                source = self._sources.found[name]
+                source = self._sources.available[name]
                 yield (work, source), source, [kind for kind, ids in work.pending.items() if name in ids]
 
     def _open(self, speaker: str, open_writers: contextlib.ExitStack) -> _Work:
-        """Takes the locks and only then looks what is to be done: another process may have done it."""
+        """Opens the writers of a speaker's incomplete shards."""
         work = _Work()
         with contextlib.ExitStack() as opening:
             for kind, target in self._targets.items():
-                if state_of(target, speaker, self._sources).complete:
+                if compare_shard(target, speaker, self._sources).complete:
                     continue
                 recipe = target.recipe
                 writer = opening.enter_context(
                     ShardWriter(target.folder, recipe.key, kind, speaker, target.frame_shape, recipe.dtype)
                 )
-                state = self._usable(state_of(target, speaker, self._sources))
+                # The shard is compared again now that it is locked: another process may have finished it meanwhile.
+                state = self._check_shard(compare_shard(target, speaker, self._sources))
                 if state.complete:
                     continue
-                digests = {name: self._sources.found[name].digest for name in state.needed}
+                digests = {name: self._sources.available[name].digest for name in state.needed}
                 done = {name for name, digest in digests.items() if writer.done.get(name) == digest}
                 work.writers[kind], work.states[kind] = writer, state
                 work.pending[kind] = frozenset(state.needed) - done
-                self._outcome.continued += len(done)
+                self._outcome.resumed += len(done)
             work.closing = opening.pop_all()
         open_writers.callback(work.closing.close)
         return work
 
-    def _usable(self, state: State) -> State:
-        """Drops a shard whose rows are not what its digest says: none may be copied into a new one."""
+    def _check_shard(self, state: State) -> State:
+        """Discards a shard whose digest does not match its rows: none of them may be copied into a new shard."""
         if state.shard is not None and state.kept():
             try:
                 verify_shard(state.shard)
             except MfhcaError as error:
                 state = state.without_shard(str(error))
         if state.damage is not None:
-            self._outcome.notes.append(f"made again: {state.damage}")
+            self._outcome.notes.append(f"recomputed: {state.damage}")
         return state
 
     def _store(self, work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
-        """Writes an utterance's features, or notes why there are none; how many segments were written."""
+        """Writes an utterance's features or records its failure; returns the number of segments written."""
         name = source.utterance.utterance
         if isinstance(result, MfhcaError):
             self._outcome.failed[name] = str(result)
@@ -251,7 +252,7 @@ class Builder:
                 work.writers[kind].append(name, result.digest, features, valid)
                 self._outcome.stored_bytes += self._targets[kind].bytes_of(len(features))
         except MfhcaError as error:
-            if isinstance(error.__cause__, OSError):  # the disk's fault, not the utterance's
+            if isinstance(error.__cause__, OSError):  # an error of the disk, not of the utterance
                 raise
             self._outcome.failed[name] = str(error)
             return 0
@@ -260,18 +261,18 @@ class Builder:
         return result.segments
 
     def _finish(self, work: _Work) -> None:
-        """Publishes a speaker's shards and lets their locks go."""
+        """Publishes a speaker's shards and releases their locks."""
         for kind, writer in work.writers.items():
             state = work.states[kind]
             if writer.finish(state.shard, state.kept(), self._provenance(kind)) is not None:
                 self._outcome.shards += 1
             elif state.shard is not None:
-                # Every row is known to be of other audio, and nothing could be computed in its place.
+                # Every row is stale, and none could be computed again.
                 state.shard.path.unlink(missing_ok=True)
         work.closing.close()
 
     def _provenance(self, kind: str) -> dict[str, Any]:
-        """What may move last bits, and how fast it went; recorded in the shard, part of no key or digest."""
+        """What can change the last bits, and the speed: recorded in the shard, part of no key or digest."""
         seconds = time.monotonic() - self._started
         value: dict[str, Any] = {
             "python": platform.python_version(),

@@ -1,7 +1,8 @@
-"""Who brings a cache up to date: this process, or the workers of a cluster, a speaker each.
+"""Where a cache is built: in this process, or on the workers of a Dask cluster, one speaker per task.
 
-A speaker's shards are written by one process alone, under their lock, so both
-ways give the same digests. The audio was hashed before; workers get the digests.
+A speaker's shards are written by one process only, which holds their locks, so
+both ways give the same digests. The audio was hashed before; workers receive
+the digests.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from mfhca_cache.build.builder import Builder, Outcome
 from mfhca_cache.build.plan import Plan, Target
 from mfhca_cache.build.sources import Sources
-from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_unwanted
+from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.features.backbone import Backbone, resolve
@@ -25,12 +26,12 @@ from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.kinds import Ssl
 
-BUSY_SECONDS = 120.0  # a worker lets go of a shard that nobody wants after its current utterance
+LOCKED_SECONDS = 120.0  # a worker whose task was cancelled releases its locks after the current utterance
 
 
 @dataclass(frozen=True)
 class _Task:
-    """A speaker, and all that a worker needs to compute its features; paths are absolute."""
+    """One speaker, and all that a worker needs to compute its features; paths are absolute."""
 
     speaker: str
     targets: tuple[Target, ...]
@@ -40,8 +41,8 @@ class _Task:
     options: dict[str, Any]  # of Builder
 
 
-def bring_up(
-    todo: Plan,
+def build_cache(
+    plan: Plan,
     backbone: Backbone | None,
     manifest: Path,
     cluster: Cluster | None = None,
@@ -52,89 +53,87 @@ def bring_up(
     threads: int | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Outcome:
-    """Computes what a plan finds wanting.
+    """Computes the features that a plan lists as missing or stale.
 
     Args:
-        todo: the plan; not complete.
+        plan: the plan; at least one shard is incomplete.
         backbone, manifest: see `Builder`.
-        cluster: where; None for this process.
+        cluster: the Dask cluster; None for this process.
         advance, device, threads, batch_size: see `Builder`.
-        jobs: decoding threads of each process; None for one a core, or one in a worker of a cluster, which
-            does not know how many share its cores.
+        jobs: decoding threads of each process. By default one per core here, and one in a worker of a cluster,
+            which does not know how many workers share its cores.
 
     Raises:
         MfhcaError: see `Builder.run` and `cluster.results`.
     """
     options: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size}
     if cluster is None:
-        builder = Builder(
-            todo.wanting, todo.sources, backbone, jobs=jobs or cores(), advance=advance, **options
-        )
-        return builder.run(todo.speakers, manifest)
-    targets = tuple(replace(target, folder=target.folder.absolute()) for target in todo.wanting)
+        options |= {"jobs": jobs or cores(), "advance": advance}
+        return Builder(plan.incomplete, plan.sources, backbone, **options).run(plan.speakers, manifest)
+    targets = tuple(replace(target, folder=target.folder.absolute()) for target in plan.incomplete)
     if backbone is not None:
         backbone = replace(backbone, folder=backbone.folder.absolute())
     options["jobs"] = jobs or 1
     tasks = [
-        _Task(speaker, targets, _part_of(todo, speaker), backbone, manifest.absolute(), options)
-        for speaker in todo.speakers
+        _Task(speaker, targets, _sources_of(plan, speaker), backbone, manifest.absolute(), options)
+        for speaker in plan.speakers
     ]
-    outcome, started = Outcome(), time.monotonic()
-    done = results(cluster, _build, tasks, lambda task: f"speaker {task.speaker}")
-    with contextlib.closing(done):  # at once, so that nothing is computed on after an error here
-        for _, (found, shards) in done:
+    total, started = Outcome(), time.monotonic()
+    finished = results(cluster, _build, tasks, lambda task: f"speaker {task.speaker}")
+    with contextlib.closing(finished):  # cancels the other tasks at once if an error occurs here
+        for _, (outcome, shards) in finished:
             for shard in shards:
                 await_file(shard)
-            outcome.add(found)
-            advance(found.segments)
-    outcome.seconds = time.monotonic() - started
-    return outcome
+            total.add(outcome)
+            advance(outcome.segments)
+    total.seconds = time.monotonic() - started
+    return total
 
 
-def _part_of(todo: Plan, speaker: str) -> Sources:
-    """The audio of one speaker, and whose the rows are that its shards hold of other speakers."""
-    whole = todo.sources
+def _sources_of(plan: Plan, speaker: str) -> Sources:
+    """The audio of one speaker, and the speakers of the utterances that moved from its shards to others."""
+    whole = plan.sources
     names = whole.speakers[speaker]
-    others = {name for state in todo.of(speaker) for name in state.moved}
+    moved = {name for state in plan.states_of(speaker) for name in state.moved}
     return Sources(
-        {name: replace(s, path=s.path.absolute()) for name in names if (s := whole.found.get(name))},
-        {name: whole.failed[name] for name in names if name in whole.failed},
+        {name: replace(s, path=s.path.absolute()) for name in names if (s := whole.available.get(name))},
+        {name: whole.unreadable[name] for name in names if name in whole.unreadable},
         {speaker: names},
-        {name: whole.speaker_of[name] for name in (*names, *others)},
+        {name: whole.speaker_of[name] for name in (*names, *moved)},
     )
 
 
 def _build(task: _Task) -> tuple[Outcome, list[Path]]:
-    """Runs in a worker; what was done, and the shards that are there now."""
-    deadline = time.monotonic() + BUSY_SECONDS
+    """Runs in a worker; returns the outcome, and the shards that now exist."""
+    deadline = time.monotonic() + LOCKED_SECONDS
     while True:
         builder = Builder(
             task.targets,
             task.sources,
             task.backbone,
-            advance=stop_if_unwanted,
-            load=_kept_encoder,
+            advance=stop_if_cancelled,
+            load=_cached_encoder,
             **task.options,
         )
         outcome = builder.run([task.speaker], task.manifest)
-        if not outcome.busy or time.monotonic() > deadline:
+        if not outcome.locked or time.monotonic() > deadline:
             shards = [target.shard(task.speaker) for target in task.targets]
             return outcome, [shard for shard in shards if shard.exists()]
-        stop_if_unwanted()
+        stop_if_cancelled()
         time.sleep(0.5)
 
 
 @functools.lru_cache(maxsize=1)
-def _kept_encoder(backbone: Backbone, recipe: Ssl, device: str, batch_size: int) -> Encoder:
-    """The encoder, loaded once a process.
+def _cached_encoder(backbone: Backbone, recipe: Ssl, device: str, batch_size: int) -> Encoder:
+    """The encoder, loaded once per process.
 
     Raises:
-        MfhcaError: the files at that path are not those that the recipe names.
+        MfhcaError: the files in that folder are not those of the recipe.
     """
-    found = resolve(str(backbone.folder))
-    if (found.weights_sha256, found.config_sha256) != (backbone.weights_sha256, backbone.config_sha256):
+    local = resolve(str(backbone.folder))
+    if (local.weights_sha256, local.config_sha256) != (backbone.weights_sha256, backbone.config_sha256):
         raise MfhcaError(
-            f"backbone {backbone.folder}: other files than those the command was given; "
+            f"backbone {backbone.folder}: its files differ from those on the machine that started this run; "
             "choose a folder that all machines share"
         )
     return Encoder(backbone, recipe, device, batch_size)

@@ -1,8 +1,8 @@
-"""What a cache should hold for a manifest, what it does hold, and why the two differ.
+"""Comparing a cache with a manifest's audio: which features are present, stale or missing.
 
-A row of a shard is right if its recipe key and the digest of its utterance's
-audio are right; time stamps decide nothing. Nothing here writes: `build` does
-the work, `inventory` tells of it.
+A row of a shard is valid if its recipe key and the digest of its utterance's
+audio match; time stamps are never used. Nothing here writes: `builder`
+computes what is missing, `status` reports it.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from mfhca_cache.store.shard import Shard, read_shard
 
 @dataclass(frozen=True)
 class Target:
-    """One kind of feature to be in the cache: its recipe, its folder, the shape of a segment."""
+    """One kind of features to compute: its recipe, its folder and the shape of a segment."""
 
     recipe: Recipe
     folder: Path
-    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) of all layers
+    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) with all layers
 
     @property
     def kind(self) -> str:
-        """ "logspec", "logmel", "mfcc" or "ssl"."""
+        """The kind of the recipe: "logspec", "logmel", "mfcc" or "ssl"."""
         return self.recipe.kind
 
     def shard(self, speaker: str) -> Path:
-        """Where a speaker's shard belongs."""
+        """Path of a speaker's shard."""
         return self.folder / shard_name(speaker)
 
     def bytes_of(self, segments: int) -> int:
-        """Bytes that the features of so many segments take."""
+        """Size in bytes of the features of so many segments."""
         return segments * math.prod(self.frame_shape) * DTYPES[self.recipe.dtype].itemsize
 
 
-def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tuple[Target, ...]:
-    """The recipes that the settings mean, and their folders in a cache (which need not exist).
+def make_targets(cache: Path, settings: Settings, backbone: Backbone | None) -> tuple[Target, ...]:
+    """The recipes for the given settings, and their folders in a cache (which need not exist).
 
     Args:
         cache: the cache folder.
-        settings: what was chosen.
+        settings: the kinds of features and their options.
         backbone: the encoder; needed for "ssl" only.
 
     Raises:
-        MfhcaError: "ssl" without a backbone, or settings that no recipe or not this backbone can fulfil.
+        MfhcaError: "ssl" without a backbone, or settings that are invalid for a recipe or this backbone.
     """
     shared: dict[str, Any] = {
         "tail": settings.tail,
@@ -89,57 +89,57 @@ def targets_of(cache: Path, settings: Settings, backbone: Backbone | None) -> tu
     return tuple(targets)
 
 
-def as_options(targets: Sequence[Target]) -> str:
-    """By what options `mfhca-train cv` takes these recipes; it reads one spectrogram, the first kind of those here."""
-    of_kind = {target.kind: target.folder.name for target in targets}
-    spec = next((of_kind[kind] for kind in ("logspec", "logmel") if kind in of_kind), None)
-    named = {"spec": spec, "ssl": of_kind.get("ssl")}
-    return " ".join(f"--{side} {name}" for side, name in named.items() if name)
+def cv_options(targets: Sequence[Target]) -> str:
+    """The options --spec and --ssl that make `mfhca-train cv` read these recipes (one spectrogram: the first)."""
+    names = {target.kind: target.folder.name for target in targets}
+    spec = next((names[kind] for kind in ("logspec", "logmel") if kind in names), None)
+    options = {"spec": spec, "ssl": names.get("ssl")}
+    return " ".join(f"--{option} {name}" for option, name in options.items() if name)
 
 
 @dataclass(frozen=True)
 class State:
-    """A speaker's shard compared with the audio. Every utterance id is in exactly one of the first four."""
+    """A speaker's shard compared with the audio. Each utterance id is in exactly one of the first four groups."""
 
-    shard: Shard | None  # None where there is none or it cannot be used
-    damage: str | None  # why a shard that is there cannot be used
+    shard: Shard | None  # None if it does not exist or cannot be used
+    damage: str | None  # why an existing shard cannot be used
     present: tuple[str, ...]
     stale: tuple[str, ...]  # computed from other audio
     missing: tuple[str, ...]
-    unreachable: tuple[str, ...]  # their audio cannot be read; a row they have is kept
-    moved: tuple[str, ...]  # rows of utterances that the manifest gives to another speaker
+    unreadable: tuple[str, ...]  # their audio cannot be read; existing rows are kept
+    moved: tuple[str, ...]  # rows of utterances that belong to another speaker in the manifest
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Utterances to compute, sorted."""
+        """Ids of the utterances to compute, sorted."""
         return tuple(sorted((*self.stale, *self.missing)))
 
     @property
     def complete(self) -> bool:
-        """Whether the shard can stay as it is."""
+        """Whether the shard needs no change."""
         return not self.needed and not self.moved
 
     def without_shard(self, damage: str) -> State:
-        """The state when the shard turns out to be damaged: every utterance that can be read is missing."""
+        """The state after the shard proved to be damaged: every readable utterance is missing."""
         readable = tuple(sorted((*self.present, *self.stale, *self.missing)))
-        return State(None, damage, (), (), readable, self.unreachable, ())
+        return State(None, damage, (), (), readable, self.unreadable, ())
 
     def kept(self) -> tuple[str, ...]:
-        """Ids of the shard's rows that stay, utterances outside the manifest included.
+        """Ids of the rows to keep, including utterances outside the manifest.
 
-        A row computed from other audio goes even if it cannot be computed anew: it is known to be wrong.
+        A stale row is dropped even if it cannot be computed again: it is known to be wrong.
         """
         if self.shard is None:
             return ()
-        gone = {*self.stale, *self.moved}
-        return tuple(name for name in self.shard.utterance_ids if name not in gone)
+        dropped = {*self.stale, *self.moved}
+        return tuple(name for name in self.shard.utterance_ids if name not in dropped)
 
 
-def state_of(target: Target, speaker: str, sources: Sources) -> State:
+def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
     """Compares a speaker's shard with the audio.
 
     Args:
-        target: the kind of feature.
+        target: the kind of features.
         speaker: a speaker of the manifest.
         sources: from `read_sources`.
     """
@@ -148,7 +148,7 @@ def state_of(target: Target, speaker: str, sources: Sources) -> State:
     if path.exists():
         try:
             shard = read_shard(path)
-            damage = foreign(shard, target.recipe.key, speaker)
+            damage = misplacement(shard, target.recipe.key, speaker)
         except MfhcaError as error:
             damage = str(error)
     if damage is not None:
@@ -156,12 +156,12 @@ def state_of(target: Target, speaker: str, sources: Sources) -> State:
     rows = {} if shard is None else dict(zip(shard.utterance_ids, shard.audio_sha256, strict=True))
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sources.speakers[speaker]:
-        if name in sources.failed:
-            groups["unreachable"].append(name)
+        if name in sources.unreadable:
+            groups["unreadable"].append(name)
         elif name not in rows:
             groups["missing"].append(name)
         else:
-            groups["present" if rows[name] == sources.found[name].digest else "stale"].append(name)
+            groups["present" if rows[name] == sources.available[name].digest else "stale"].append(name)
     moved = tuple(name for name in rows if sources.speaker_of.get(name, speaker) != speaker)
     return State(
         shard,
@@ -169,23 +169,23 @@ def state_of(target: Target, speaker: str, sources: Sources) -> State:
         present=tuple(groups["present"]),
         stale=tuple(groups["stale"]),
         missing=tuple(groups["missing"]),
-        unreachable=tuple(groups["unreachable"]),
+        unreadable=tuple(groups["unreadable"]),
         moved=moved,
     )
 
 
-def foreign(shard: Shard, key: str, speaker: str) -> str | None:
-    """Why a sound shard does not belong where it lies, or None if it does."""
+def misplacement(shard: Shard, key: str, speaker: str) -> str | None:
+    """The error for a valid shard in the folder of another recipe or under another speaker's name, or None."""
     if shard.key != key:
-        return f"{shard.path}: holds recipe {shard.key}, its folder {key}; it was moved here"
+        return f"{shard.path}: has features of recipe {shard.key}, but its folder is for {key}; it was moved here"
     if shard.speaker != speaker:
-        return f"{shard.path}: holds speaker {shard.speaker!r}, its name says {speaker!r}; it was renamed"
+        return f"{shard.path}: has features of speaker {shard.speaker!r}, its name says {speaker!r}; it was renamed"
     return None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for a manifest, over all kinds of features."""
+    """The work to do for a manifest, over all kinds of features."""
 
     targets: tuple[Target, ...]
     states: dict[tuple[str, str], State]  # by (kind, speaker)
@@ -193,50 +193,52 @@ class Plan:
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Speakers with a shard that is not complete."""
-        return tuple(name for name in self.sources.speakers if any(not s.complete for s in self.of(name)))
+        """Speakers with an incomplete shard."""
+        return tuple(
+            name for name in self.sources.speakers if any(not s.complete for s in self.states_of(name))
+        )
 
     @property
-    def wanting(self) -> tuple[Target, ...]:
-        """Kinds of features with a shard that is not complete."""
+    def incomplete(self) -> tuple[Target, ...]:
+        """Kinds of features with an incomplete shard."""
         kinds = {kind for (kind, _), state in self.states.items() if not state.complete}
         return tuple(target for target in self.targets if target.kind in kinds)
 
-    def of(self, speaker: str) -> tuple[State, ...]:
+    def states_of(self, speaker: str) -> tuple[State, ...]:
         """The states of a speaker's shards."""
         return tuple(self.states[target.kind, speaker] for target in self.targets)
 
     def needed(self, kind: str | None = None) -> tuple[Source, ...]:
         """The utterances to compute, of one kind or of any; each once."""
         names = {name for (k, _), s in self.states.items() if kind in (None, k) for name in s.needed}
-        return tuple(self.sources.found[name] for name in sorted(names))
+        return tuple(self.sources.available[name] for name in sorted(names))
 
     def segments(self, kind: str | None = None) -> int:
-        """Segments to compute, by the files' headers."""
+        """Number of segments to compute, according to the files' headers."""
         return sum(source.segments(self.targets[0].recipe) for source in self.needed(kind))
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the features to compute."""
+        """Size in bytes of the features to compute."""
         return sum(target.bytes_of(self.segments(target.kind)) for target in self.targets)
 
     @property
     def seconds(self) -> float | None:
-        """Estimated time, from the slowest rate that an earlier run noted in a shard; None where none did."""
-        wanting = {target.kind for target in self.wanting}
+        """Estimated time, from the slowest rate an earlier run recorded in a shard; None without one."""
+        kinds = {target.kind for target in self.incomplete}
         rates = [
             state.shard.provenance.get("segments_per_second")
             for (kind, _), state in self.states.items()
-            if kind in wanting and state.shard is not None
+            if kind in kinds and state.shard is not None
         ]
         known = [rate for rate in rates if isinstance(rate, int | float) and rate > 0]
         return self.segments() / min(known) if known else None
 
 
-def plan(targets: Sequence[Target], sources: Sources) -> Plan:
+def make_plan(targets: Sequence[Target], sources: Sources) -> Plan:
     """Compares a cache with the audio, for every kind and speaker."""
     states = {
-        (target.kind, speaker): state_of(target, speaker, sources)
+        (target.kind, speaker): compare_shard(target, speaker, sources)
         for target in targets
         for speaker in sources.speakers
     }

@@ -1,6 +1,6 @@
-"""The audio behind a manifest, as it is now: found, read and hashed, or not and why.
+"""The audio files of a manifest: locating, reading and hashing them.
 
-What the cache holds of it is in `plan`; decoding is in `audio`.
+`plan` compares them with the cache; `features.audio` decodes them.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from mfhca_cache.features.audio import Audio, read_audio, read_bytes, segment_co
 from mfhca_cache.manifest.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe.kinds import Recipe
 
-AT_ONCE = 16  # files a thread takes at a time: one at a time, handing over costs as much as hashing
+FILES_PER_TASK = 16  # with one file per task, handing it to a thread costs as much as hashing it
 
 
 @dataclass(frozen=True)
 class Source:
-    """An utterance whose audio was found and read."""
+    """An utterance whose audio file was located and hashed."""
 
     utterance: Utterance
     path: Path
     digest: str  # see audio.digest_of
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Reads and decodes it; see `audio.decode`."""
-        at = self.utterance
-        return read_audio(self.path, sample_rate, at.start_s, at.end_s, pre_emphasis)
+        """Reads and decodes the audio; see `audio.decode`."""
+        start_s, end_s = self.utterance.start_s, self.utterance.end_s
+        return read_audio(self.path, sample_rate, start_s, end_s, pre_emphasis)
 
     def segments(self, recipe: Recipe) -> int:
-        """How many segments it will make, by the manifest's length or else the file's header; 1 if neither tells."""
+        """Expected number of segments, from `seconds`; 1 if the length is unknown."""
         samples = round((self.seconds() or 0.0) * recipe.sample_rate)
         return segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
 
     def seconds(self) -> float | None:
-        """Its length; None where neither the manifest nor the file's header tells."""
-        u = self.utterance
-        whole = u.samples / u.sample_rate if u.samples and u.sample_rate else _seconds(self.path)
+        """The length according to the manifest or else the file's header; None if neither states it."""
+        row = self.utterance
+        whole = row.samples / row.sample_rate if row.samples and row.sample_rate else _seconds(self.path)
         if whole is None:
             return None
-        return max(0.0, min(whole, u.end_s or whole) - (u.start_s or 0.0))
+        return max(0.0, min(whole, row.end_s or whole) - (row.start_s or 0.0))
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The audio of a manifest's utterances, as it is now."""
+    """The audio of a manifest's utterances."""
 
-    found: dict[str, Source]  # by utterance id, sorted
-    failed: dict[str, str]  # utterance id -> why its audio is out of reach
-    speakers: dict[str, tuple[str, ...]]  # speaker -> sorted utterance ids, failed ones included
+    available: dict[str, Source]  # by utterance id, sorted
+    unreadable: dict[str, str]  # utterance id -> the error
+    speakers: dict[str, tuple[str, ...]]  # speaker -> sorted utterance ids, unreadable ones included
     speaker_of: dict[str, str]
 
     @property
     def count(self) -> int:
-        """Utterances, failed ones included."""
+        """Number of utterances, unreadable ones included."""
         return len(self.speaker_of)
 
 
@@ -72,17 +72,17 @@ def read_sources(
     allow_outside: bool = False,
     advance: Callable[[int], Any] = lambda _: None,
 ) -> Sources:
-    """Reads and hashes the audio of all utterances.
+    """Reads and hashes the audio files of all utterances.
 
     Args:
         utterances: rows of a manifest.
         root: the corpus root.
         jobs: threads.
         allow_outside: whether links may lead out of the root.
-        advance: called with a number of utterances each time so many are read.
+        advance: called with the number of utterances after each batch of files.
 
     Returns:
-        What was found, and why the rest was not.
+        The files, and an error for each utterance whose file cannot be read.
 
     Raises:
         MfhcaError: the root is not a folder.
@@ -93,39 +93,38 @@ def read_sources(
     for utterance in utterances:
         by_file[utterance.path].append(utterance)
 
-    known: dict[Path, Path] = {}
+    resolved_folders: dict[Path, Path] = {}
 
-    def read(together: list[Utterance]) -> list[Source | tuple[str, str]]:
+    def read(rows: list[Utterance]) -> list[Source | tuple[str, str]]:
         # Utterances cut from one long recording share one reading of it.
         try:
-            path = resolve_audio(root, together[0], allow_outside, known)
+            path = resolve_audio(root, rows[0], allow_outside, resolved_folders)
             digest = hashlib.sha256(read_bytes(path)).hexdigest()
         except MfhcaError as error:
-            return [(utterance.utterance, str(error)) for utterance in together]
-        return [Source(u, path, span_digest(digest, u.start_s, u.end_s)) for u in together]
+            return [(row.utterance, str(error)) for row in rows]
+        return [Source(row, path, span_digest(digest, row.start_s, row.end_s)) for row in rows]
 
-    def read_some(files: list[list[Utterance]]) -> list[Source | tuple[str, str]]:
-        return [result for together in files for result in read(together)]
+    def read_batch(files: list[list[Utterance]]) -> list[Source | tuple[str, str]]:
+        return [result for rows in files for result in read(rows)]
 
-    found, failed = {}, {}
+    available, unreadable = {}, {}
     files = list(by_file.values())
+    batches = (files[start : start + FILES_PER_TASK] for start in range(0, len(files), FILES_PER_TASK))
     with ThreadPoolExecutor(jobs, "hash") as pool:
-        for results in pool.map(
-            read_some, (files[at : at + AT_ONCE] for at in range(0, len(files), AT_ONCE))
-        ):
+        for results in pool.map(read_batch, batches):
             advance(len(results))
             for result in results:
                 if isinstance(result, Source):
-                    found[result.utterance.utterance] = result
+                    available[result.utterance.utterance] = result
                 else:
-                    failed[result[0]] = result[1]
-    speaker_of = {u.utterance: u.speaker for together in by_file.values() for u in together}
+                    unreadable[result[0]] = result[1]
+    speaker_of = {row.utterance: row.speaker for rows in files for row in rows}
     speakers: dict[str, list[str]] = defaultdict(list)
     for name in sorted(speaker_of):
         speakers[speaker_of[name]].append(name)
     return Sources(
-        dict(sorted(found.items())),
-        dict(sorted(failed.items())),
+        dict(sorted(available.items())),
+        dict(sorted(unreadable.items())),
         {speaker: tuple(names) for speaker, names in sorted(speakers.items())},
         speaker_of,
     )
@@ -136,4 +135,4 @@ def _seconds(path: Path) -> float | None:
         info = soundfile.info(path)
         return float(info.frames / info.samplerate)
     except (soundfile.SoundFileError, RuntimeError, OSError, ZeroDivisionError):
-        return None  # decoding will say what is wrong with it
+        return None  # decoding will report the error

@@ -1,9 +1,8 @@
-"""More than one machine: both stages hand their work to the workers of a Dask scheduler through here.
+"""Running both stages on the workers of a Dask cluster.
 
-Work is a function of this project and a small value for each call; files are
-read and written by the workers, so all machines share a file system. Every
-function handed over may run again from the start: Dask repeats what a lost
-worker had.
+A task is a function of this project and a small argument. Workers read and
+write files themselves, so all machines must share a file system. Any task may
+run again from the start: Dask repeats the tasks of a lost worker.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from mfhca_cache.common.errors import MfhcaError
 WORKER_TIMEOUT = 60.0
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 0.5
-VISIBLE_SECONDS = 90.0  # network file systems remember for up to a minute that a file was not there
+VISIBLE_SECONDS = 90.0  # network file systems may cache for up to a minute that a file does not exist
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -36,31 +35,31 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Dask scheduler, and how many seconds it may be without any worker."""
+    """A Dask scheduler, and the longest time in seconds to wait while it has no worker."""
 
     address: str
     worker_timeout: float = WORKER_TIMEOUT
 
 
-class UnwantedError(Exception):
-    """Raised in a worker whose task was cancelled, to end it between two steps."""
+class CancelledTaskError(Exception):
+    """Raised in a worker to end a cancelled task between two steps."""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a worker sends back: a value, or the words of a foreseen failure (exceptions lose their cause when
-    they are sent), and what it said meanwhile."""
+    """A worker's answer: a value, or the message of an expected failure (exceptions lose their cause when they
+    are pickled), and the records it logged."""
 
     value: Any
     failure: str | None
-    said: list[logging.LogRecord]
+    records: list[logging.LogRecord]
 
 
 def cluster_options(local: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command the options that choose where it works; it is called with `cluster`, None for here.
+    """Adds --backend, --scheduler and --worker-timeout; the command is called with `cluster`, None for this machine.
 
     Args:
-        local: what the backend of this machine is called.
+        local: name of the backend that uses this machine.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,56 +68,56 @@ def cluster_options(local: str) -> Callable[[Callable[..., Any]], Callable[..., 
             type=click.Choice((local, "dask")),
             default=local,
             show_default=True,
-            help="This machine, or the workers of a Dask scheduler.",
+            help="Run on this machine, or on the workers of a Dask scheduler.",
         )
         @click.option("--scheduler", metavar="ADDR", help="With dask: the scheduler, e.g. tcp://node1:8786.")
         @click.option(
             "--worker-timeout",
             metavar="SECONDS",
             type=click.FloatRange(0, min_open=True),
-            help=f"With dask: give up after so long without any worker.  [default: {WORKER_TIMEOUT:.0f}]",
+            help=f"With dask: longest time to wait while there is no worker.  [default: {WORKER_TIMEOUT:.0f}]",
         )
         @functools.wraps(command)
         def wrapped(
             *args: Any, backend: str, scheduler: str | None, worker_timeout: float | None, **options: Any
         ) -> Any:
-            return command(*args, cluster=_chosen(backend, scheduler, worker_timeout), **options)
+            return command(*args, cluster=_parse(backend, scheduler, worker_timeout), **options)
 
         return wrapped
 
     return decorate
 
 
-def _chosen(backend: str, scheduler: str | None, worker_timeout: float | None) -> Cluster | None:
+def _parse(backend: str, scheduler: str | None, worker_timeout: float | None) -> Cluster | None:
     if backend != "dask":
         for name, value in (("--scheduler", scheduler), ("--worker-timeout", worker_timeout)):
             if value is not None:
-                raise click.UsageError(f"{name} has no meaning without --backend dask")
+                raise click.UsageError(f"{name} needs --backend dask")
         return None
     if not scheduler:
         raise click.UsageError("--backend dask needs --scheduler ADDR")
     if importlib.util.find_spec("distributed") is None:
-        raise MfhcaError("--backend dask needs the package distributed: pip install 'mfhca[cluster]'")
+        raise MfhcaError("--backend dask needs the package distributed; pip install 'mfhca[cluster]'")
     return Cluster(scheduler, worker_timeout or WORKER_TIMEOUT)
 
 
 def results(
     cluster: Cluster, function: Callable[[Item], Value], items: Sequence[Item], name: Callable[[Item], str]
 ) -> Generator[tuple[Item, Value]]:
-    """Calls a function for every item on the workers; what is not done when the caller leaves is cancelled.
+    """Calls a function for every item on the workers; closing the generator cancels the unfinished tasks.
 
     Args:
-        cluster: where.
-        function: of a module of this project; it may be called more than once for an item.
-        items: what it is called with.
-        name: what an item is called in messages.
+        cluster: the Dask cluster.
+        function: a function of this project; it may be called more than once for an item.
+        items: its arguments.
+        name: gives the name of an item in error messages.
 
     Yields:
-        An item and its value, in the order in which they are done.
+        An item and its value, in the order of completion.
 
     Raises:
         MfhcaError: the function raised one; the scheduler cannot be reached or is lost; there was no worker for
-            too long, or the workers that had an item died again and again.
+            too long, or the workers of an item died repeatedly.
     """
     version = importlib.metadata.version("mfhca")
     finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -131,7 +130,7 @@ def results(
         watch = _Watch(client, cluster)
         try:
             while waiting:
-                key = watch.patiently(lambda seconds: finished.get(timeout=seconds)).key
+                key = watch.wait(lambda seconds: finished.get(timeout=seconds)).key
                 future, item = waiting[key]
                 yield item, _value(watch, future, name(item))
                 del waiting[key], future
@@ -146,13 +145,13 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     from distributed import Client
 
     for logger in ("distributed", "distributed.client"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the messages here say it in a line
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # the errors raised here have one-line messages
     with dask.config.set({"distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s"}):
         try:
             client = Client(cluster.address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:  # a ValueError for an address that is none
+        except (OSError, ValueError) as error:  # ValueError: not a valid address
             raise MfhcaError(
-                f"scheduler {cluster.address}: not to be reached; start it with `dask scheduler`, "
+                f"scheduler {cluster.address}: cannot be reached; start it with `dask scheduler`, "
                 "or correct --scheduler"
             ) from error
         try:
@@ -162,32 +161,32 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
 
 
 class _Watch:
-    """Waits, but not for ever where there is nobody left to wait for."""
+    """Waits for workers, but not forever if there are none left."""
 
     def __init__(self, client: Any, cluster: Cluster) -> None:
         self._client, self.cluster = client, cluster
-        self._seen = time.monotonic()  # when there was a worker, the start included
+        self._seen = time.monotonic()  # the last time there was a worker, or the start
 
-    def patiently(self, ask: Callable[[float], Value]) -> Value:
-        """Asks (for so many seconds at a time) until there is an answer.
+    def wait(self, poll: Callable[[float], Value]) -> Value:
+        """Calls `poll` with a time limit in seconds until it returns a value.
 
         Raises:
-            MfhcaError: there is no worker any more, and none came in time.
+            MfhcaError: there are no workers left, and none was started in time.
         """
         while True:
             try:
-                answer = ask(POLL_SECONDS)
+                answer = poll(POLL_SECONDS)
             except (queue.Empty, TimeoutError):
-                self._look()
+                self._check_workers()
             else:
                 self._seen = time.monotonic()
                 return answer
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
         try:
             workers = len(self._client.nthreads())
         except (OSError, TimeoutError):
-            workers = 0  # the scheduler itself is gone, perhaps to come back
+            workers = 0  # the scheduler is unreachable, perhaps only for a while
         if workers:
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > self.cluster.worker_timeout:
@@ -199,27 +198,28 @@ class _Watch:
 
 
 def _value(watch: _Watch, future: Any, name: str) -> Any:
-    """What a finished task returned."""
+    """The value of a finished task."""
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
 
     try:
-        answer: _Answer = watch.patiently(future.result)
+        answer: _Answer = watch.wait(future.result)
     except KilledWorker as error:
         raise MfhcaError(
-            f"{name}: the workers that had it died again and again (out of memory?); "
-            "give them more memory and run the same command again"
+            f"{name}: its workers died repeatedly (out of memory?); "
+            "give workers more memory and run the same command again"
         ) from error
     except CancelledError as error:
         raise MfhcaError(
-            f"scheduler {watch.cluster.address}: lost, or it cancelled the work; run the same command again"
+            f"scheduler {watch.cluster.address}: the connection was lost, or it cancelled the tasks; "
+            "run the same command again"
         ) from error
     except ImportError as error:
         raise MfhcaError(
-            f"a worker cannot load what it is to run ({error}); install the same mfhca on every machine"
+            f"a worker cannot import the task ({error}); install the same version of mfhca on every machine"
         ) from error
-    log.tell(answer.said)
+    log.replay(answer.records)
     if answer.failure is not None:
         raise MfhcaError(answer.failure)
     return answer.value
@@ -230,32 +230,34 @@ def _task(function: Callable[[Item], Value], item: Item, version: str) -> _Answe
     from distributed import get_worker
 
     worker = get_worker()
-    with log.kept() as said:
+    with log.collect() as records:
         try:
-            return _Answer(_work(worker, function, item, version), None, said)
+            return _Answer(_work(worker, function, item, version), None, records)
         except MfhcaError as error:
-            return _Answer(None, f"worker {worker.address}: {error}", said)
-        except UnwantedError:
+            return _Answer(None, f"worker {worker.address}: {error}", records)
+        except CancelledTaskError:
             return None
 
 
 def _work(worker: Any, function: Callable[[Item], Value], item: Item, version: str) -> Value:
     if worker.state.nthreads > 1:
-        # Threads of a process share torch's number of threads and its random numbers.
+        # All threads of a process share torch's thread count and random state.
         raise MfhcaError(f"has {worker.state.nthreads} threads; start workers with `--nthreads 1`")
-    there = importlib.metadata.version("mfhca")
-    if there != version:
-        raise MfhcaError(f"has mfhca {there}, this is {version}; install the same on every machine")
+    own_version = importlib.metadata.version("mfhca")
+    if own_version != version:
+        raise MfhcaError(
+            f"has mfhca {own_version}, expected {version}; install the same version on every machine"
+        )
     return function(item)
 
 
-def stop_if_unwanted(*_: object) -> None:
-    """Ends the task that this thread runs if nobody waits for it any more; does nothing outside a worker.
+def stop_if_cancelled(*_: object) -> None:
+    """Ends this thread's task if it was cancelled; does nothing outside a worker.
 
-    A worker cannot be made to drop what it is running, and would hold its locks against the next run.
+    Dask cannot interrupt a running task, which would keep its locks and block the next run.
 
     Raises:
-        UnwantedError: nobody does.
+        CancelledTaskError: the task was cancelled.
     """
     from distributed import get_worker
 
@@ -265,11 +267,11 @@ def stop_if_unwanted(*_: object) -> None:
         return
     task = worker.state.tasks.get(worker.get_current_task())
     if task is None or task.state == "cancelled":
-        raise UnwantedError
+        raise CancelledTaskError
 
 
 def await_file(path: Path) -> None:
-    """Waits until a file that a worker has written is to be seen here.
+    """Waits until a file written by a worker is visible on this machine.
 
     Raises:
         MfhcaError: it does not appear.
@@ -278,9 +280,9 @@ def await_file(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise MfhcaError(
-                f"{path}: a worker wrote it, and it is not to be seen here; "
+                f"{path}: was written by a worker but is not visible here; "
                 "choose a folder that all machines share"
             )
         time.sleep(POLL_SECONDS)
         with contextlib.suppress(OSError):
-            next(path.parent.iterdir(), None)  # makes a network file system look again
+            next(path.parent.iterdir(), None)  # makes a network file system refresh its cache

@@ -1,4 +1,4 @@
-"""How the two commands speak: foreseen failures in plain words, bugs with a log, progress only to a terminal."""
+"""Base classes of both commands: error messages, exit codes, -q and -v, progress bars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,25 +15,27 @@ import click
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.hardware import DEVICES
 
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
-FOLDERS: Final = ("out", "run", "cache")  # parameters that may name a folder to leave a log in
+FOLDERS: Final = ("out", "run", "cache")  # parameters with a folder for the log
 
 
 class Command(click.Command):
-    """A command with -q and -v, which ends with exit code 1 and plain words on a failure.
+    """A command with -q and -v that exits with code 1 on a failure.
 
-    A foreseen one is told as it is. The traceback of any other goes to a log, and the
-    terminal is told where that is.
+    Of an expected failure the message is shown; of any other exception the name of the log
+    with the traceback.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.params += _talk()
+        self.params += _verbosity()
         self._arguments: list[str] = []
 
     def get_short_help_str(self, limit: int = 300) -> str:
-        return super().get_short_help_str(max(limit, 300))  # the whole first sentence; the list wraps it
+        return super().get_short_help_str(max(limit, 300))  # the complete first sentence; the list wraps it
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self._arguments = list(args)
@@ -50,43 +53,45 @@ class Command(click.Command):
                 log.LOG.error("%s", error)
                 ctx.exit(1)
             except KeyboardInterrupt:
-                log.LOG.info("interrupted; run the same command again to go on")
+                log.LOG.info("interrupted; run the same command again to resume")
                 ctx.exit(130)
             except (click.ClickException, click.Abort, click.exceptions.Exit):
                 raise
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                    raise  # the reader of a pipe went away; click ends quietly
+                    raise  # the reader of a pipe has ended; click exits quietly
                 log.bug(error, (value for name in FOLDERS if isinstance(value := ctx.params.get(name), Path)))
                 ctx.exit(1)
 
 
 class Commands(click.Group):
-    """A group of such commands; -q and -v may stand before or after a command's name."""
+    """A group of such commands; -q and -v are allowed before or after the command's name."""
 
     command_class = Command
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.params += _talk()
+        self.params += _verbosity()
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)  # in the order of use, as they are defined
 
 
-def _talk() -> list[click.Option]:
-    """Fresh -q and -v; what they say is in the context's `meta`, which a group and its command share."""
+def _verbosity() -> list[click.Option]:
+    """New options -q and -v; the level is in the context's `meta`, which a group and its command share."""
 
-    def note(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    def set_level(ctx: click.Context, option: click.Parameter, given: bool) -> None:
         if given:
             level = LEVELS[str(option.name)]
             if ctx.meta.setdefault(__name__, level) != level:
-                raise click.UsageError("-q and -v exclude each other")
+                raise click.UsageError("-q and -v cannot be used together")
 
-    common: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": note}
+    common: dict[str, Any] = {"is_flag": True, "expose_value": False, "callback": set_level}
     return [
-        click.Option(["-q", "--quiet"], help="Only results and errors: no progress, no notes.", **common),
-        click.Option(["-v", "--verbose"], help="Say more: what a run writes to its log.txt.", **common),
+        click.Option(
+            ["-q", "--quiet"], help="Show only results and errors: no progress, no notes.", **common
+        ),
+        click.Option(["-v", "--verbose"], help="Show details, as in the log.txt of a run.", **common),
     ]
 
 
@@ -98,7 +103,7 @@ def _version() -> str:
 
 
 def progress(total: int | None, unit: str, description: str, initial: int = 0) -> Any:
-    """A tqdm bar with rate and remaining time on standard error; silent with -q or when that is not a terminal."""
+    """A tqdm bar with rate and remaining time on standard error; disabled with -q or without a terminal."""
     from tqdm import tqdm
 
     return tqdm(
@@ -109,4 +114,29 @@ def progress(total: int | None, unit: str, description: str, initial: int = 0) -
         disable=not sys.stderr.isatty() or log.level() >= log.QUIET,
         dynamic_ncols=True,
         smoothing=0.1,
+    )
+
+
+def device_option(help_text: str) -> Option:
+    """--device, with the same values in every command; `hardware.resolve_device` checks them."""
+    metavar = "|".join(DEVICES)
+    return click.option("--device", metavar=metavar, default=DEVICES[0], show_default=True, help=help_text)
+
+
+def jobs_option(help_text: str, default: str) -> Option:
+    """--jobs: how many threads or processes work in parallel; None by default."""
+    return click.option(
+        "--jobs", metavar="N", type=click.IntRange(min=1), help=f"{help_text}.  [default: {default}]"
+    )
+
+
+def threads_option(help_text: str, default: int | None = None) -> Option:
+    """--threads: torch's processor threads."""
+    shown = "torch's default" if default is None else default
+    return click.option(
+        "--threads",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=default,
+        help=f"{help_text}; the last digits depend on it.  [default: {shown}]",
     )

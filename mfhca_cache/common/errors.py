@@ -1,4 +1,4 @@
-"""The one exception of the project: a failure that was foreseen."""
+"""MfhcaError, the exception for expected failures."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ SHOWN = 20
 
 
 class MfhcaError(ValueError):
-    """A foreseen failure. Its message is one line (or one line and a list) that names the culprit and the remedy.
+    """An expected failure. Its message is one line, or one line and a list, with the cause and the remedy.
 
-    The commands print it without a traceback and end with exit code 1; anything
-    else that is raised is a bug and keeps its traceback.
+    The commands print it without a traceback and exit with code 1. Every other
+    exception is a bug and keeps its traceback.
     """
 
 
 def listing(problems: Sequence[str], limit: int = SHOWN) -> str:
-    """The first `limit` problems, one indented line each, and how many there are in all.
+    """The first `limit` problems, one indented line each, and their total number.
 
     >>> print(listing(["a", "b", "c"], limit=2))
       a
       b
-      ... and 1 more (3 in all)
+      ... and 1 more (3 in total)
     """
     lines = [f"  {problem}" for problem in problems[:limit]]
     if len(problems) > limit:
-        lines.append(f"  ... and {len(problems) - limit} more ({len(problems)} in all)")
+        lines.append(f"  ... and {len(problems) - limit} more ({len(problems)} in total)")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Files that are whole or absent: atomic replacement, digests, canonical JSON, locks.
+"""Reading and writing files safely: atomic replacement, digests, canonical JSON, locks.
 
-Everything both stages write goes through here (shards, whose bytes are
-streamed, use `publish`). No function knows what is in the files.
+Both stages write every file through this module; shards, which are streamed,
+use `publish` only.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 
-ANEW = "delete it and run again"  # the usual remedy for a file that a program wrote
-WHOLE_DIGITS = 20  # of 64 bits, with a sign
+DELETE_AND_RERUN = "delete it and run again"  # the usual remedy for a file that a program wrote
+INTEGER_DIGITS = 20  # of a 64-bit integer with its sign
 
 
 def canonical_json(value: Any) -> str:
-    """JSON in which equal values have equal text: sorted keys, no spaces, no NaN.
+    """JSON with one text per value: sorted keys, no spaces, no NaN.
 
     >>> canonical_json({"b": 1, "a": [1.5, "é"]})
     '{"a":[1.5,"é"],"b":1}'
@@ -36,7 +36,7 @@ def canonical_json(value: Any) -> str:
 
 
 def sha256_text(text: str) -> str:
-    """Hexadecimal SHA-256 of a text in UTF-8."""
+    """Hexadecimal SHA-256 of a text encoded in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -50,8 +50,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size_of(path: Path) -> int:
+    """Size in bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files)
+
+
 def fsync_folder(folder: Path) -> None:
-    """Makes a rename inside `folder` durable."""
+    """Makes a rename inside a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -60,13 +66,14 @@ def fsync_folder(folder: Path) -> None:
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Gives a finished file (already fsynced) its final name, atomically and durably."""
+    """Renames a finished, fsynced temporary file to its final name, atomically and durably."""
     os.replace(temporary, target)
+    # Without this fsync a power failure could undo the rename although the file itself is on the disk.
     fsync_folder(target.parent)
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Writes a small file so that readers see the old one or the new one, never a part.
+    """Writes a small file so that readers see either the old or the new content, never a part of it.
 
     Raises:
         MfhcaError: the folder is read-only or full.
@@ -77,7 +84,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _temporary(path)
         with os.fdopen(descriptor, "wb") as file:
-            _sweep(path)
+            _remove_abandoned(path)
             file.write(payload)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
@@ -92,24 +99,27 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside `path` and its descriptor, locked for as long as this is open: its writer lives."""
+    """Creates a locked temporary file in the folder of `path`; returns its descriptor and path.
+
+    The lock shows that its writer is alive; it is released when the descriptor is closed or the writer dies.
+    """
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps either
+            with contextlib.suppress(OSError):  # on a file system without locks nothing is removed either
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
                 return descriptor, Path(name)
         except FileNotFoundError:
-            pass  # somebody swept it before it was locked
+            pass  # another process removed it before it was locked
         except OSError:
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
-def _sweep(path: Path) -> None:
-    """Removes what killed writers of `path` have left beside it."""
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files of killed writers of `path`."""
     for other in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.tmp"):
         with contextlib.suppress(OSError):
             descriptor = os.open(other, os.O_RDWR | os.O_CLOEXEC)
@@ -121,20 +131,20 @@ def _sweep(path: Path) -> None:
 
 
 def readable_json(value: Any) -> str:
-    """JSON for people, an entry a line; equal values in equal order have equal text."""
+    """Indented JSON, one entry per line; values with the same order of keys have the same text."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a value as readable JSON, atomically; equal values give equal bytes."""
+    """Writes a value as indented JSON, atomically."""
     write_atomically(path, readable_json(value))
 
 
-def read_text(path: Path, remedy: str = ANEW) -> str:
-    """Reads a text in UTF-8, line endings as they are; `remedy` is for the message.
+def read_text(path: Path, remedy: str = DELETE_AND_RERUN) -> str:
+    """Reads a text file in UTF-8 without changing line endings; `remedy` ends the error message.
 
     Raises:
-        MfhcaError: the file is missing, unreadable, or not such a text.
+        MfhcaError: the file is missing, unreadable, or not text in UTF-8.
     """
     try:
         return path.read_bytes().decode()
@@ -144,16 +154,16 @@ def read_text(path: Path, remedy: str = ANEW) -> str:
         raise MfhcaError(f"{path}: not text in UTF-8 (byte {error.start}); {remedy}") from error
 
 
-def parse_json(path: Path, text: str, remedy: str = ANEW) -> Any:
-    """What a JSON text says; `path` and `remedy` are for the message.
+def parse_json(path: Path, text: str, remedy: str = DELETE_AND_RERUN) -> Any:
+    """Parses JSON; `path` and `remedy` are for the error message.
 
     Raises:
-        MfhcaError: it is not JSON, nests too deeply, or holds what nothing here writes: numbers that are not
-            finite, whole numbers of more than 64 bits, or halves of characters.
+        MfhcaError: it is not JSON, nests too deeply, or has values that this project never writes: numbers that
+            are not finite, integers of more than 64 bits, or unpaired surrogates.
     """
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
-        if "\\ud" in text or "\\uD" in text:  # half a character can be escaped, but never be written again
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_integer)
+        if "\\ud" in text or "\\uD" in text:  # an unpaired surrogate can be parsed but not written
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise MfhcaError(f"{path}: not valid JSON ({error}); {remedy}") from error
@@ -167,9 +177,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def _whole(text: str) -> int:
-    if len(text) > WHOLE_DIGITS:
-        raise ValueError(f"{text[:WHOLE_DIGITS]}... is too large a number")
+def _integer(text: str) -> int:
+    if len(text) > INTEGER_DIGITS:
+        raise ValueError(f"{text[:INTEGER_DIGITS]}... is too large a number")
     return int(text)
 
 
@@ -186,8 +196,8 @@ def read_toml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
     """Reads TOML.
 
     Args:
-        path: of the file.
-        remedy: for the message.
+        path: the file.
+        remedy: ends the error message.
 
     Raises:
         MfhcaError: the file is missing, unreadable, or not TOML.
@@ -203,12 +213,12 @@ def read_toml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[None]:
-    """Holds an advisory lock that dies with the process, so that two processes never do the same work.
+    """Holds an advisory lock, so that two processes never do the same work; it is released when a process dies.
 
     Args:
-        path: the lock file; it stays behind, empty.
-        purpose: what is locked, for the message.
-        patience_seconds: how long to wait for it; a killed run's workers need a moment to notice.
+        path: the lock file; it stays afterwards, empty.
+        purpose: what is locked, for the error message.
+        patience_seconds: how long to wait for it; the workers of a killed run need a moment to end.
 
     Raises:
         MfhcaError: another process holds it, or the folder cannot be written.
@@ -234,7 +244,7 @@ def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[No
                 time.sleep(0.05)
             except OSError as error:
                 raise MfhcaError(
-                    f"{path}: this file system has no locks ({error.strerror}); choose a local folder"
+                    f"{path}: this file system does not support locks ({error.strerror}); choose a local folder"
                 ) from error
         yield
     finally:

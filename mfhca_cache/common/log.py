@@ -1,9 +1,9 @@
-"""What a command says besides its results: a little to the terminal, all of it to the log of a run folder.
+"""Logging of the commands: to the terminal, and to log.txt in a run folder.
 
-There is one logger. DEBUG is for the log and for `-v`, INFO and above also for the
-terminal; `-q` leaves errors alone. Before a command knows its run folder, what it
-says is kept, and written there later. A line of the log is an event; what belongs to
-the same event is indented. Nothing here decides a result.
+There is one logger. DEBUG messages go to log.txt, and to the terminal with `-v`; INFO
+and above go to both; `-q` shows errors only. Messages logged before the run folder is
+known are buffered and written to log.txt later. Each line of log.txt is one event;
+further lines of the same event are indented.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LOG: Final = logging.getLogger("mfhca")
 LOG.setLevel(logging.DEBUG)
 FILE: Final = "log.txt"
 QUIET, USUAL, VERBOSE = logging.ERROR, logging.INFO, logging.DEBUG
-KEPT_RECORDS: Final = 10_000  # before there is a file to write them to
+BUFFERED_RECORDS: Final = 10_000  # until log.txt is opened
 Handler = TypeVar("Handler", bound=logging.Handler)
 
 
 class _Lines(logging.Formatter):
-    """`warning: ` and `error: ` before what is one; further lines are indented."""
+    """Puts `warning: ` or `error: ` before messages of these levels."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
@@ -40,7 +40,7 @@ class _Lines(logging.Formatter):
 
 
 class _StampedLines(_Lines):
-    """The same after the local time and its distance from UTC."""
+    """The same after a time stamp (local time and UTC offset); further lines are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(record.created))
@@ -48,7 +48,7 @@ class _StampedLines(_Lines):
 
 
 class _Terminal(logging.Handler):
-    """Standard error, above a progress bar if there is one; tracebacks only with -v."""
+    """Writes to standard error, above a progress bar if there is one; tracebacks only with -v."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = _Lines().format(record) if self.level <= VERBOSE else _Lines().formatMessage(record)
@@ -58,7 +58,7 @@ class _Terminal(logging.Handler):
 
 
 class _File(logging.Handler):
-    """Appends each event in one call, so that processes may share the file. A full disk loses it, no more."""
+    """Appends each event with one write, so that processes can share the file. On a full disk the event is lost."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -75,23 +75,23 @@ class _File(logging.Handler):
         super().close()
 
 
-class _Kept(logging.Handler):
-    """Keeps records, ready to be written later or by another process."""
+class _Buffer(logging.Handler):
+    """Stores records, to be logged later or by another process."""
 
     def __init__(self) -> None:
         super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self.records) < KEPT_RECORDS:
-            record.msg, record.args = record.getMessage(), None  # whatever it names may not be sendable
+        if len(self.records) < BUFFERED_RECORDS:
+            record.msg, record.args = record.getMessage(), None  # the arguments may not be picklable
             self.records.append(record)
 
 
 @contextlib.contextmanager
 def command(level: int) -> Iterator[None]:
-    """Around a whole command: what is said goes to the terminal from this level on, and is kept for a log."""
-    with _handling(_Terminal(level), _Kept()):
+    """Context of a whole command: logs to the terminal from this level on, and buffers for log.txt."""
+    with _handling(_Terminal(level), _Buffer()):
         try:
             yield
         finally:
@@ -101,76 +101,76 @@ def command(level: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def to(path: Path) -> Iterator[None]:
-    """What is said from here on is appended to a file, after what was kept for it.
+    """Appends the buffered and all further messages to a file.
 
-    Within a command it stays so until the command's end. A file that cannot be opened is
-    worth a warning, but not the run.
+    Inside a command this lasts until the command ends. A file that cannot be opened gives a
+    warning and does not end the run.
     """
     opened: _File | None = None
     try:
         opened = _File(path)
     except OSError as error:
-        LOG.warning("%s: cannot be written (%s); this run goes on without a log", path, error.strerror)
+        LOG.warning("%s: cannot be written (%s); this run continues without a log", path, error.strerror)
     if opened is None:
         yield
         return
     for other in _handlers(_File):
         _remove(other)
-    early = _handlers(_Kept)
-    for keeper in early:
-        for record in keeper.records:
+    buffers = _handlers(_Buffer)
+    for buffer in buffers:
+        for record in buffer.records:
             opened.handle(record)
-        _remove(keeper)
-    with _handling(opened, remove=not early):
+        _remove(buffer)
+    with _handling(opened, remove=not buffers):
         yield
 
 
 @contextlib.contextmanager
 def worker(path: Path | None, level: int) -> Iterator[None]:
-    """In another process of the same machine: the log and the terminal of the one that sent the work."""
+    """Context of a worker process on the same machine: logs to the log file and terminal of its parent."""
     with _handling(_Terminal(level)), to(path) if path is not None else contextlib.nullcontext():
         yield
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[list[logging.LogRecord]]:
-    """In a process of another machine: what is said, to be sent back and handed to `tell`."""
-    keeper = _Kept()
-    with _handling(keeper):
-        yield keeper.records
+def collect() -> Iterator[list[logging.LogRecord]]:
+    """Context of a worker on another machine: collects its records, to be sent back to `replay`."""
+    buffer = _Buffer()
+    with _handling(buffer):
+        yield buffer.records
 
 
-def tell(records: Iterable[logging.LogRecord]) -> None:
-    """Says again what another process has said."""
+def replay(records: Iterable[logging.LogRecord]) -> None:
+    """Logs the records that another process collected."""
     for record in records:
         LOG.handle(record)
 
 
 def path() -> Path | None:
-    """The file that is written to now."""
+    """The current log file, or None."""
     return next((handler.path for handler in _handlers(_File)), None)
 
 
 def level() -> int:
-    """From which level on the terminal is told."""
+    """The lowest level shown on the terminal."""
     return next((handler.level for handler in _handlers(_Terminal)), USUAL)
 
 
 @contextlib.contextmanager
-def phase(what: str) -> Iterator[None]:
-    """Notes how long something took."""
+def phase(name: str) -> Iterator[None]:
+    """Logs how long a phase of a command takes."""
     start = time.monotonic()
     yield
-    LOG.debug("%s: %.2f s", what, time.monotonic() - start)
+    LOG.debug("%s: %.2f s", name, time.monotonic() - start)
 
 
 def bug(error: BaseException, folders: Iterable[Path]) -> None:
-    """Writes an unforeseen error's traceback to the log, and says where.
+    """Writes the traceback of an unexpected error to the log, and logs where it is.
 
     Args:
-        error: what was raised.
-        folders: where a log may be begun if there is none; those that do not exist are passed over. The
-            system's folder for temporary files is the last resort.
+        error: the exception.
+        folders: candidates for a new log if there is none; missing ones are skipped. The last resort is the
+            system's folder for temporary files.
     """
     for folder in folders:
         if path() is None and folder.is_dir() and os.access(folder, os.W_OK):
@@ -181,33 +181,33 @@ def bug(error: BaseException, folders: Iterable[Path]) -> None:
         os.close(descriptor)
         with to(Path(name)):
             pass
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
     LOG.error(
-        "this was not foreseen (%s); please report it with the traceback, which is in %s",
-        what if len(what) < 300 else f"{what[:300]}...",
-        path() or "no file, for none could be written; run again with -v",
+        "unexpected error (%s); please report it with the traceback, which is in %s",
+        summary if len(summary) < 300 else f"{summary[:300]}...",
+        path() or "no file, as none could be written; run again with -v",
         exc_info=error,
     )
 
 
 @contextlib.contextmanager
 def _handling(*handlers: logging.Handler, remove: bool = True) -> Iterator[None]:
-    """Adds handlers for a while; Python's warnings go the same way."""
-    alone, show = LOG.propagate, warnings.showwarning
+    """Adds handlers temporarily; Python's warnings are logged as well."""
+    propagate, show = LOG.propagate, warnings.showwarning
     for handler in handlers:
         LOG.addHandler(handler)
     LOG.propagate = False
-    warnings.showwarning = _warned
+    warnings.showwarning = _log_warning
     try:
         yield
     finally:
-        LOG.propagate, warnings.showwarning = alone, show
+        LOG.propagate, warnings.showwarning = propagate, show
         if remove:
             for handler in handlers:
                 _remove(handler)
 
 
-def _warned(
+def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
     LOG.warning("%s (%s, %s:%d)", " ".join(str(message).split()), category.__name__, filename, lineno)

@@ -1,4 +1,4 @@
-"""Bytes and seconds as people read them."""
+"""Sizes and durations formatted for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def size_text(count: float) -> str:
-    """Bytes for people.
+    """A number of bytes with a decimal unit.
 
     >>> size_text(999), size_text(1_530_000)
     ('999 B', '1.5 MB')
@@ -18,7 +18,7 @@ def size_text(count: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds for people.
+    """A number of seconds in hours, minutes and seconds.
 
     >>> duration_text(3.14159), duration_text(7384)
     ('3.1 s', '2 h 3 min 4 s')

@@ -1,7 +1,8 @@
-"""Is a corpus ready: its manifest, its audio, its encoder, room for its features, and what the cache lacks.
+"""Checks of one corpus: manifest, audio, encoder, disk space, and which features the cache lacks.
 
-A quick look, for `mfhca-cache doctor`: nothing is decoded or hashed but the encoder,
-and the cache is looked at speaker by speaker. `mfhca-cache status` compares in full.
+These checks are quick: only the encoder is hashed and nothing is decoded; of the
+cache, only the existence of each speaker's shard is checked. `mfhca-cache status`
+compares everything.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mfhca_cache.build.plan import Target, targets_of
+from mfhca_cache.build.plan import Target, make_targets
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, hub
+from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
 from mfhca_cache.features.backbone import CONFIG, PREPROCESSOR, WEIGHTS, Backbone, one_line, resolve
 from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, resolve_audio
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.store.reader import list_recipes
 
-LOOK_SECONDS: Final = 1.5  # for all files of a corpus; a network file system may be slow
-HEADERS: Final = 40  # read to estimate lengths that the manifest does not tell
+FILE_CHECK_SECONDS: Final = 1.5  # for all files of a corpus; a network file system may be slow
+HEADERS_READ: Final = 40  # to estimate lengths that the manifest does not state
 DEFAULTS: Final = Settings()
-SPARE: Final = 1.1  # what is written besides features
+OVERHEAD: Final = 1.1  # shard size relative to its features
+STRICT_SPEAKERS: Final = 4  # two for validation, one for testing, one for training
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """What the doctor was told of a corpus; all of it may be wanting."""
+class Request:
+    """The options of `mfhca-cache doctor` about a corpus; each may be missing."""
 
     manifest: Path | None
     root: Path | None
@@ -40,7 +42,7 @@ class Corpus:
     label_set: str | None
 
     def command(self) -> str:
-        """The command that computes what is missing."""
+        """The `features` command that computes what is missing."""
         parts = ["mfhca-cache features", str(self.manifest or "MANIFEST")]
         parts += ["--root", str(self.root or "DIR"), "--cache", str(self.cache or "cache")]
         if "ssl" in self.settings.kinds:
@@ -53,70 +55,74 @@ class Corpus:
         return " ".join(parts)
 
 
-def corpus(told: Corpus) -> Iterator[Finding]:
-    """Looks at all that was told."""
-    chosen: tuple[Utterance, ...] = ()
-    if told.manifest is not None:
+def check_corpus(request: Request) -> Iterator[Finding]:
+    """Checks everything that the request names."""
+    utterances: tuple[Utterance, ...] = ()
+    if request.manifest is not None:
         try:
-            table = read_manifest(told.manifest)
-            chosen = table.select(told.label_set)
-            yield _manifest(table, chosen, told.label_set)
+            table = read_manifest(request.manifest)
+            utterances = table.select(request.label_set)
+            yield _check_manifest(table, utterances, request.label_set)
         except MfhcaError as error:
             yield Finding(MISSING, str(error))
-    if told.root is not None:
-        yield from _audio(told.root, chosen)
-    found = None
-    if told.backbone is not None:
-        finding, found = _encoder(told.backbone)
+    if request.root is not None:
+        yield from _check_audio(request.root, utterances)
+    encoder = None
+    if request.backbone is not None:
+        finding, encoder = _check_encoder(request.backbone)
         yield finding
-    if told.cache is not None:
-        yield from _features(told, chosen, found)
+    if request.cache is not None:
+        yield from _check_features(request, request.cache, utterances, encoder)
 
 
-def _manifest(table: Manifest, chosen: Sequence[Utterance], name: str | None) -> Finding:
+def _check_manifest(table: Manifest, utterances: Sequence[Utterance], name: str | None) -> Finding:
     label_set = table.label_set(name)
-    speakers = {u.speaker for u in chosen}
-    told = (
-        f"{table.path}: {len(table.utterances)} utterances, {len(chosen)} of label set {label_set.name} "
+    speakers = {row.speaker for row in utterances}
+    summary = (
+        f"{table.path}: {len(table.utterances)} utterances, {len(utterances)} in label set {label_set.name} "
         f"({', '.join(label_set.classes)}), {len(speakers)} speakers"
     )
-    if len(label_set.classes) < 2 or not chosen:
+    if len(label_set.classes) < 2 or not utterances:
         return Finding(
-            MISSING, told, "at least two classes are needed; correct the column emotion or --label-set"
+            MISSING, summary, "at least two classes are required; correct the column emotion or --label-set"
         )
-    if len(speakers) < 4:
+    if len(speakers) < STRICT_SPEAKERS:
         return Finding(
-            WARN, told, "the protocol strict wants four speakers or more; see `mfhca-train cv --help`"
+            WARN,
+            summary,
+            f"the protocol strict needs at least {STRICT_SPEAKERS} speakers; see `mfhca-train cv --help`",
         )
-    return Finding(OK, told)
+    return Finding(OK, summary)
 
 
-def _audio(root: Path, chosen: Sequence[Utterance]) -> Iterator[Finding]:
-    """Whether the files are there, as far as the time goes, and whether the first can be decoded."""
+def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    """Whether the files exist, as many as time allows, and whether the first can be read."""
     import soundfile
 
     if not root.is_dir():
-        yield Finding(MISSING, f"{root}: no such folder", "give the corpus folder as --root")
+        yield Finding(MISSING, f"{root}: no such folder", "pass the corpus folder as --root")
         return
-    absent, first, looked, start = [], None, 0, time.monotonic()
-    for utterance in chosen:
-        looked += 1
+    absent, first, checked, start = [], None, 0, time.monotonic()
+    for utterance in utterances:
+        checked += 1
         try:
             first = first or resolve_audio(root, utterance, allow_outside=True)
             if not (root / utterance.path).is_file():
                 absent.append(utterance.path)
         except MfhcaError:
             absent.append(utterance.path)
-        if time.monotonic() - start > LOOK_SECONDS:
+        if time.monotonic() - start > FILE_CHECK_SECONDS:
             break
-    part = f"{looked}" if looked == len(chosen) else f"the first {looked} (of {len(chosen)})"
+    part = f"{checked}" if checked == len(utterances) else f"the first {checked} (of {len(utterances)})"
     if absent:
-        remedy = "check --root, or complete the corpus" if len(absent) == looked else "complete the corpus"
+        remedy = "check --root, or complete the corpus" if len(absent) == checked else "complete the corpus"
         yield Finding(
-            MISSING, f"{root}: {len(absent)} of {part} audio files are not there, first {absent[0]}", remedy
+            MISSING,
+            f"{root}: {len(absent)} of {part} audio files are missing, the first is {absent[0]}",
+            remedy,
         )
-    elif chosen:
-        yield Finding(OK, f"{root}: the audio of {part} utterances is there")
+    elif utterances:
+        yield Finding(OK, f"{root}: the audio files of {part} utterances exist")
     if first is not None:
         try:
             header = soundfile.info(first)
@@ -131,98 +137,94 @@ def _audio(root: Path, chosen: Sequence[Utterance]) -> Iterator[Finding]:
             )
 
 
-def _encoder(name: str) -> tuple[Finding, Backbone | None]:
-    """The encoder, where it is here already; it is not fetched."""
+def _check_encoder(name: str) -> tuple[Finding, Backbone | None]:
+    """The encoder, if it is already on this machine; it is not downloaded."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     is_hub_name = not Path(name).exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)
     if is_hub_name:
-        there = {
+        cached = {
             file: isinstance(try_to_load_from_cache(name, file), str)
             for file in (*WEIGHTS, CONFIG, PREPROCESSOR)
         }
-        if not (there[CONFIG] and there[PREPROCESSOR] and any(there[file] for file in WEIGHTS)):
-            what = f"encoder {name}: neither a folder nor in the hub's cache {constants.HF_HUB_CACHE}"
-            asked = next(hub())
-            if asked.state == OK and not constants.HF_HUB_OFFLINE:
-                return Finding(WARN, f"{what}; {asked.what}", "`mfhca-cache features` will download it"), None
-            return Finding(
-                MISSING, f"{what}; {asked.what}", "download it elsewhere and pass the folder"
-            ), None
+        if not (cached[CONFIG] and cached[PREPROCESSOR] and any(cached[file] for file in WEIGHTS)):
+            problem = f"encoder {name}: neither a folder nor in the hub's cache {constants.HF_HUB_CACHE}"
+            hub = next(check_hub())
+            problem = f"{problem}; {hub.summary}"
+            if hub.state == OK and not constants.HF_HUB_OFFLINE:
+                return Finding(WARN, problem, "`mfhca-cache features` will download it"), None
+            return Finding(MISSING, problem, "download it on another machine and pass its folder"), None
     try:
-        found = resolve(name)
+        encoder = resolve(name)
     except MfhcaError as error:
         return Finding(MISSING, str(error)), None
-    return Finding(
-        OK, f"encoder {found.name}: {found.model_type}, {found.layers} layers of {found.width}"
-    ), found
+    summary = f"encoder {encoder.name}: {encoder.model_type}, {encoder.layers} layers of {encoder.width}"
+    return Finding(OK, summary), encoder
 
 
-def _features(told: Corpus, chosen: Sequence[Utterance], encoder: Backbone | None) -> Iterator[Finding]:
-    """Which speakers have no features yet, and whether there is room for them."""
-    cache = told.cache or Path()
-    kinds = tuple(kind for kind in told.settings.kinds if kind != "ssl" or encoder is not None)
-    if not chosen:
+def _check_features(
+    request: Request, cache: Path, utterances: Sequence[Utterance], encoder: Backbone | None
+) -> Iterator[Finding]:
+    """Which speakers have no features yet, and whether there is disk space for them."""
+    kinds = tuple(kind for kind in request.settings.kinds if kind != "ssl" or encoder is not None)
+    if not utterances:
         return
     try:
-        targets = targets_of(cache, replace(told.settings, kinds=kinds), encoder)
-        others = list_recipes(cache) if cache.is_dir() else []
+        targets = make_targets(cache, replace(request.settings, kinds=kinds), encoder)
+        recipes = list_recipes(cache) if cache.is_dir() else []
     except MfhcaError as error:
         yield Finding(MISSING, str(error))
         return
-    speakers, needed = sorted({u.speaker for u in chosen}), 0.0
+    speakers, needed = sorted({row.speaker for row in utterances}), 0.0
     for target in targets:
-        lacking = {speaker for speaker in speakers if not target.shard(speaker).exists()}
-        what = (
-            f"{cache}: {len(speakers) - len(lacking)} of {len(speakers)} speakers have {target.kind} features"
+        missing = {speaker for speaker in speakers if not target.shard(speaker).exists()}
+        summary = (
+            f"{cache}: {len(speakers) - len(missing)} of {len(speakers)} speakers have {target.kind} features"
         )
-        same = [
-            other.path.name for other in others if other.kind == target.kind and other.path != target.folder
-        ]
-        if same:
-            what += f" ({', '.join(same)} is of another recipe)"
-        if lacking:
-            needed += SPARE * target.bytes_of(
-                _segments(told.root, [u for u in chosen if u.speaker in lacking], target)
-            )
-            yield Finding(MISSING, what, told.command())
+        others = [r.path.name for r in recipes if r.kind == target.kind and r.path != target.folder]
+        if others:
+            summary += f" ({', '.join(others)} has another recipe)"
+        if missing:
+            rows = [row for row in utterances if row.speaker in missing]
+            needed += OVERHEAD * target.bytes_of(_estimate_segments(request.root, rows, target))
+            yield Finding(MISSING, summary, request.command())
         else:
-            yield Finding(OK, what)
-    if "ssl" in told.settings.kinds and encoder is None and told.backbone is None:
-        ssl = [other.path.name for other in others if other.kind == "ssl"]
-        there = f": there are {', '.join(ssl)}" if ssl else ""
-        yield Finding(WARN, f"{cache}: features of kind ssl are not looked at{there}", "pass --backbone")
+            yield Finding(OK, summary)
+    if "ssl" in request.settings.kinds and encoder is None and request.backbone is None:
+        ssl = [recipe.path.name for recipe in recipes if recipe.kind == "ssl"]
+        existing = f"; the cache has {', '.join(ssl)}" if ssl else ""
+        yield Finding(WARN, f"{cache}: features of kind ssl were not checked{existing}", "pass --backbone")
     free = hardware.free_bytes(cache)
     if needed > free:
         yield Finding(
             MISSING,
             f"{needed / 1e9:.1f} GB would be written, {free / 1e9:.1f} GB are free",
-            "free space, or choose a --cache on another disk",
+            "free disk space, or choose a --cache on another disk",
         )
     elif needed:
         yield Finding(OK, f"about {needed / 1e9:.2f} GB would be written, {free / 1e9:.1f} GB are free")
 
 
-def _segments(root: Path | None, chosen: Sequence[Utterance], target: Target) -> int:
-    """How many segments some utterances make; where the manifest is silent, by the headers of a few files."""
+def _estimate_segments(root: Path | None, utterances: Sequence[Utterance], target: Target) -> int:
+    """The number of segments of some utterances; without lengths in the manifest, from the headers of a few files."""
     import soundfile
 
     from mfhca_cache.features.audio import segment_count
 
     recipe, counts = target.recipe, []
-    told = [u for u in chosen if u.samples is not None and u.sample_rate]
-    silent = [u for u in chosen if u.samples is None or not u.sample_rate]
-    for u in told + (silent[:: max(1, len(silent) // HEADERS)] if root is not None else []):
-        if u.samples is not None and u.sample_rate:
-            seconds = u.samples / u.sample_rate
+    stated = [row for row in utterances if row.samples is not None and row.sample_rate]
+    others = [row for row in utterances if row.samples is None or not row.sample_rate]
+    for row in stated + (others[:: max(1, len(others) // HEADERS_READ)] if root is not None else []):
+        if row.samples is not None and row.sample_rate:
+            seconds = row.samples / row.sample_rate
         else:
             try:
-                seconds = soundfile.info((root or Path()) / u.path).duration
+                seconds = soundfile.info((root or Path()) / row.path).duration
             except (soundfile.SoundFileError, RuntimeError):
                 continue
-        seconds = min(seconds, u.end_s or seconds) - (u.start_s or 0.0)
+        seconds = min(seconds, row.end_s or seconds) - (row.start_s or 0.0)
         samples = round(max(0.0, seconds) * recipe.sample_rate)
         counts.append(
             segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
         )
-    return round(len(chosen) * sum(counts) / len(counts)) if counts else len(chosen)
+    return round(len(utterances) * sum(counts) / len(counts)) if counts else len(utterances)

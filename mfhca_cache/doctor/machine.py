@@ -1,7 +1,7 @@
-"""Is this machine ready: packages, processor, device, hub, and the file system of the cache.
+"""Checks of this machine: packages, processor, device, hub, and the file system of the cache.
 
-Each question is a generator of findings, so that an answer is on the terminal as soon
-as it is known. What concerns one corpus is in `readiness`.
+Each check is a generator of findings, so that every result is shown as soon as it is
+known. The checks of one corpus are in `corpus`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from mfhca_cache.common.files import fsync_folder
 from mfhca_cache.features.backbone import one_line
 
 OK, WARN, MISSING = "ok", "warn", "missing"
+OTHER_DISK: Final = "choose a --cache on another disk"
 OLDEST_PYTHON: Final = (3, 11)
-LOADED: Final = ("numpy", "h5py", "soundfile", "torch")  # with libraries of their own that may be lacking
+LOADED: Final = ("numpy", "h5py", "soundfile", "torch")  # they need shared libraries, which may be missing
 HUB_SECONDS: Final = 2.0
-FOLD_BYTES: Final = 1.7e9  # private memory of a worker that trains a fold, at the most
-# Tries in another process whether a lock held here is seen there.
+FOLD_BYTES: Final = 1.7e9  # most private memory of a worker that trains a fold
+# Run in another process to test whether it sees a lock held by this one.
 TRY_LOCK: Final = (
     "import fcntl, sys\n"
     "try: fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
@@ -44,62 +45,62 @@ TRY_LOCK: Final = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: how it stands, what was found, and what mends it."""
+    """The result of one check: its state, a summary and a remedy."""
 
-    state: str  # OK; WARN: something will be slow or is not possible here; MISSING: something is needed
-    what: str
+    state: str  # OK; WARN: something will be slow or is not possible; MISSING: something is required
+    summary: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
+        return f"{self.state}: {self.summary}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-def packages() -> Iterator[Finding]:
-    """Python and the packages that the project names, against the least versions it names."""
+def check_packages() -> Iterator[Finding]:
+    """Python and the required packages, against their minimum versions."""
     if sys.version_info >= OLDEST_PYTHON:
         yield Finding(OK, f"Python {platform.python_version()}")
     else:
-        least = ".".join(map(str, OLDEST_PYTHON))
-        remedy = f"make a new environment: make install PYTHON=python{least}"
-        yield Finding(MISSING, f"Python {platform.python_version()}, at least {least} is needed", remedy)
+        minimum = ".".join(map(str, OLDEST_PYTHON))
+        remedy = f"create a new environment: make install PYTHON=python{minimum}"
+        yield Finding(MISSING, f"Python {platform.python_version()}, at least {minimum} is required", remedy)
     try:
-        wanted = _wanted()
+        requirements = _requirements()
     except importlib.metadata.PackageNotFoundError:
         yield Finding(MISSING, "mfhca itself is not installed", "make install, or pip install -e .")
         return
-    sound = []
-    for text in wanted:
-        name, _, least = text.partition(">=")
-        problem = _problem(name := name.strip(), least.strip())
+    installed = []
+    for requirement in requirements:
+        name, _, minimum = requirement.partition(">=")
+        problem = _problem(name := name.strip(), minimum.strip())
         if problem:
-            yield Finding(MISSING, problem, f"{Path(sys.executable)} -m pip install '{text}'")
+            yield Finding(MISSING, problem, f"{Path(sys.executable)} -m pip install '{requirement}'")
         else:
-            sound.append(f"{name} {importlib.metadata.version(name)}")
-    if sound:
-        yield Finding(OK, ", ".join(sound))
+            installed.append(f"{name} {importlib.metadata.version(name)}")
+    if installed:
+        yield Finding(OK, ", ".join(installed))
 
 
-def _wanted() -> list[str]:
-    """What the project needs: by the repository it lies in, which may be newer than its installation, or by that."""
+def _requirements() -> list[str]:
+    """The required packages, from pyproject.toml of a repository (which may be newer) or from the installation."""
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if project.is_file():
         return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
     return [text for text in importlib.metadata.requires("mfhca") or [] if "extra ==" not in text]
 
 
-def _problem(name: str, least: str) -> str | None:
-    """What is wrong with a package that is needed."""
+def _problem(name: str, minimum: str) -> str | None:
+    """The problem with a required package, or None."""
     try:
-        found = importlib.metadata.version(name)
+        version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return f"package {name} is not installed"
-    if _numbers(found) < _numbers(least):
-        return f"{name} {found}, at least {least} is needed"
+    if _numbers(version) < _numbers(minimum):
+        return f"{name} {version}, at least {minimum} is required"
     if name in LOADED:
         try:
             importlib.import_module(name)
         except (ImportError, OSError) as error:
-            return f"{name} {found} cannot be loaded ({one_line(error)})"
+            return f"{name} {version} cannot be loaded ({one_line(error)})"
     return None
 
 
@@ -113,37 +114,37 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def processor() -> Iterator[Finding]:
-    """Cores, memory for folds side by side, and whether bfloat16 pays."""
+def check_processor() -> Iterator[Finding]:
+    """Cores, memory for parallel folds, and whether bfloat16 is fast."""
     cores, memory = hardware.cores(), hardware.memory_bytes()
-    room = f", {memory / 2**30:.1f} GiB of memory" if memory else ""
-    yield Finding(OK, f"processor {hardware.processor()}, {cores} cores{room}")
-    free, wanted = hardware.memory_bytes("MemAvailable"), cores * FOLD_BYTES
-    if free and free < wanted:
+    size = f", {memory / 2**30:.1f} GiB of memory" if memory else ""
+    yield Finding(OK, f"processor {hardware.processor()}, {cores} cores{size}")
+    free, needed = hardware.memory_bytes("MemAvailable"), cores * FOLD_BYTES
+    if free and free < needed:
         jobs = max(1, int(free / FOLD_BYTES))
         yield Finding(
             WARN,
-            f"{free / 1e9:.1f} GB of memory are free, {cores} folds side by side may want {wanted / 1e9:.1f} GB",
+            f"{free / 1e9:.1f} GB of memory are free, {cores} parallel folds may need {needed / 1e9:.1f} GB",
             f"mfhca-train cv --jobs {jobs}",
         )
     if (units := hardware.has_bfloat16()) is False:
         yield Finding(
             WARN,
-            "this processor has no units for bfloat16, which would be many times slower than float32 on it",
-            "leave --compute-dtype and train.precision at float32",
+            "this processor has no bfloat16 units: bfloat16 would be many times slower than float32",
+            "keep --compute-dtype and train.precision at float32",
         )
     elif units:
         yield Finding(
-            OK, "the processor has bfloat16 units: --compute-dtype and train.precision may use them"
+            OK, "the processor has bfloat16 units, which --compute-dtype and train.precision can use"
         )
 
 
-def device() -> Iterator[Finding]:
-    """What torch computes on."""
+def check_device() -> Iterator[Finding]:
+    """The device torch uses."""
     try:
         import torch
     except (ImportError, OSError):
-        return  # told with the packages
+        return  # reported with the packages
     if torch.cuda.is_available():
         yield Finding(OK, f"device cuda: {torch.cuda.get_device_name(0)}")
     elif torch.backends.mps.is_available():
@@ -151,77 +152,77 @@ def device() -> Iterator[Finding]:
     elif Path("/proc/driver/nvidia").exists():
         yield Finding(
             WARN,
-            f"device cpu: there is an NVIDIA driver, but torch {torch.__version__} cannot use it",
-            "install the torch build for your CUDA version (pytorch.org/get-started), or go on without",
+            f"device cpu: an NVIDIA driver is installed, but torch {torch.__version__} cannot use it",
+            "install the torch build for your CUDA version (pytorch.org/get-started), or use the CPU",
         )
     else:
-        yield Finding(OK, "device cpu: torch sees no accelerator")
+        yield Finding(OK, "device cpu: torch finds no accelerator")
 
 
-def hub() -> Iterator[Finding]:
-    """Whether encoders can be fetched from the Hugging Face hub."""
+def check_hub() -> Iterator[Finding]:
+    """Whether encoders can be downloaded from the Hugging Face hub."""
     from huggingface_hub import constants
 
-    folder = "give --backbone a folder with config.json, preprocessor_config.json and the weights"
+    remedy = "pass --backbone a folder with config.json, preprocessor_config.json and the weights"
     if constants.HF_HUB_OFFLINE:
         yield Finding(
-            OK, f"HF_HUB_OFFLINE is set: encoders come from folders and from {constants.HF_HUB_CACHE} alone"
+            OK,
+            f"HF_HUB_OFFLINE is set: encoders are read from folders and from {constants.HF_HUB_CACHE} only",
         )
         return
     address = urlsplit(getproxies().get("https") or constants.ENDPOINT)
     host, port = address.hostname or "", address.port or (80 if address.scheme == "http" else 443)
-    trouble: list[BaseException] = [TimeoutError(f"no answer in {HUB_SECONDS:.0f} s")]
+    errors: list[BaseException] = [TimeoutError(f"no answer in {HUB_SECONDS:.0f} s")]
 
-    def knock() -> None:
+    def connect() -> None:
         try:
             socket.create_connection((host, port), HUB_SECONDS).close()
-            trouble.clear()
+            errors.clear()
         except OSError as error:
-            trouble[:] = [error]
+            errors[:] = [error]
 
-    # A name server that does not answer heeds no time-out; a daemon is simply left behind.
-    caller = threading.Thread(target=knock, daemon=True)
-    caller.start()
-    caller.join(HUB_SECONDS)
-    if trouble:
-        yield Finding(WARN, f"hub {host} is not to be reached ({one_line(trouble[0])})", folder)
+    # The time-out does not apply to name resolution, so the connection is tried in a thread that can be left running.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    if errors:
+        yield Finding(WARN, f"hub {host} cannot be reached ({one_line(errors[0])})", remedy)
     else:
-        yield Finding(OK, f"hub {host} answers")
+        yield Finding(OK, f"hub {host} can be reached")
 
 
-def file_system(cache: Path) -> Iterator[Finding]:
-    """Tries in the cache's folder, or in the nearest one above it, what the cache needs of its file system."""
+def check_file_system(cache: Path) -> Iterator[Finding]:
+    """Tests what a cache needs of its file system, in the cache folder or its nearest existing parent."""
     folder = hardware.existing(cache)
-    elsewhere = "choose a --cache on another disk"
     try:
         with tempfile.TemporaryDirectory(prefix=".mfhca-doctor-", dir=folder) as scratch:
             yield Finding(OK, f"{folder} can be written, {hardware.free_bytes(folder) / 1e9:.1f} GB are free")
-            yield _locks(Path(scratch), folder)
-            yield _hdf5(Path(scratch), folder)
+            yield _check_locks(Path(scratch), folder)
+            yield _check_hdf5(Path(scratch), folder)
     except OSError as error:
-        yield Finding(MISSING, f"{folder}: cannot be written ({error.strerror})", elsewhere)
+        yield Finding(MISSING, f"{folder}: cannot be written ({error.strerror})", OTHER_DISK)
 
 
-def _locks(scratch: Path, folder: Path) -> Finding:
-    """Whether a lock that is held here is seen in another process."""
+def _check_locks(scratch: Path, folder: Path) -> Finding:
+    """Whether another process sees a lock held by this one."""
     from mfhca_cache.common.files import lock
 
     try:
-        with lock(scratch / "lock", "the doctor's lock"):
+        with lock(scratch / "lock", "the lock of doctor"):
             other = subprocess.run([sys.executable, "-c", TRY_LOCK, str(scratch / "lock")], check=False)
     except MfhcaError as error:
-        return Finding(MISSING, str(error), "choose a --cache on another disk")
+        return Finding(MISSING, str(error), OTHER_DISK)
     if other.returncode == 3:
         return Finding(OK, f"file locks work in {folder}")
     return Finding(
         WARN,
-        f"file locks do not exclude another process in {folder}",
-        "never run two `features` on one cache at once",
+        f"file locks have no effect on other processes in {folder}",
+        "never run two `features` commands on one cache at the same time",
     )
 
 
-def _hdf5(scratch: Path, folder: Path) -> Finding:
-    """Whether HDF5 writes, locks and reads a file here, and whether it can be renamed safely."""
+def _check_hdf5(scratch: Path, folder: Path) -> Finding:
+    """Whether HDF5 can write, lock and read a file, and whether the file can be renamed durably."""
     import h5py
 
     path, final = scratch / "try.tmp", scratch / "try.h5"
@@ -241,24 +242,26 @@ def _hdf5(scratch: Path, folder: Path) -> Finding:
         return Finding(
             MISSING,
             f"HDF5 files do not work in {folder} ({one_line(error)})",
-            "choose a --cache on another disk",
+            OTHER_DISK,
         )
     if not read:
-        return Finding(MISSING, f"HDF5 files read back otherwise in {folder}", "check the disk")
+        return Finding(
+            MISSING, f"HDF5 files in {folder} have another content when read back", "check the disk"
+        )
     try:
         with h5py.File(final, "r", locking=True):
             pass
     except OSError as error:
         return Finding(
             WARN,
-            f"HDF5's own locks fail in {folder} ({one_line(error)}); mfhca does not use them",
-            "for other programs on these files: export HDF5_USE_FILE_LOCKING=FALSE",
+            f"HDF5's own locks fail in {folder} ({one_line(error)}); mfhca does not need them",
+            "for other programs that read these files: export HDF5_USE_FILE_LOCKING=FALSE",
         )
-    return Finding(OK, f"HDF5 writes, locks and reads files in {folder}")
+    return Finding(OK, f"HDF5 can write, lock and read files in {folder}")
 
 
-def machine(cache: Path, ask_hub: bool = True) -> Iterator[Finding]:
-    """All of the above."""
-    for question in (packages, processor, device, *([hub] if ask_hub else [])):
-        yield from question()
-    yield from file_system(cache)
+def check_machine(cache: Path, with_hub: bool = True) -> Iterator[Finding]:
+    """All checks of this module."""
+    for check in (check_packages, check_processor, check_device, *([check_hub] if with_hub else [])):
+        yield from check()
+    yield from check_file_system(cache)

@@ -70,7 +70,7 @@ class Encoder:
         check(backbone, recipe)
         self.backbone, self.recipe, self.batch_size = backbone, recipe, batch_size
         self.device = resolve_device(device)
-        if self.device == "cuda":
+        if self.device.startswith("cuda"):
             # By default cuDNN rounds the inputs of float32 convolutions to 10 bits of mantissa.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
@@ -134,7 +134,10 @@ class Encoder:
                 self.device
             )
         low, layer = self.recipe.compute_dtype == "bfloat16", self.recipe.layer
-        with torch.inference_mode(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=low):
+        with (
+            torch.inference_mode(),
+            torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=low),
+        ):
             outputs = self._model(samples, attention_mask=mask, output_hidden_states=layer != -1)
             if isinstance(layer, int):
                 states = outputs.last_hidden_state if layer < 0 else outputs.hidden_states[layer]

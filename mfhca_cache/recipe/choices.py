@@ -1,4 +1,4 @@
-"""What the commands let one choose, and the defaults; standard library only, so that `--help` is quick."""
+"""The feature options of the commands and their defaults. Standard library only, so that `--help` is quick."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
 
-DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; others only when asked for
+DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; other kinds only on request
 BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the commands let one choose; every field is part of one recipe or of several."""
+    """The feature options; every field is part of one or more recipes."""
 
     kinds: tuple[str, ...] = DEFAULT_KINDS
-    tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop
+    tail: str = "pad"  # how to handle a short final segment: pad | overlap | drop
     minimum_tail_samples: int = 0  # a shorter tail is dropped
     pre_emphasis: float = 0.0  # coefficient; the paper names none
     db_reference: str = "full_scale"  # logspec, logmel: full_scale | utterance

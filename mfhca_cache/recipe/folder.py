@@ -1,7 +1,7 @@
-"""Recipes: everything that decides the numbers in a cache, its key, and the folder it names.
+"""The folder of a recipe in a cache, and its recipe.json.
 
-A recipe holds no path, machine or time, so a moved corpus or a renamed model is
-the same recipe. What each kind of recipe consists of is in `kinds`.
+A recipe (see `kinds`) contains no path, machine or time, so a moved corpus or a
+renamed model has the same recipe and the same folder.
 """
 
 from __future__ import annotations
@@ -23,55 +23,47 @@ KEY = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class RecipeFolder:
-    """A recipe's folder in a cache, as its recipe.json describes it."""
+    """A recipe's folder in a cache, as described by its recipe.json."""
 
     path: Path
-    name: str  # cosmetic: the folder's name without the key
+    name: str  # the folder's name without the key; for people only
     key: str
     kind: str
-    recipe: dict[str, Any]  # as written, perhaps by a later version of this program
-    frame_shape: tuple[int, ...]  # (T, F): frames of a segment, values of a frame; of all layers (M, T, F)
-    layer: int | None = None  # the one to be read of all; None: as stored
+    recipe: dict[str, Any]  # may have fields of a later version of this program
+    frame_shape: tuple[int, ...]  # (T, F): frames per segment, values per frame; (M, T, F) with all layers
+    layer: int | None = None  # the layer to read if all are stored; None: as stored
 
     @property
     def read_as(self) -> dict[str, Any]:
-        """The fields of the recipe that would store just what a reader gets."""
+        """The recipe that would store exactly what a reader gets."""
         return self.recipe if self.layer is None else {**self.recipe, "layer": self.layer}
 
     @property
     def layers(self) -> int:
-        """How many layers a reader gets of each frame: 0 where there is one, without an axis for it."""
+        """Number of layers a reader gets; 0 if there is a single one without an axis of its own."""
         return self.frame_shape[0] if len(self.frame_shape) == 3 and self.layer is None else 0
 
 
-def recipe_key(recipe: Recipe) -> str:
-    """The key of a recipe: 16 hexadecimal digits, equal for equal recipes.
-
-    >>> from mfhca_cache.recipe.kinds import LogSpec
-    >>> recipe_key(LogSpec()) == recipe_key(LogSpec(floor_db=-100)) != recipe_key(LogSpec(floor_db=-80))
-    True
-    """
-    return recipe.key
-
-
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `to_dict` was asked for.
+    """The recipe for a dictionary made by `to_dict`.
 
     Raises:
-        MfhcaError: unknown kind, or fields that this version does not know or lacks.
+        MfhcaError: the kind is unknown, or fields are unknown or missing.
     """
     kind = KINDS.get(str(values.get("kind")))
     if kind is None:
         raise MfhcaError(f"recipe kind {values.get('kind')!r} is unknown, expected one of {', '.join(KINDS)}")
     given = {name: value for name, value in values.items() if name != "kind"}
-    odd = sorted(set(given) ^ {field.name for field in fields(kind)})
-    if odd:
-        raise MfhcaError(f"a {kind.kind} recipe of another version: its fields differ in {', '.join(odd)}")
+    different = sorted(set(given) ^ {field.name for field in fields(kind)})
+    if different:
+        raise MfhcaError(
+            f"a {kind.kind} recipe of another version: its fields differ in {', '.join(different)}"
+        )
     return kind(**given)
 
 
 def ssl_name(backbone: str, layer: int | str = -1) -> str:
-    """The cosmetic name of a backbone's recipe: "ssl-", the last part of its path or hub id, and the layer.
+    """The name of a backbone's recipe folder: "ssl-", the last part of its path or hub id, and the layer.
 
     >>> ssl_name("facebook/hubert-base-ls960"), ssl_name("models/my hubert/", 6), ssl_name("x", "all")
     ('ssl-hubert-base-ls960', 'ssl-my_hubert-layer6', 'ssl-x-all')
@@ -82,39 +74,56 @@ def ssl_name(backbone: str, layer: int | str = -1) -> str:
 
 
 def folder_for(cache: Path, recipe: Recipe, name: str | None = None) -> Path:
-    """The folder of a recipe: the one that carries its key, whatever its name, else the path for a new one.
+    """The folder with a recipe's key, whatever its name; if there is none, the path for a new one.
 
     Args:
         cache: the cache folder, which need not exist.
         recipe: the recipe.
-        name: cosmetic name for a new folder; its kind by default.
+        name: name for a new folder; by default the recipe's kind.
 
     Raises:
-        MfhcaError: two folders carry the key.
+        MfhcaError: two folders have this key.
     """
-    found = sorted(path for path in cache.glob(f"*-{recipe.key}") if path.is_dir())
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise MfhcaError(f"{cache}: {names} hold the same recipe; delete all but one")
-    return found[0] if found else cache / f"{name or recipe.kind}-{recipe.key}"
+    folders = sorted(path for path in cache.glob(f"*-{recipe.key}") if path.is_dir())
+    if len(folders) > 1:
+        names = " and ".join(path.name for path in folders)
+        raise MfhcaError(f"{cache}: {names} have the same recipe; delete all but one")
+    return folders[0] if folders else cache / f"{name or recipe.kind}-{recipe.key}"
+
+
+def recipe_folders(cache: Path) -> list[Path]:
+    """All folders of a cache whose names end in a key, sorted.
+
+    Raises:
+        MfhcaError: the cache does not exist or cannot be read.
+    """
+    if not cache.is_dir():
+        raise MfhcaError(f"{cache}: no such folder; pass the cache folder as --cache")
+    try:
+        return sorted(p for p in cache.iterdir() if p.is_dir() and KEY.fullmatch(p.name.rpartition("-")[2]))
+    except OSError as error:
+        raise MfhcaError(
+            f"{cache}: cannot be read ({error.strerror}); pass the cache folder as --cache"
+        ) from error
 
 
 def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, ...]) -> None:
-    """Writes recipe.json into a recipe's folder (made if need be); one that is there is checked.
+    """Writes recipe.json into a recipe's folder, which is created if needed; an existing one is checked.
 
     Args:
         folder: from `folder_for`.
         recipe: the recipe.
-        frame_shape: (T, F), frames of a segment and values of a frame; (M, T, F) of all layers.
+        frame_shape: (T, F), frames per segment and values per frame; (M, T, F) with all layers.
 
     Raises:
-        MfhcaError: the folder cannot be written, or holds the recipe with another frame shape.
+        MfhcaError: the folder cannot be written, or has the recipe with another frame shape.
     """
     if (folder / RECIPE_FILE).exists():
-        there = read_recipe(folder)
-        if there.frame_shape != tuple(frame_shape):
+        existing = read_recipe(folder)
+        if existing.frame_shape != tuple(frame_shape):
             raise MfhcaError(
-                f"{folder}: holds frames of shape {there.frame_shape}, the recipe now gives {frame_shape}"
+                f"{folder}: has frames of shape {existing.frame_shape}, the recipe now gives {frame_shape}; "
+                f"delete the folder and run `mfhca-cache features` again"
             )
         return
     name = folder.name.removesuffix(f"-{recipe.key}")
@@ -123,51 +132,52 @@ def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, ...]) -> 
 
 
 def read_recipe(folder: Path) -> RecipeFolder:
-    """Reads recipe.json of a recipe's folder.
+    """Reads the recipe.json of a recipe's folder.
 
     Raises:
-        MfhcaError: it is missing, is not what this program writes, or does not agree with the folder's key.
+        MfhcaError: it is missing, is not a recipe.json of this project, or does not match the folder's key.
     """
     path = folder / RECIPE_FILE
     value = read_json(path)
     name, _, key = folder.name.rpartition("-")
     remedy = "delete the folder and run `mfhca-cache features` again"
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise MfhcaError(f"{path}: not a recipe of this program; {remedy}")
+        raise MfhcaError(f"{path}: not a recipe of this program (no format {FORMAT!r}); {remedy}")
     recipe, shape = value.get("recipe"), value.get("frame_shape")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("kind"), str):
-        raise MfhcaError(f"{path}: holds no recipe; {remedy}")
+        raise MfhcaError(f"{path}: has no recipe; {remedy}")
     axes = 3 if recipe.get("layer") == ALL_LAYERS else 2
     if not (isinstance(shape, list) and len(shape) == axes and all(type(n) is int and n > 0 for n in shape)):
-        wanted = {2: "two", 3: "three"}[axes]
+        raise MfhcaError(f"{path}: frame_shape is {shape!r}, expected {axes} integers above 0; {remedy}")
+    actual = key_of(recipe)
+    if actual != key:
         raise MfhcaError(
-            f"{path}: frame_shape is {shape!r}, expected {wanted} whole numbers above 0; {remedy}"
-        )
-    found = key_of(recipe)
-    if found != key:
-        raise MfhcaError(
-            f"{path}: the recipe has key {found}, its folder says {key}; it was edited: {remedy}"
+            f"{path}: the recipe has key {actual}, its folder name {key}; it was edited: {remedy}"
         )
     return RecipeFolder(folder, name, key, recipe["kind"], recipe, tuple(shape))
 
 
 def explain(
-    here: Recipe | Mapping[str, Any],
-    there: Recipe | Mapping[str, Any],
-    places: tuple[str, str] = ("here", "there"),
+    first: Recipe | Mapping[str, Any],
+    second: Recipe | Mapping[str, Any],
+    names: tuple[str, str],
 ) -> list[str]:
-    """In which fields two recipes differ, and both values; of digests the beginnings.
+    """The fields in which two recipes differ, with both values; digests are abbreviated.
+
+    Args:
+        first, second: the recipes.
+        names: what to call each of them.
 
     >>> from mfhca_cache.recipe.kinds import LogSpec
-    >>> explain(LogSpec(), LogSpec(dft=1024))
-    ['dft: 800 here, 1024 there']
+    >>> explain(LogSpec(), LogSpec(dft=1024), ("wanted", "in the cache"))
+    ['dft: 800 wanted, 1024 in the cache']
     """
-    a = here if isinstance(here, Mapping) else here.to_dict()
-    b = there if isinstance(there, Mapping) else there.to_dict()
+    a = first if isinstance(first, Mapping) else first.to_dict()
+    b = second if isinstance(second, Mapping) else second.to_dict()
     return [
-        f"{name}: {_short(a.get(name, 'nothing'))} {places[0]}, {_short(b.get(name, 'nothing'))} {places[1]}"
-        for name in dict.fromkeys([*a, *b])
-        if a.get(name) != b.get(name) or (name in a) != (name in b)
+        f"{field}: {_short(a.get(field, 'nothing'))} {names[0]}, {_short(b.get(field, 'nothing'))} {names[1]}"
+        for field in dict.fromkeys([*a, *b])
+        if a.get(field) != b.get(field) or (field in a) != (field in b)
     ]
 
 

@@ -1,6 +1,7 @@
-"""The kinds of features and all that decides their numbers; `recipe` names folders by them.
+"""Recipes: the kinds of features, and every setting that determines their values.
 
-How the numbers are computed is in `spectrum`, `mel` and `encoder`.
+The features are computed in `features.spectrum`, `features.mel` and
+`features.encoder`; `folder` derives the folders of a cache from recipes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ CHOICES = {
     "db_reference": ("full_scale", "utterance"),
     "compute_dtype": ("float32", "bfloat16"),
 }
-# The least value that makes sense, by field.
-LEAST = {
+# The smallest valid value of each field.
+MINIMUM = {
     "sample_rate": 1,
     "segment_samples": 1,
     "minimum_tail_samples": 0,
@@ -42,12 +43,12 @@ LEAST = {
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What the kinds of recipe share: checked fields, the dictionary, the key."""
+    """Base of all recipes: validated fields, conversion to a dictionary, the key."""
 
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        # 16000 and 16000.0, -100 and -100.0 must not make two keys of one recipe.
+        # 16000 and 16000.0, or -100 and -100.0, must give the same key.
         for field in fields(self):
             given = getattr(self, field.name)
             object.__setattr__(self, field.name, _typed(f"{self.kind}.{field.name}", str(field.type), given))
@@ -56,9 +57,9 @@ class _Recipe:
                 raise MfhcaError(
                     f"{self.kind}.{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}"
                 )
-        for name, least in LEAST.items():
-            if getattr(self, name, least) < least:
-                raise MfhcaError(f"{self.kind}.{name} is {getattr(self, name)}, expected {least} or more")
+        for name, minimum in MINIMUM.items():
+            if getattr(self, name, minimum) < minimum:
+                raise MfhcaError(f"{self.kind}.{name} is {getattr(self, name)}, expected {minimum} or more")
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and the kind, as plain values."""
@@ -72,14 +73,14 @@ class _Recipe:
 
 @dataclass(frozen=True)
 class LogSpec(_Recipe):
-    """The log-magnitude spectrogram of the paper's section III.A, one (frames, bins) array a segment."""
+    """The log-magnitude spectrogram of section III.A: (frames, bins) per segment."""
 
     kind: ClassVar[str] = "logspec"
 
     sample_rate: int = 16000  # Hz; III.A
     segment_samples: int = 48000  # 3 s; III.A
-    tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop; III.A pads
-    minimum_tail_samples: int = 0  # a shorter tail is dropped (unless it is all there is); our choice
+    tail: str = "pad"  # how to handle a short final segment: pad | overlap | drop; III.A pads
+    minimum_tail_samples: int = 0  # a shorter tail is dropped unless it is the only segment; our choice
     window: str = "hamming-periodic"  # III.A says Hamming; periodic is our choice
     window_samples: int = 640  # 40 ms; III.A
     dft: int = 800  # points; III.A
@@ -90,7 +91,7 @@ class LogSpec(_Recipe):
     db_reference: str = "full_scale"  # 0 dB is full_scale, or the loudest value of the utterance; our choice
     pre_emphasis: float = 0.0  # coefficient; the released code uses 0.97, the paper names none
     dtype: str = "float16"  # as stored
-    version: int = 1  # of the code: raised when the same fields give other numbers
+    version: int = 1  # of the code: increased when the same fields give different values
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,25 +110,25 @@ class LogSpec(_Recipe):
 
 @dataclass(frozen=True)
 class _Mel(_Recipe):
-    """What `logmel` and `mfcc` share: a short-time spectrum as in `LogSpec`, summed in mel bands."""
+    """Base of `logmel` and `mfcc`: a short-time spectrum as in `LogSpec`, summed over mel bands."""
 
     sample_rate: int = 16000  # Hz; III.A
     segment_samples: int = 48000  # 3 s; III.A
-    tail: str = "pad"  # what becomes of the last, short segment: pad | overlap | drop; III.A pads
-    minimum_tail_samples: int = 0  # a shorter tail is dropped (unless it is all there is); our choice
+    tail: str = "pad"  # how to handle a short final segment: pad | overlap | drop; III.A pads
+    minimum_tail_samples: int = 0  # a shorter tail is dropped unless it is the only segment; our choice
     window: str = "hamming-periodic"  # as logspec
     window_samples: int = 640  # 40 ms; as logspec
     dft: int = 800  # points; as logspec
     hop_samples: int = 160  # 10 ms; as logspec
     frames: int = 300  # 3 s / 10 ms
     mel_scale: str = "htk"  # the baseline's MFCCs
-    bands: int = 80  # our choice: each holds two or more points of the DFT, 20 Hz apart; of 128 some hold one
+    bands: int = 80  # our choice: each has two or more DFT points, 20 Hz apart; with 128 some would have one
     low_hz: float = 0.0  # lower end of the first band
     high_hz: float = 8000.0  # upper end of the last band: half the sample rate
     floor_db: float = -100.0  # dB of a band; our choice, as logspec
     pre_emphasis: float = 0.0  # coefficient; the baseline's and the released code use 0.97
     dtype: str = "float16"  # as stored
-    version: int = 1  # of the code: raised when the same fields give other numbers
+    version: int = 1  # of the code: increased when the same fields give different values
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,14 +138,14 @@ class _Mel(_Recipe):
             )
         if not 0 <= self.low_hz < self.high_hz <= self.sample_rate / 2:
             raise MfhcaError(
-                f"{self.kind}: the bands reach from {self.low_hz:g} to {self.high_hz:g} Hz, "
-                f"expected a part of 0 to {self.sample_rate / 2:g} Hz"
+                f"{self.kind}: the bands cover {self.low_hz:g} to {self.high_hz:g} Hz, "
+                f"expected a range within 0 to {self.sample_rate / 2:g} Hz"
             )
 
 
 @dataclass(frozen=True)
 class LogMel(_Mel):
-    """A log-Mel spectrogram, as the paper's abstract and section I say against III.A; (frames, bands) a segment."""
+    """A log-Mel spectrogram, as in the paper's abstract and section I (unlike III.A): (frames, bands) per segment."""
 
     kind: ClassVar[str] = "logmel"
 
@@ -158,16 +159,18 @@ class LogMel(_Mel):
 
 @dataclass(frozen=True)
 class Mfcc(_Mel):
-    """The baseline's [13] cepstral coefficients, each frame of Euclidean length 1; (frames, coefficients)."""
+    """The MFCCs of the baseline [13], each frame scaled to unit L2 norm: (frames, coefficients) per segment."""
 
     kind: ClassVar[str] = "mfcc"
 
-    coefficients: int = 40  # the baseline's
+    coefficients: int = 40  # as the baseline
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.coefficients > self.bands:
-            raise MfhcaError(f"mfcc.coefficients is {self.coefficients}, {self.bands} bands have no more")
+            raise MfhcaError(
+                f"mfcc.coefficients is {self.coefficients}, expected at most the number of bands, {self.bands}"
+            )
 
     @property
     def frame_shape(self) -> tuple[int, int]:
@@ -177,27 +180,27 @@ class Mfcc(_Mel):
 
 @dataclass(frozen=True)
 class Ssl(_Recipe):
-    """A hidden layer of a frozen speech encoder, one (frames, width) array a segment; of all (layers, frames, width).
+    """Hidden states of a frozen speech encoder: (frames, width) per segment, (layers, frames, width) with all layers.
 
-    The frame shape follows from the weights, so it stands in recipe.json beside the recipe.
+    The frame shape depends on the weights, so recipe.json stores it beside the recipe.
     """
 
     kind: ClassVar[str] = "ssl"
 
     weights_sha256: str  # hexadecimal
     config_sha256: str  # hexadecimal
-    normalise: bool  # as the checkpoint's own preprocessor asks
-    attention_mask: bool  # likewise
+    normalise: bool  # as the checkpoint's preprocessor requires
+    attention_mask: bool  # as the checkpoint's preprocessor requires
     sample_rate: int = 16000  # Hz
     segment_samples: int = 48000  # 3 s; III.A
     tail: str = "pad"  # pad | overlap | drop; III.A pads
-    minimum_tail_samples: int = 0  # a shorter tail is dropped (unless it is all there is); our choice
+    minimum_tail_samples: int = 0  # a shorter tail is dropped unless it is the only segment; our choice
     pre_emphasis: float = 0.0  # coefficient
-    layer: int | str = -1  # index into the hidden states; -1 is the final one; "all" keeps every one of them
+    layer: int | str = -1  # index of the hidden state; -1 is the last one; "all" stores all of them
     compute_dtype: str = "float32"  # float32 | bfloat16; float16 inference can give NaN
-    attention: str = "sdpa"  # the implementation: it decides last bits
+    attention: str = "sdpa"  # the implementation, which affects the last bits
     dtype: str = "float16"  # as stored
-    version: int = 1  # of the code: raised when the same fields give other numbers
+    version: int = 1  # of the code: increased when the same fields give different values
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,15 +215,15 @@ KINDS: dict[str, type[Recipe]] = {kind.kind: kind for kind in (*SPECTRAL, Ssl)}
 
 
 def key_of(recipe: Mapping[str, Any]) -> str:
-    """The key of a recipe given as a dictionary."""
+    """The key of a recipe in the form of a dictionary."""
     return sha256_text(canonical_json(dict(recipe)))[:16]
 
 
 def _typed(name: str, type_name: str, value: Any) -> Any:
-    """The value as the field's type, or an error: nothing is rounded, and True is not 1."""
+    """Converts a value to a field's type without rounding; True does not count as 1."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if type_name == "float" and number:
-        return float(value) + 0.0  # minus zero is zero
+        return float(value) + 0.0  # turns -0.0 into 0.0
     types = type_name.split(" | ")
     if "int" in types and number and value == int(value):
         return int(value)

@@ -1,8 +1,8 @@
-"""The part file of a shard in the making: rows, and a journal of what is safely among them.
+"""The part file of an unfinished shard: an append-only file of rows, and a journal of the utterances in it.
 
-Rows are appended and made durable first; then a line in the journal says whose
-they are. What the journal does not say, or says without the rows to match (a
-checksum tells), was never written. `writer` assembles the shard from it.
+Rows are appended and fsynced first, then a journal line with their utterance
+and checksum. Rows without a journal line, or with another checksum, count as
+never written. `writer` builds the shard from both files.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class Entry:
     utterance_id: str
     audio_sha256: str
     first_row: int
-    valid_frames: tuple[int, ...]  # one a row
-    crc32: int  # of the rows' bytes
+    valid_frames: tuple[int, ...]  # one number per row
+    crc32: int  # checksum of the rows' bytes
 
 
 class Part:
-    """An append-only file of rows with its journal. The caller holds a lock on them.
+    """An append-only file of rows with its journal. The caller must hold the shard's lock.
 
     Attributes:
-        entries: the utterances that are safe on disk, by id.
+        entries: the utterances that are durable on disk, by id.
     """
 
     def __init__(self, stem: Path, header: dict[str, Any], row_bytes: int) -> None:
-        """Opens the part file, or goes on with the one that a dead writer left.
+        """Opens a new part file, or resumes the one of a killed writer.
 
         Args:
             stem: path without suffix; ".rows" and ".journal" are added.
-            header: what the rows are; a part file with another header is debris and starts anew.
-            row_bytes: bytes of a row.
+            header: describes the rows; the content of a part file with another header is discarded.
+            row_bytes: size of a row in bytes.
 
         Raises:
             OSError: the files cannot be written or read.
@@ -58,12 +58,14 @@ class Part:
         self._rows, self._journal = -1, -1
         try:
             self._rows, self._journal = (os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in self._paths)
-            self._go_on(_line(header))
+            self._resume(_line(header))
         except BaseException:
             self.close()
             raise
 
-    def _go_on(self, header: bytes) -> None:
+    def _resume(self, header: bytes) -> None:
+        # The journal is read up to its first damaged line: a killed writer may have written only a part of it.
+        # Both files are then cut to what is known to be durable, so that new rows and lines directly follow it.
         text = self._paths[1].read_bytes()
         self._journal_end = self._next_row = 0
         if text.startswith(header):
@@ -78,16 +80,17 @@ class Part:
             os.ftruncate(self._rows, rows_end)
         self.entries = {name: entry for name, entry in self.entries.items() if self._intact(entry)}
         if not self._journal_end:
-            self._note(header)
+            self._append_journal(header)
+        # Makes the creation of both files durable; without it a power failure could lose them with all their rows.
         fsync_folder(self._paths[0].parent)
 
     def add(
         self, utterance_id: str, audio_sha256: str, data: memoryview, valid_frames: tuple[int, ...]
     ) -> None:
-        """Writes the rows of one utterance (`data`, bytes); they are safe after the next `flush`.
+        """Appends the rows of one utterance (`data`, bytes); they are durable after the next `flush`.
 
         Raises:
-            OSError: they cannot be written; then nothing is added.
+            OSError: they cannot be written; nothing is added.
         """
         write_all(self._rows, data, self._next_row * self._row_bytes)
         entry = Entry(utterance_id, audio_sha256, self._next_row, valid_frames, zlib.crc32(data))
@@ -96,37 +99,39 @@ class Part:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of rows added since the last `flush`."""
+        """Size in bytes of the rows added since the last `flush`."""
         return sum(len(entry.valid_frames) for entry in self._pending.values()) * self._row_bytes
 
     def flush(self) -> None:
-        """Makes what was added safe.
+        """Makes the added rows durable.
 
         Raises:
-            OSError: it cannot be written; it stays to be flushed.
+            OSError: they cannot be written; a later `flush` tries again.
         """
         if self._pending:
+            # The order matters: the rows must be on the disk before the journal mentions them. In the other order
+            # a power failure between the two could leave a journal line for rows that were never written.
             os.fsync(self._rows)
-            self._note(b"".join(_line(asdict(entry)) for entry in self._pending.values()))
+            self._append_journal(b"".join(_line(asdict(entry)) for entry in self._pending.values()))
             self.entries.update(self._pending)
             self._pending.clear()
 
-    def _note(self, lines: bytes) -> None:
+    def _append_journal(self, lines: bytes) -> None:
         try:
             write_all(self._journal, memoryview(lines), self._journal_end)
             os.fsync(self._journal)
         except OSError:
-            # A line written in part would hide those that a later flush writes after it.
+            # Reading stops at a damaged line, so a partly written one would hide all lines of later flushes.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._journal, self._journal_end)
             raise
         self._journal_end += len(lines)
 
     def read(self, entry: Entry) -> bytearray:
-        """The rows of one utterance, bytes.
+        """The bytes of one utterance's rows.
 
         Raises:
-            MfhcaError: they are not as they were written.
+            MfhcaError: they differ from what was written.
             OSError: the disk fails.
         """
         data = self._bytes(entry)
@@ -141,7 +146,7 @@ class Part:
         return zlib.crc32(self._bytes(entry)) == entry.crc32
 
     def _bytes(self, entry: Entry) -> bytearray:
-        """The bytes that are there, fewer than there should be if the file is too short."""
+        """The bytes of the rows; fewer if the file is too short."""
         first, size = entry.first_row * self._row_bytes, len(entry.valid_frames) * self._row_bytes
         size = max(0, min(size, os.fstat(self._rows).st_size - first))
         data = bytearray(size)
@@ -151,14 +156,15 @@ class Part:
         return data
 
     def discard(self) -> None:
-        """Closes and deletes both files, the journal first: rows without a journal are nothing."""
+        """Closes and deletes both files."""
         self.close()
         self.entries.clear()
+        # The journal first: rows without a journal count as unwritten, a journal without rows as damaged.
         for path in reversed(self._paths):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Closes the files; what was not flushed is lost."""
+        """Closes the files; rows that were not flushed are lost."""
         for descriptor in (self._rows, self._journal):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -166,7 +172,7 @@ class Part:
 
 
 def paths(stem: Path) -> tuple[Path, Path]:
-    """Rows and journal of a part file.
+    """The paths of rows and journal of a part file.
 
     >>> [path.name for path in paths(Path(".03.h5"))]
     ['.03.h5.rows', '.03.h5.journal']
@@ -192,7 +198,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _entries(text: bytes, start: int) -> Iterator[tuple[Entry, int]]:
-    """The whole lines of a journal from `start` on, each with where it ends; a damaged one ends it."""
+    """The entries of a journal from `start` to the first damaged line, each with the position of its end."""
     while (end := text.find(b"\n", start) + 1) > 0:
         line = text[start + 9 : end - 1]
         if text[start : start + 9] != b"%08x " % zlib.crc32(line):

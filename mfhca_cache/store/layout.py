@@ -1,8 +1,9 @@
-"""Laying out a shard: HDF5 structure, features, moments, digest, seal, written to an open file.
+"""Writing a complete shard to an open file: HDF5 structure, features, moments, digest, seal.
 
-HDF5 works on memory only, and features are not part of it: they go from their
-source straight to their place in the file. So every error of the disk is an
-OSError, and a recording of any length needs the memory of one utterance.
+HDF5 lays out the file in memory and never writes to the disk, because it
+crashes on a full one. The features are copied directly from their source to
+their offset in the file. So every disk error is an OSError, and the memory
+needed is that of one utterance.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from mfhca_cache.store.shard import Array
 
 @dataclass(frozen=True)
 class Identity:
-    """What a shard is of: its recipe and speaker, and the form of its rows."""
+    """The recipe and speaker of a shard, and the shape and dtype of its rows."""
 
     key: str
     kind: str
     speaker: str
-    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) of all layers
+    frame_shape: tuple[int, ...]  # (T, F), or (M, T, F) with all layers
     dtype: np.dtype[Any]
 
     @property
@@ -40,8 +41,8 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Source:
-    """One utterance, and how to get at its rows."""
+class UtteranceRows:
+    """One utterance, and a function that reads its rows."""
 
     utterance_id: str
     audio_sha256: str
@@ -49,13 +50,15 @@ class Source:
     read: Callable[[], bytearray]  # the bytes of its n rows
 
 
-def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provenance: dict[str, Any]) -> str:
+def assemble(
+    descriptor: int, identity: Identity, utterances: Sequence[UtteranceRows], provenance: dict[str, Any]
+) -> str:
     """Writes a whole shard to an empty file.
 
     Args:
-        descriptor: of the file, open for writing.
-        what: the shard.
-        sources: its utterances, sorted by id.
+        descriptor: the file, open for writing.
+        identity: recipe, speaker and row format.
+        utterances: sorted by id.
         provenance: JSON values, outside the digest.
 
     Returns:
@@ -63,14 +66,14 @@ def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provena
 
     Raises:
         OSError: the file cannot be written.
-        MfhcaError: a source cannot be read.
+        MfhcaError: the rows of an utterance cannot be read.
     """
     import h5py
 
-    valid = np.concatenate([source.valid_frames for source in sources], dtype=np.int32)
-    counts = [len(source.valid_frames) for source in sources]
-    shape = (len(valid), *what.frame_shape)
-    size = len(valid) * what.row_bytes
+    valid = np.concatenate([utterance.valid_frames for utterance in utterances], dtype=np.int32)
+    counts = [len(utterance.valid_frames) for utterance in utterances]
+    shape = (len(valid), *identity.frame_shape)
+    size = len(valid) * identity.row_bytes
     image = _Image()
     with h5py.File(
         image,
@@ -79,39 +82,39 @@ def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provena
         alignment_threshold=schema.USER_BLOCK,
         alignment_interval=schema.USER_BLOCK,
     ) as file:
-        offset = _place_features(file, shape, what.dtype)
+        offset = _place_features(file, shape, identity.dtype)
         _reserve(descriptor, offset + size)
-        features_sha256, moments = _copy(descriptor, offset, what, sources)
+        features_sha256, moments = _copy(descriptor, offset, identity, utterances)
         tables: dict[str, Array] = {
-            "segment_utterance": np.repeat(np.arange(len(sources)), counts),
+            "segment_utterance": np.repeat(np.arange(len(utterances)), counts),
             "valid_frames": valid,
             **{f"moments/{name}": values for name, values in moments.items()},
         }
         digest = schema.content_digest(
-            key=what.key,
-            kind=what.kind,
-            speaker=what.speaker,
+            key=identity.key,
+            kind=identity.kind,
+            speaker=identity.speaker,
             shape=shape,
-            stored_as=what.dtype,
+            stored_as=identity.dtype,
             features_sha256=features_sha256,
-            utterance_ids=tuple(source.utterance_id for source in sources),
-            audio_sha256=tuple(source.audio_sha256 for source in sources),
+            utterance_ids=tuple(utterance.utterance_id for utterance in utterances),
+            audio_sha256=tuple(utterance.audio_sha256 for utterance in utterances),
             tables=tables,
         )
         for name, dtype in schema.TABLES.items():
             file.create_dataset(name, data=tables[name].astype(dtype))
-        _write_texts(file, schema.UTTERANCE_IDS, [source.utterance_id for source in sources])
-        _write_texts(file, schema.AUDIO_SHA256, [source.audio_sha256 for source in sources])
-        said = (
+        _write_texts(file, schema.UTTERANCE_IDS, [utterance.utterance_id for utterance in utterances])
+        _write_texts(file, schema.AUDIO_SHA256, [utterance.audio_sha256 for utterance in utterances])
+        texts = (
             schema.FORMAT,
-            what.key,
-            what.kind,
-            what.speaker,
+            identity.key,
+            identity.kind,
+            identity.speaker,
             digest,
             json.dumps(provenance, sort_keys=True),
         )
         file.attrs["version"] = schema.VERSION
-        for name, text in zip(schema.ATTRIBUTES, said, strict=True):
+        for name, text in zip(schema.ATTRIBUTES, texts, strict=True):
             file.attrs[name] = text
     before, after = image.span(schema.USER_BLOCK, offset), image.span(offset + size, image.size)
     rest = hashlib.sha256(before)
@@ -124,7 +127,7 @@ def assemble(descriptor: int, what: Identity, sources: Sequence[Source], provena
 
 
 def _place_features(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Creates the features, whose values are never given to HDF5; returns their offset in the file, bytes."""
+    """Creates the dataset of the features without their values; returns its offset in the file in bytes."""
     import h5py
 
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -133,51 +136,51 @@ def _place_features(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     space = h5py.h5s.create_simple(shape)
     dataset = h5py.h5d.create(file.id, schema.FEATURES.encode(), h5py.h5t.py_create(dtype), space, plist)
-    # HDF5 gives no place to a dataset without rows.
+    # HDF5 assigns no offset to a dataset without rows.
     return int(dataset.get_offset()) if shape[0] else schema.USER_BLOCK
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Takes the disk space at once, so that a disk too full is found before the work."""
+    """Allocates the disk space, so that a full disk is an error before anything is copied."""
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
-        # Some file systems cannot; then the writes themselves find out.
+        # Not every file system supports this; then a full disk is an error of a later write.
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
 
 
 def _copy(
-    descriptor: int, offset: int, what: Identity, sources: Sequence[Source]
+    descriptor: int, offset: int, identity: Identity, utterances: Sequence[UtteranceRows]
 ) -> tuple[str, dict[str, Array]]:
-    """Copies all rows to the file; returns the SHA-256 of their bytes, and their moments."""
+    """Copies all rows to the file; returns the SHA-256 of their bytes and their moments."""
     digest = hashlib.sha256()
-    *layers, frames, bins = what.frame_shape
-    shape = (len(sources), math.prod(layers), bins)
+    *layers, frames, bins = identity.frame_shape
+    shape = (len(utterances), math.prod(layers), bins)
     moments: dict[str, Array] = {
         "sum": np.zeros(shape),
         "sum_squares": np.zeros(shape),
         "minimum": np.full(shape, np.inf),
         "maximum": np.full(shape, -np.inf),
     }
-    for index, source in enumerate(sources):
-        data = source.read()
+    for index, utterance in enumerate(utterances):
+        data = utterance.read()
         digest.update(data)
         write_all(descriptor, memoryview(data), offset)
         offset += len(data)
-        rows = np.frombuffer(data, what.dtype).reshape(-1, shape[1], frames, bins)
-        for row, valid in zip(rows, source.valid_frames.tolist(), strict=True):
-            for layer in range(shape[1] if valid else 0):  # each by itself: the bits are those of it alone
+        rows = np.frombuffer(data, identity.dtype).reshape(-1, shape[1], frames, bins)
+        for row, valid in zip(rows, utterance.valid_frames.tolist(), strict=True):
+            for layer in range(shape[1] if valid else 0):  # one by one: the same bits as with one layer only
                 at = index, layer
                 values = row[layer, :valid].astype(np.float64)  # (valid, F)
                 np.minimum(moments["minimum"][at], values.min(0), out=moments["minimum"][at])
                 np.maximum(moments["maximum"][at], values.max(0), out=moments["maximum"][at])
                 moments["sum"][at] += values.sum(0)
                 moments["sum_squares"][at] += np.square(values, out=values).sum(0)
-    tables = {name: table.reshape(len(sources), *layers, bins) for name, table in moments.items()}
-    tables["count"] = np.array([int(source.valid_frames.sum()) for source in sources], np.int64)
+    tables = {name: table.reshape(len(utterances), *layers, bins) for name, table in moments.items()}
+    tables["count"] = np.array([int(utterance.valid_frames.sum()) for utterance in utterances], np.int64)
     return digest.hexdigest(), tables
 
 
@@ -190,7 +193,7 @@ def _write_texts(file: Any, name: str, texts: list[str]) -> None:
 
 
 class _Image:
-    """A file in memory for HDF5 to lay out: what it writes is kept, what it skips takes no room."""
+    """A sparse file in memory for HDF5: only the bytes it writes take memory."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -198,7 +201,7 @@ class _Image:
         self._written: list[tuple[int, bytes]] = []
 
     def span(self, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end`, zeros where nothing was written."""
+        """The bytes from `start` to `end`; unwritten ones are zero."""
         data = bytearray(max(0, end - start))
         for offset, piece in self._written:
             first, last = max(start, offset), min(end, offset + len(piece))
@@ -206,7 +209,7 @@ class _Image:
                 data[first - start : last - start] = piece[first - offset : last - offset]
         return bytes(data)
 
-    # What follows is the part of Python's file interface that h5py's driver calls.
+    # The part of Python's file interface that h5py's driver calls:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
@@ -240,4 +243,4 @@ class _Image:
         return self.size
 
     def flush(self) -> None:
-        """Nothing to do."""
+        """Does nothing."""

@@ -1,7 +1,6 @@
-"""Reading a cache: which recipes it holds, and rows of its shards gathered into one array.
+"""Reading a cache: listing its recipes, and gathering rows of its shards into one array.
 
-Nothing here writes, and nothing here imports torch. What is in one shard, and
-how it is checked, is in `shard`.
+Nothing here writes or imports torch. Single shards are checked in `shard`.
 """
 
 from __future__ import annotations
@@ -18,22 +17,23 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, read_recipe
 from mfhca_cache.store import schema
+from mfhca_cache.store.descriptor import open_file, read_exactly
 from mfhca_cache.store.schema import damaged
-from mfhca_cache.store.shard import Array, Shard, open_file, read_exactly, read_open
+from mfhca_cache.store.shard import Array, Shard, read_open
 
-SPARE_FILES = 64  # open files besides shards: libraries, logs, pipes
+OTHER_FILES = 64  # open files besides shards: libraries, logs, pipes
 
 
 def list_recipes(cache: Path) -> list[RecipeFolder]:
-    """The recipes of a cache, sorted by folder name; none where the cache does not exist.
+    """The recipes of a cache, sorted by folder name; none if the cache does not exist.
 
     Raises:
-        MfhcaError: the cache cannot be read, or a recipe.json is missing beside shards or damaged.
+        MfhcaError: the cache cannot be read, or a recipe.json is damaged or missing in a folder with shards.
     """
     try:
         folders = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.exists() else []
         named = [path for path in folders if KEY.fullmatch(path.name.rpartition("-")[2])]
-        # A folder without either is what a kill between its making and recipe.json leaves.
+        # A folder with neither was left by a run killed between creating it and writing recipe.json.
         return [
             read_recipe(path)
             for path in named
@@ -41,46 +41,48 @@ def list_recipes(cache: Path) -> list[RecipeFolder]:
         ]
     except OSError as error:
         raise MfhcaError(
-            f"{cache}: cannot be read ({error.strerror}); give --cache the cache folder"
+            f"{cache}: cannot be read ({error.strerror}); pass the cache folder as --cache"
         ) from error
 
 
 def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> RecipeFolder:
-    """The one recipe of a kind.
+    """The only recipe of a kind.
 
     Args:
         cache: the cache folder.
         kind: logspec, ssl, ...
-        name_prefix: how the folder's name begins, with or without its "<kind>-"; a whole name (without the
-            key) wins over longer ones.
+        name_prefix: prefix of the folder's name, with or without "<kind>-"; an exact name (without the key)
+            takes precedence over longer ones.
 
     Raises:
-        MfhcaError: there is none, or there are several (they are listed).
+        MfhcaError: there is none, or there are several, which are listed.
     """
     of_kind = [recipe for recipe in list_recipes(cache) if recipe.kind == kind]
     prefix = name_prefix or ""
-    wanted = (prefix, f"{kind}-{prefix}")
-    found = [recipe for recipe in of_kind if recipe.path.name.startswith(wanted)]
-    whole = [recipe for recipe in found if recipe.name in wanted]
-    found = whole if len(whole) == 1 else found
-    if len(found) == 1:
-        return found[0]
-    asked = f"{kind} features" + (f" named {prefix}..." if prefix else "")
-    if found:
-        names = listing([f"{recipe.path.name}{_differing(recipe, found)}" for recipe in found])
+    prefixes = (prefix, f"{kind}-{prefix}")
+    matches = [recipe for recipe in of_kind if recipe.path.name.startswith(prefixes)]
+    exact = [recipe for recipe in matches if recipe.name in prefixes]
+    matches = exact if len(exact) == 1 else matches
+    if len(matches) == 1:
+        return matches[0]
+    request = f"{kind} features" + (f" with a name starting with {prefix!r}" if prefix else "")
+    option = "--ssl" if kind == "ssl" else "--spec"
+    if matches:
+        names = listing([f"{recipe.path.name}{_differences(recipe, matches)}" for recipe in matches])
         raise MfhcaError(
-            f"{cache}: {len(found)} recipes of {asked}; name one (a unique beginning will do):\n{names}"
+            f"{cache}: {len(matches)} recipes of {request}; choose one with {option} NAME "
+            f"(a unique prefix is enough):\n{names}"
         )
-    there = ", ".join(recipe.path.name for recipe in of_kind)
+    existing = ", ".join(recipe.path.name for recipe in of_kind)
     raise MfhcaError(
-        f"{cache}: no {asked}"
-        + (f" (there are {there}); name one of them, or" if there else ";")
+        f"{cache}: no {request}"
+        + (f" (the cache has {existing}); choose one of these, or" if existing else ";")
         + " run `mfhca-cache features` first"
     )
 
 
-def _differing(recipe: RecipeFolder, among: Iterable[RecipeFolder]) -> str:
-    """What tells a recipe from others besides its name: " (layer 6, tail pad)"; digests say nothing to people."""
+def _differences(recipe: RecipeFolder, among: Iterable[RecipeFolder]) -> str:
+    """The fields of a recipe that differ from others, e.g. " (layer 6, tail pad)"; digests are left out."""
     fields = [name for name in recipe.recipe if not name.endswith("_sha256")]
     parts = [
         f"{name} {recipe.recipe[name]}"
@@ -91,13 +93,13 @@ def _differing(recipe: RecipeFolder, among: Iterable[RecipeFolder]) -> str:
 
 
 class Features:
-    """Shards of one recipe, opened for gathering rows. A context manager.
+    """The shards of one recipe, opened for gathering rows. A context manager.
 
     Attributes:
-        shards: one a speaker, in the order asked for.
-        frame_shape: (T, F); (M, T, F) where all layers of several are read.
+        shards: one per speaker, in the requested order.
+        frame_shape: (T, F); (M, T, F) if all of several layers are read.
         dtype: float16 or float32.
-        row_bytes: bytes that are read of a segment.
+        row_bytes: bytes read per segment.
     """
 
     def __init__(self, shards: tuple[Shard, ...], descriptors: list[int], layer: int | None = None) -> None:
@@ -123,21 +125,21 @@ class Features:
         """Opens the shards of some speakers.
 
         Args:
-            folder: of a recipe; its `layer` chooses one of several, and the others are not read.
-            speakers: ids; the order is kept, repetitions are not.
+            folder: the recipe folder; its `layer` selects one of several, the others are not read.
+            speakers: ids; their order is kept, repetitions are dropped.
 
         Raises:
-            MfhcaError: a shard is missing, not as it should be, or of another recipe or speaker.
+            MfhcaError: a shard is missing, damaged, or of another recipe or speaker.
         """
         recipe = folder if isinstance(folder, RecipeFolder) else read_recipe(folder)
         paths = {speaker: recipe.path / schema.shard_name(speaker) for speaker in speakers}
         missing = [speaker for speaker, path in paths.items() if not path.exists()]
         if missing or not paths:
-            who = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
+            which = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
             names = "\n" + listing(missing) if len(missing) > 1 else ""
             raise MfhcaError(
-                f"{recipe.path}: no features of {who}; run `mfhca-cache features MANIFEST --root DIR "
-                f"--cache {recipe.path.parent}` with this manifest{names}"
+                f"{recipe.path}: no features of {which}; run `mfhca-cache features MANIFEST --root DIR "
+                f"--cache {recipe.path.parent}` for this manifest{names}"
             )
         shards: list[Shard] = []
         descriptors: list[int] = []
@@ -155,15 +157,15 @@ class Features:
             raise
 
     def moments(self, index: int, name: str) -> Array:
-        """`Shard.moments` of `shards[index]`, of the layer that is read: (U, F), or (U, M, F) of all."""
+        """`Shard.moments` of `shards[index]`, for the selected layer: (U, F), or (U, M, F) for all layers."""
         table = self.shards[index].moments(name)
         return table if self._layer is None else np.ascontiguousarray(table[:, self._layer])
 
     def rows(self, utterance_id: str) -> tuple[int, int, int]:
-        """Where an utterance is: (index into shards, first row, number of segments), rows in time order.
+        """The rows of an utterance in time order: (index into shards, first row, number of segments).
 
         Raises:
-            MfhcaError: it is in none of the open shards.
+            MfhcaError: none of the open shards has it.
         """
         try:
             return self._rows[utterance_id]
@@ -183,7 +185,7 @@ class Features:
             Features (n, T, F) as stored, in time order, and valid frames (n,) int32. Both are copies.
 
         Raises:
-            MfhcaError: it is in none of the open shards, or the file ends too soon.
+            MfhcaError: none of the open shards has it, or the file is truncated.
         """
         index, first, count = self.rows(utterance_id)
         rows = np.arange(first, first + count)
@@ -191,27 +193,29 @@ class Features:
         return self.gather(np.full(count, index), rows), valid.copy()
 
     def gather(self, shard_index: Array, rows: Array, out: Array | None = None) -> Array:
-        """Copies segments into one array, in the order asked for; neighbours in a file are read in one call.
+        """Copies segments into one array in the given order; adjacent rows of a file are read in one call.
 
         Args:
-            shard_index: (N,) integers, index into `shards`.
-            rows: (N,) integers, row of that shard.
+            shard_index: (N,) integers, indices into `shards`.
+            rows: (N,) integers, rows of these shards.
             out: (N, *frame_shape) C-contiguous of `dtype`, filled and returned; allocated by default.
 
         Returns:
             (N, *frame_shape) of `dtype`.
 
         Raises:
-            MfhcaError: a file became shorter, or the disk fails.
+            MfhcaError: a file was truncated meanwhile, or the disk fails.
             IndexError: there is no such shard or row.
         """
         which, rows = np.asarray(shard_index, np.int64), np.asarray(rows, np.int64)
         if which.ndim != 1 or which.shape != rows.shape:
-            raise ValueError(f"shard_index {which.shape} and rows {rows.shape} must be equally long lists")
+            raise ValueError(
+                f"shard_index {which.shape} and rows {rows.shape} must be lists of the same length"
+            )
         if which.size and not (which.min() >= 0 and which.max() < len(self.shards)):
-            raise IndexError(f"shard_index must lie in 0..{len(self.shards) - 1}")
+            raise IndexError(f"shard_index must be in 0..{len(self.shards) - 1}")
         if not np.all((rows >= 0) & (rows < self._segments[which])):
-            raise IndexError("a row lies outside its shard")
+            raise IndexError("a row is outside its shard")
         shape = (len(rows), *self.frame_shape)
         out = np.empty(shape, self.dtype) if out is None else out
         if (
@@ -225,8 +229,9 @@ class Features:
             return out
         view = out.reshape(-1).view(np.uint8).data
         step, stride = self.row_bytes, self.shards[0].row_bytes
-        apart = self._layer is not None  # between a layer of one segment and of the next lie the others
-        breaks = np.flatnonzero(apart | (np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
+        # A single layer of two adjacent rows is not adjacent in the file: the other layers are between them.
+        separate = self._layer is not None
+        breaks = np.flatnonzero(separate | (np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
         starts = [0, *breaks.tolist()]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             index = int(which[start])
@@ -236,7 +241,7 @@ class Features:
         return out
 
     def close(self) -> None:
-        """Closes the files; twice is once."""
+        """Closes the files; may be called more than once."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -248,25 +253,27 @@ class Features:
 
 
 def _compare(shard: Shard, recipe: RecipeFolder, speaker: str) -> None:
-    """Refuses a shard that lies in the wrong folder or has the wrong name."""
-    found = (shard.key, shard.kind, shard.speaker, shard.shape[1:], shard.dtype.name)
+    """Refuses a shard in the wrong folder or with the wrong name."""
+    actual = (shard.key, shard.kind, shard.speaker, shard.shape[1:], shard.dtype.name)
     expected = (recipe.key, recipe.kind, speaker, recipe.frame_shape, recipe.recipe.get("dtype"))
-    if found != expected:
-        raise damaged(shard.path, f"holds (key, kind, speaker, frame, dtype) {found}, expected {expected}")
+    if actual != expected:
+        raise damaged(
+            shard.path, f"has (key, kind, speaker, frame shape, dtype) {actual}, expected {expected}"
+        )
 
 
 def allow_open_files(more: int) -> None:
-    """Raises this process' limit of open files, as far as the system lets it, so that `more` can be opened.
+    """Raises this process's limit of open files, as far as the system allows, so that `more` can be opened.
 
     The usual limit of 1,024 is too low for a corpus of a thousand speakers with two kinds of features.
     """
     try:
         import resource
-    except ImportError:  # not on Windows, which has no such limit
+    except ImportError:  # Windows, which has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = len(list(Path("/dev/fd").iterdir())) + more + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and wanted > soft:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = len(list(Path("/dev/fd").iterdir())) + more + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))

@@ -1,9 +1,9 @@
-"""The shard format: names, dtypes, the seal at the head of the file, the digest of its content.
+"""The shard format: dataset names and dtypes, the seal in the first bytes, the content digest.
 
-A shard is a plain HDF5 file with a user block. HDF5 readers skip the block; in
-it stands the seal, which lets the reader refuse a damaged file before the HDF5
-library, which may crash on one, sees a byte of it. Reading is in `reader`,
-writing in `writer`.
+A shard is a plain HDF5 file with a user block, which HDF5 readers skip. The
+block has the seal: with it a damaged file is refused before the HDF5 library,
+which may crash on one, opens it. docs/cache-format.md describes the format for
+other programs.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ FORMAT = "mfhca-shard"
 VERSION = 1
 SUFFIX = ".h5"
 
-# HDF5 wants a power of two from 512 up; a page keeps the features page-aligned.
+# HDF5 requires a power of two of at least 512; one page keeps the features page-aligned.
 USER_BLOCK = 4096
 
 DTYPES: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
 FEATURES = (
-    "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) of M layers; contiguous, uncompressed
+    "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) with M layers; contiguous, uncompressed
 )
 UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
-AUDIO_SHA256 = "audio_sha256"  # (U,) of the audio files, hexadecimal
+AUDIO_SHA256 = "audio_sha256"  # (U,) digests of the audio, hexadecimal
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
-    "valid_frames": np.dtype("<i4"),  # (S,) frames that lie within the audio, not in its padding
-    "moments/count": np.dtype("<i8"),  # (U,) valid frames of the utterance
-    "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over its valid frames, of the values as stored
+    "valid_frames": np.dtype("<i4"),  # (S,) frames within the audio; the rest is padding
+    "moments/count": np.dtype("<i8"),  # (U,) number of valid frames of the utterance
+    "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over the valid frames, of the stored values
     "moments/sum_squares": np.dtype("<f8"),
-    "moments/minimum": np.dtype("<f8"),  # +inf where there is no valid frame
-    "moments/maximum": np.dtype("<f8"),  # -inf where there is no valid frame
+    "moments/minimum": np.dtype("<f8"),  # +inf without a valid frame
+    "moments/maximum": np.dtype("<f8"),  # -inf without a valid frame
 }
-# Attributes of the root group, all text; `version` stands beside them as a number. The last is JSON.
+# Text attributes of the root group, which also has the number `version`. The last one is JSON.
 ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
 
 
 def shard_name(speaker: str) -> str:
-    """The file name of a speaker's shard; `speaker_of` undoes it.
+    """The file name of a speaker's shard; `speaker_of` is the inverse.
 
-    Dots are quoted as well, so that no shard's name begins another's and none is hidden.
+    Dots are quoted too, so that no name is hidden or a prefix of another one.
 
     >>> shard_name("Ses01_F"), shard_name("a/b.c")
     ('Ses01_F.h5', 'a%2Fb%2Ec.h5')
@@ -60,7 +60,7 @@ def shard_name(speaker: str) -> str:
 
 
 def speaker_of(file_name: str) -> str:
-    """The speaker whose shard has this file name.
+    """The speaker of a shard with this file name.
 
     >>> speaker_of(shard_name("a/b.c"))
     'a/b.c'
@@ -70,16 +70,16 @@ def speaker_of(file_name: str) -> str:
 
 @dataclass(frozen=True)
 class Seal:
-    """Where the features lie, and the checksum of all that is neither features nor seal."""
+    """Position of the features, and a checksum of everything except features and seal."""
 
     size: int  # bytes of the whole file
-    features_offset: int  # bytes from the start of the file; USER_BLOCK when there is no row
+    features_offset: int  # bytes from the start of the file; USER_BLOCK without rows
     features_bytes: int
     rest_sha256: str
 
 
 def pack_seal(seal: Seal) -> bytes:
-    """The user block: format and version, the seal, its checksum, then zeros (USER_BLOCK bytes)."""
+    """The user block of USER_BLOCK bytes: format and version, the seal, its checksum, then zeros."""
     text = f"{FORMAT} {VERSION}\n{canonical_json(asdict(seal))}\n".encode()
     block = text + hashlib.sha256(text).hexdigest().encode() + b"\n"
     return block.ljust(USER_BLOCK, b"\0")
@@ -89,12 +89,12 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     """Reads and checks the user block.
 
     Args:
-        block: the first USER_BLOCK bytes of the file, or fewer where there are no more.
-        size: of the file, bytes.
-        path: for the message.
+        block: the first USER_BLOCK bytes of the file, or fewer if it is shorter.
+        size: of the file, in bytes.
+        path: for error messages.
 
     Raises:
-        MfhcaError: not a shard, another version, damaged, or the file has another size.
+        MfhcaError: not a shard, another version, damaged, or a file of another size.
     """
     found = re.match(rb"mfhca-shard (\d{1,9})\n", block)
     if found is None:
@@ -110,10 +110,10 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     if not whole:
         raise damaged(path, "damaged in its first bytes")
     if seal.size != size:
-        raise damaged(path, f"{size} bytes long, {seal.size} were written")
+        raise damaged(path, f"has {size} bytes, {seal.size} were written")
     first, last = seal.features_offset, seal.features_offset + seal.features_bytes
     if not (first >= USER_BLOCK and seal.features_bytes >= 0 and last <= size):
-        raise damaged(path, f"claims features in bytes {first} to {last} of {size}")
+        raise damaged(path, f"has its features in bytes {first} to {last} of {size}")
     return seal
 
 
@@ -125,15 +125,15 @@ def damaged(path: Path, reason: str) -> MfhcaError:
 def as_stored(
     features: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], name: str
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """The features of an utterance rounded to what a shard holds.
+    """Rounds the features of an utterance to the dtype of a shard.
 
     Args:
-        features: (n, T, F) floating point, or (n, M, T, F) of M layers.
+        features: (n, T, F) floating point, or (n, M, T, F) with M layers.
         dtype: float16 or float32.
-        name: whose they are, for the message.
+        name: the utterance, for the error message.
 
     Raises:
-        MfhcaError: a value is not finite, or too large.
+        MfhcaError: a value is not finite, or too large for the dtype.
     """
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(features, dtype)
@@ -141,9 +141,9 @@ def as_stored(
         at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
         value = features[at]
         axes = ("segment", *["layer"] * (len(at) - 3), "frame", "column")
-        place = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
+        position = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
         remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
-        raise MfhcaError(f"{name}: {value} in {place} does not fit {dtype.name}; {remedy}")
+        raise MfhcaError(f"{name}: {value} in {position} does not fit {dtype.name}; {remedy}")
     return stored
 
 
@@ -159,14 +159,14 @@ def content_digest(
     audio_sha256: tuple[str, ...],
     tables: dict[str, np.ndarray[Any, Any]],
 ) -> str:
-    """The digest of a shard: of what it says, whatever way it came to be.
+    """The digest of a shard's content, independent of layout, provenance and order of writing.
 
     Args:
         key, kind, speaker: recipe key and kind, speaker id.
-        shape, stored_as: of the features, (S, T, F) or (S, M, T, F), and float16 or float32.
+        shape, stored_as: of the features: (S, T, F) or (S, M, T, F); float16 or float32.
         features_sha256: hexadecimal, of the features' bytes in row order.
         utterance_ids, audio_sha256: (U,) each.
-        tables: the arrays named in TABLES.
+        tables: the arrays listed in TABLES.
 
     Returns:
         Hexadecimal SHA-256.

@@ -130,7 +130,7 @@ def find_recipes(
     if not lacking:
         return found
     near = [
-        f"{folder.path.name} differs: {'; '.join(explain(folder.recipe, recipe))}"
+        f"{folder.path.name} differs: {'; '.join(explain(folder.recipe, recipe, ('in the cache', 'in the run')))}"
         for recipe in lacking.values()
         for folder in there
         if folder.kind == recipe["kind"]

@@ -21,7 +21,7 @@ import numpy as np
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import (
-    ANEW,
+    DELETE_AND_RERUN,
     canonical_json,
     parse_json,
     read_text,
@@ -57,7 +57,7 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     write_atomically(path, readable_json(seal(value)))
 
 
-def read_sealed(path: Path, remedy: str = ANEW) -> Any:
+def read_sealed(path: Path, remedy: str = DELETE_AND_RERUN) -> Any:
     """Reads JSON, and compares it with its digest if it has one, which is left out of what is returned.
 
     Args:
@@ -91,9 +91,9 @@ def read_about(out: Path) -> dict[str, Any]:
         return {}
     about = read_sealed(out / ABOUT)
     if not isinstance(about, dict):
-        raise MfhcaError(f"{out / ABOUT}: not of a run; {ANEW}")
+        raise MfhcaError(f"{out / ABOUT}: not of a run; {DELETE_AND_RERUN}")
     if DATA_DIGEST in about and (out / DATA).exists():
-        _compare(out / DATA, about[DATA_DIGEST], ANEW)
+        _compare(out / DATA, about[DATA_DIGEST], DELETE_AND_RERUN)
     return about
 
 

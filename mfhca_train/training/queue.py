@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common import hardware, log
-from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_unwanted
+from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.results.checksums import RESULT
@@ -179,10 +179,10 @@ def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            run_unit(unit, stop_if_unwanted)
+            run_unit(unit, stop_if_cancelled)
             return str(here["cpu"])
         except MfhcaError as error:
             busy = isinstance(error.__cause__, BlockingIOError)
             if not busy or time.monotonic() > deadline:
                 raise
-        stop_if_unwanted()
+        stop_if_cancelled()

@@ -116,7 +116,7 @@ def test_spectra_need_neither_torch_nor_an_encoder(corpus: Path, tmp_path: Path)
 
 def test_dry_run_tells_segments_and_bytes_and_writes_nothing(corpus: Path, tmp_path: Path) -> None:
     printed = done(*command(corpus, tmp_path / "cache", "--dry-run", ssl=True))
-    assert f"to compute: {TOTAL} segments, 2.8 MB, time unknown: no rate on record" in printed
+    assert f"to compute: {TOTAL} segments, 2.8 MB, time unknown: no earlier run recorded its speed" in printed
     assert not (tmp_path / "cache").exists()
 
 
@@ -131,7 +131,9 @@ def test_bad_files_are_listed_and_end_with_1_and_the_rest_is_there(own: Path) ->
     (own / "audio/a/a1.wav").unlink()
     (own / "audio/b/b2.wav").write_bytes(b"not audio")
     printed = failed(*command(own, own / "cache"))
-    assert f"2 failures among {len(SEGMENTS)} utterances; mend these and run again:" in printed
+    assert (
+        f"2 of {len(SEGMENTS)} utterances failed; fix the causes and run the same command again:" in printed
+    )
     assert "utterance a1: no file a/a1.wav" in printed
     assert "b2.wav: not readable as audio" in printed
     assert len(printed.splitlines()) == 3
@@ -169,10 +171,12 @@ def test_finished_cache_may_be_read_only(own: Path, monkeypatch: pytest.MonkeyPa
 
         raise MfhcaError("cache: cannot be written (Read-only file system)")
 
-    monkeypatch.setattr("mfhca_cache.build.status.write_json", refuse)
+    monkeypatch.setattr("mfhca_cache.build.users.write_json", refuse)
     printed = done(*command(own, own / "cache"))
     assert "nothing to compute" in printed
-    assert "note: `prune` will not know of this manifest: cache: cannot be written" in printed
+    assert (
+        "note: `prune` will not know that this manifest uses the cache: cache: cannot be written" in printed
+    )
 
 
 def test_missing_backbone_is_one_line(corpus: Path, tmp_path: Path) -> None:
@@ -186,18 +190,18 @@ def test_missing_backbone_is_one_line(corpus: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--kind", "mel"], "is not one of 'logspec', 'logmel', 'mfcc', 'ssl'"),
-        (["--kind", "logspec", "--layer", "3"], "--layer has no meaning without --kind ssl"),
-        (["--kind", "logspec", "--compute-dtype", "bfloat16"], "--compute-dtype has no meaning without"),
+        (["--kind", "logspec", "--layer", "3"], "--layer has no effect without --kind ssl"),
+        (["--kind", "logspec", "--compute-dtype", "bfloat16"], "--compute-dtype has no effect without"),
         (
             ["--kind", "ssl", "--backbone", "x", "--db-reference", "utterance"],
-            "--db-reference has no meaning without --kind logspec or logmel",
+            "--db-reference has no effect without --kind logspec or logmel",
         ),
-        (["--kind", "mfcc", "--db-reference", "utterance"], "--db-reference has no meaning"),
+        (["--kind", "mfcc", "--db-reference", "utterance"], "--db-reference has no effect"),
         (["--kind", "ssl"], "kind ssl needs --backbone"),
         ([], "kind ssl needs --backbone"),
         (["--kind", "logspec", "--pre-emphasis", "1.5"], "is not in the range"),
         (["--kind", "logspec", "--jobs", "0"], "is not in the range"),
-        (["--layer", "some"], "'some' is neither a whole number nor all"),
+        (["--layer", "some"], "'some' is neither an integer nor all"),
     ],
 )
 def test_wrong_usage_ends_with_2(corpus: Path, tmp_path: Path, options: list[str], message: str) -> None:
@@ -227,10 +231,10 @@ def test_status_tells_what_is_stale_and_which_file_differs(own: Path) -> None:
     rows = [row for row in write_rows(own) if row.utterance != "b2"]
     manifest_of(own / "rows.csv", [*rows, Utterance("d1", "b/b2.wav", "d", "joy")])
     printed = done(*command(own, own / "cache", name="status"))
-    assert f"{folder(own)}: 4 present, 1 stale, 1 missing, 1 unreachable of 7 utterances" in printed
+    assert f"{folder(own)}: 4 present, 1 stale, 1 missing, 1 unreadable of 7 utterances" in printed
     assert "  speaker a: stale: a1: the audio of a/a1.wav changed (SHA-256 " in printed
     assert "  speaker d: missing: no shard" in printed
-    assert "unreachable: utterance c1: no file c/c1.wav" in printed
+    assert "unreadable: utterance c1: no file c/c1.wav" in printed
 
 
 def write_rows(own: Path) -> list[Utterance]:
@@ -315,21 +319,21 @@ def test_verify_names_every_bad_shard_and_ends_with_1(own: Path) -> None:
     from mfhca_cache.store.shard import read_shard
 
     done(*command(own, own / "cache"))
-    assert done("verify", "--cache", str(own / "cache")) == "3 shards are sound\n"
+    assert done("verify", "--cache", str(own / "cache")) == "3 shards are valid\n"
     a, b = (next((own / "cache").glob(f"*/{name}.h5")) for name in "ab")
     data = bytearray(a.read_bytes())
     data[read_shard(a).offset] ^= 1
     a.write_bytes(data)
     b.write_bytes(b.read_bytes()[:-1])
     result = call("verify", "--cache", str(own / "cache"))
-    assert (result.exit_code, result.stdout) == (1, "1 shards are sound\n")
-    assert "2 bad:" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "1 shards are valid\n")
+    assert "2 errors:" in result.stderr
     assert f"{a}: damaged" in result.stderr
     assert str(b) in result.stderr
-    assert done(*command(own, own / "cache")).count("made again: ") == 1  # a's digest is seen by verify alone
+    assert done(*command(own, own / "cache")).count("recomputed: ") == 1  # a's digest is seen by verify alone
     a.unlink()
     done(*command(own, own / "cache"))
-    assert done("verify", "--cache", str(own / "cache")) == "3 shards are sound\n"
+    assert done("verify", "--cache", str(own / "cache")) == "3 shards are valid\n"
 
 
 def test_verify_finds_a_shard_in_the_wrong_place_and_an_edited_recipe(own: Path) -> None:
@@ -341,14 +345,14 @@ def test_verify_finds_a_shard_in_the_wrong_place_and_an_edited_recipe(own: Path)
     value["recipe"]["hop_samples"] = 80
     recipe.write_text(json.dumps(value))
     printed = failed("verify", "--cache", str(own / "cache"))
-    assert "holds speaker 'a', its name says 'z'" in printed
+    assert "has features of speaker 'a', its name says 'z'" in printed
     assert "recipe.json: the recipe has key" in printed
 
 
 @pytest.mark.parametrize("name", ["verify", "prune"])
 def test_cache_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> None:
     printed = failed(name, "--cache", str(tmp_path / "gone"))
-    assert printed.endswith("gone: no such folder; give --cache the cache folder\n")
+    assert printed.endswith("gone: no such folder; pass the cache folder as --cache\n")
 
 
 def test_prune_spares_what_a_manifest_names_and_asks_about_the_rest(own: Path) -> None:
@@ -363,8 +367,8 @@ def test_prune_spares_what_a_manifest_names_and_asks_about_the_rest(own: Path) -
 
     listed = done("prune", "--cache", cache, "--dry-run")
     assert f"{shards / 'b.h5'} (" in listed
-    assert "none of its utterances is in a manifest on record" in listed
-    assert f"{shards / '.b.h5.rows'} (1.0 kB): an interrupted run left it" in listed
+    assert "none of its utterances is in a recorded manifest" in listed
+    assert f"{shards / '.b.h5.rows'} (1.0 kB): left by an interrupted run" in listed
     assert "would remove 3 (" in listed
     spared = done("prune", "--cache", cache, "--manifest", str(own / "other.csv"), "--dry-run")
     assert "c.h5" not in spared
@@ -386,7 +390,7 @@ def test_prune_removes_a_recipe_that_no_manifest_uses(own: Path) -> None:
         doomed = note.parent
     printed = done("prune", "--cache", str(own / "cache"), "--yes")
     assert f"{doomed} (" in printed
-    assert "no manifest on record for it exists" in printed
+    assert "no manifest recorded for it exists" in printed
     assert not doomed.exists()
     assert len(list((own / "cache").iterdir())) == 1
 
@@ -414,7 +418,7 @@ def test_demo_goes_from_nothing_to_a_sound_cache(tmp_path: Path) -> None:
     assert "scores on it mean nothing" in done("manifest", "demo", "--root", str(root), "--out", str(out))
     places = [str(out), "--root", str(root), "--cache", cache, "--kind", "logspec"]
     assert "6 shards written" in done("features", *places)
-    assert done("verify", "--cache", cache) == "6 shards are sound\n"
+    assert done("verify", "--cache", cache) == "6 shards are valid\n"
 
 
 def size(cache: Path) -> int:
@@ -430,7 +434,7 @@ def size(cache: Path) -> int:
 def kill_at(arguments: list[str], ready: Callable[[], bool], late: float) -> bool:
     """Starts the command, kills it so many seconds after `ready`; False if it was done before."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mfhca_cache.cli", *arguments],
+        [sys.executable, "-m", "mfhca_cache", *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

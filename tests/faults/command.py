@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 TIMEOUT_SECONDS: Final = 900.0  # of a command of a few seconds, on a machine with much else to do
-BUG: Final = "this was not foreseen"  # how a command announces what is not an MfhcaError
+BUILD: Final = ("builder", "distribute", "status", "verify", "prune")
+BUG: Final = "unexpected error"  # how a command announces what is not an MfhcaError
 # What changes files, of all that Python code calls; a kill can be aimed at the n-th of these.
 CALLS: Final = (
     "open",
@@ -47,10 +48,7 @@ MODULES: Final = (
     "sklearn.manifold",
     "sklearn.svm",
     "transformers.models.hubert.modeling_hubert",
-    *(
-        f"mfhca_cache.{name}"
-        for name in ("build.builder", "cli", "corpora.scan", "build.distribute", "build.status")
-    ),
+    *(f"mfhca_cache.{name}" for name in ("cli", "corpora.scan", *(f"build.{module}" for module in BUILD))),
     *(
         f"mfhca_train.{name}"
         for name in ("runs.ablation", "cli.main", "runs.crossval", "training.fit", "model.cpu.kernels")

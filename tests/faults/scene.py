@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from faults.command import Finished, run
-from mfhca_cache.build.status import verify
+from mfhca_cache.build.verify import verify
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.store.shard import read_shard

@@ -100,7 +100,7 @@ def test_a_flip_changes_one_bit_and_no_time(tmp_path: Path) -> None:
     [
         (1, "error: a file is damaged; delete it\n  a\n  b\n", True, False),
         (1, "error: one\nerror: two\n", False, False),
-        (1, "error: this was not foreseen (KeyError: 1); please report it\n", False, True),
+        (1, "error: unexpected error (KeyError: 1); please report it\n", False, True),
         (1, "Traceback (most recent call last):\nerror: it\n", False, True),
         (0, "error: none\n", False, False),
         (-7, "", False, True),

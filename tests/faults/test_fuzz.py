@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from places import REPOSITORY
 from run_factory import make_run
 
-from mfhca_cache.build import status
+from mfhca_cache.build import users
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, readable_json
 from mfhca_cache.manifest.card import check_expected, read_card
@@ -320,8 +320,8 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
     config = request(made).config
     grid, card, published = made / "grid.toml", made / "emodb.toml", made / "published.toml"
     recipe = next((made / "shards").iterdir())
-    status.record_manifest([], made / "corpus.csv")
-    note = recipe / status.MANIFESTS
+    users.record_manifest([], made / "corpus.csv")
+    note = recipe / users.MANIFESTS
     note.write_text(readable_json([str(made / "corpus.csv")]))
     ablation = made / "ablation"
 
@@ -351,7 +351,7 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
         ),
         "class map": (Target(made / "map.toml", lambda: read_map([str(made / "map.toml")])), TOMLS),
         "recipe.json": (Target(recipe / RECIPE_FILE, keyed), JSONS),
-        "manifests.json": (Target(note, lambda: status.recorded_manifests(recipe)), JSONS),
+        "manifests.json": (Target(note, lambda: users.recorded_manifests(recipe)), JSONS),
         "run.json": (Target(plain / "run.json", read), JSONS),
         "results.json": (Target(plain / "results.json", read), JSONS),
         "result.json": (Target(unit / "result.json", read), JSONS),

@@ -18,7 +18,7 @@ from audio_factory import FILES, SEGMENTS, manifest_of, notes, recorded, write_a
 
 from mfhca_cache.build import builder, sources
 from mfhca_cache.build.builder import Builder, Outcome
-from mfhca_cache.build.plan import Plan, Target, plan, targets_of
+from mfhca_cache.build.plan import Plan, Target, make_plan, make_targets
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
@@ -62,7 +62,7 @@ def look(
     settings: Settings = SPEC,
     backbone: Backbone | None = None,
 ) -> Plan:
-    return plan(targets_of(cache, settings, backbone), read_sources(rows, root))
+    return make_plan(make_targets(cache, settings, backbone), read_sources(rows, root))
 
 
 def bring_up(
@@ -78,9 +78,9 @@ def bring_up(
     path = root.parent / "rows.csv"
     manifest_of(path, list(rows))
     if not todo.speakers:
-        return Outcome(failed=dict(todo.sources.failed))
-    outcome = Builder(todo.wanting, todo.sources, backbone, **options).run(todo.speakers, path)
-    outcome.failed |= todo.sources.failed
+        return Outcome(failed=dict(todo.sources.unreadable))
+    outcome = Builder(todo.incomplete, todo.sources, backbone, **options).run(todo.speakers, path)
+    outcome.failed |= todo.sources.unreadable
     return outcome
 
 
@@ -107,7 +107,7 @@ def test_both_features_of_every_kind_of_file_come_from_one_decoding(
     assert outcome.shards == 6
     assert outcome.stored_bytes == outcome.segments * (300 * 200 + 149 * 64) * 2
 
-    spec, ssl = targets_of(tmp_path / "cache", Settings(), backbone)
+    spec, ssl = make_targets(tmp_path / "cache", Settings(), backbone)
     assert isinstance(spec.recipe, LogSpec)
     assert isinstance(ssl.recipe, Ssl)
     encoder = Encoder(backbone, ssl.recipe, "cpu")
@@ -148,7 +148,7 @@ def test_threads_and_batches_change_no_digest(
 def test_complete_cache_wants_nothing(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
     bring_up(rows, root, tmp_path / "cache")
     todo = look(rows, root, tmp_path / "cache")
-    assert todo.speakers == todo.wanting == todo.needed() == ()
+    assert todo.speakers == todo.incomplete == todo.needed() == ()
     assert (todo.segments(), todo.stored_bytes) == (0, 0)
     assert [len(todo.states["logspec", s].present) for s in "abc"] == [4, 2, 1]
 
@@ -204,7 +204,7 @@ def test_changed_recipe_leaves_the_other_kind_alone(
     before = recorded(cache)
     changed = Settings(db_reference="utterance")
     todo = look(rows, root, cache, changed, backbone)
-    assert [target.kind for target in todo.wanting] == ["logspec"]
+    assert [target.kind for target in todo.incomplete] == ["logspec"]
     bring_up(rows, root, cache, changed, backbone)
     after = recorded(cache)
     assert before.items() < after.items()
@@ -313,8 +313,8 @@ def test_link_out_of_the_root_is_refused_unless_it_is_allowed(root: Path, tmp_pa
     root.mkdir()
     (root / "x.wav").symlink_to(tmp_path / "elsewhere.wav")
     rows = [Utterance("x", "x.wav", "s", "joy")]
-    assert "is a link out of" in read_sources(rows, root).failed["x"]
-    assert read_sources(rows, root, allow_outside=True).failed == {}
+    assert "is a link out of" in read_sources(rows, root).unreadable["x"]
+    assert read_sources(rows, root, allow_outside=True).unreadable == {}
 
 
 def test_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_damaged_shard_is_made_again_and_said_so(rows: list[Utterance], root: Pa
     assert state.damage is not None
     outcome = bring_up(rows, root, cache)
     assert len(outcome.notes) == 1
-    assert "made again: " in outcome.notes[0]
+    assert "recomputed: " in outcome.notes[0]
     assert str(path) in outcome.notes[0]
     assert recorded(cache) == before
 
@@ -408,7 +408,7 @@ def test_what_another_process_finished_meanwhile_is_not_computed_again(
     todo = look(rows, root, cache)
     bring_up(rows, root, cache)
     decoded.clear()
-    outcome = Builder(todo.wanting, todo.sources).run(todo.speakers, tmp_path / "rows.csv")
+    outcome = Builder(todo.incomplete, todo.sources).run(todo.speakers, tmp_path / "rows.csv")
     assert (decoded, outcome.utterances, outcome.shards) == ([], 0, 0)
 
 
@@ -429,7 +429,7 @@ def test_full_disk_stops_the_run_and_what_is_done_is_kept(
             bring_up(rows, root, cache)
     decoded.clear()
     outcome = bring_up(rows, root, cache)
-    assert (decoded, outcome.continued) == (["b2", "c1"], 1)  # b1 was safe in the part file
+    assert (decoded, outcome.resumed) == (["b2", "c1"], 1)  # b1 was safe in the part file
     bring_up(rows, root, tmp_path / "fresh")
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
@@ -455,7 +455,7 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_digests(
     assert interrupted
     decoded.clear()
     outcome = bring_up(rows, root, cache, Settings(), backbone)
-    assert outcome.continued + 2 * outcome.utterances <= 2 * len(FILES)
+    assert outcome.resumed + 2 * outcome.utterances <= 2 * len(FILES)
     assert len(decoded) < len(FILES)
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
@@ -486,7 +486,7 @@ def test_encoder_that_does_not_load_leaves_no_trace(
 
 def test_ssl_without_an_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="features of kind ssl need an encoder; pass --backbone"):
-        targets_of(tmp_path, Settings(), None)
+        make_targets(tmp_path, Settings(), None)
 
 
 def test_encoder_is_not_loaded_for_spectra_alone(
@@ -510,7 +510,7 @@ def test_tail_rule_and_pre_emphasis_reach_both_kinds(
     bring_up(rows[:4], root, tmp_path / "cache", settings, backbone)
     samples = read_audio(root / "a/a4.flac", 16_000, pre_emphasis=0.97).samples
     segments, real = cut(samples, 48_000, "drop")
-    spec, ssl = targets_of(tmp_path / "cache", settings, backbone)
+    spec, ssl = make_targets(tmp_path / "cache", settings, backbone)
     assert _stored(spec, "a4").shape == (1, 300, 200)
     np.testing.assert_array_equal(_stored(spec, "a4"), logspec(segments, real, LogSpec())[0])
     assert isinstance(ssl.recipe, Ssl)

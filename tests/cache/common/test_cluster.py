@@ -182,7 +182,7 @@ def test_features_give_the_same_digests_and_failures_as_on_one_machine(
     assert there.exit_code == 1, there.output
     assert recorded(corpus / "there") == recorded(corpus / "cache")
     assert len(recorded(corpus / "there")) == 6
-    assert "2 failures among 7 utterances" in there.stderr
+    assert "2 of 7 utterances failed" in there.stderr
     assert "utterance a3: no file a/a3.wav" in there.stderr
     assert "b2.wav: not readable as audio" in there.stderr
     assert "computed 5 utterances, 18 segments" in there.stdout
@@ -219,7 +219,7 @@ def checkpoint_of(lock_file: str) -> str:
 def test_a_killed_worker_loses_nothing_of_a_cache(two: Place, corpus: Path, tmp_path: Path) -> None:
     killer = Killer(lambda: next(iter(holders(tmp_path / "cache", two.pids)), None))
     result = features(corpus, tmp_path / "cache", "--threads", "1", *dask(two))
-    assert "2 failures among 7 utterances" in result.stderr
+    assert "2 of 7 utterances failed" in result.stderr
     assert killer.victim in two.pids
     assert recorded(tmp_path / "cache") == recorded(corpus / "cache")
 
@@ -247,7 +247,7 @@ def test_workers_leave_a_unit_when_its_run_has_ended(
         finally:
             process.kill()
     if end == signal.SIGINT:
-        assert (process.returncode, said) == (130, "interrupted; run the same command again to go on\n")
+        assert (process.returncode, said) == (130, "interrupted; run the same command again to resume\n")
     wait_for(lambda: not holders(tmp_path, two.pids))
 
 
@@ -265,7 +265,7 @@ def test_a_scheduler_that_dies_ends_the_run_and_its_units(finished: Path, tmp_pa
         wait_for(lambda: list(tmp_path.glob(CHECKPOINTS)))
         place.stop_scheduler()
         run.join(30)
-        refused(found[0], f"scheduler {place.address}: lost")
+        refused(found[0], f"scheduler {place.address}: the connection was lost")
         wait_for(lambda: not holders(tmp_path, place.pids))
     finally:
         place.stop()
@@ -304,7 +304,7 @@ def test_workers_that_vanish_are_an_error_within_the_time(two: Place, finished: 
 
 def test_a_task_that_kills_its_workers_is_named(strict: Place) -> None:
     strict.ensure(1)
-    with pytest.raises(MfhcaError, match="item 1: the workers that had it died again and again"):
+    with pytest.raises(MfhcaError, match="item 1: its workers died repeatedly"):
         list(results(Cluster(strict.address, 20), os._exit, [1], lambda item: f"item {item}"))
 
 
@@ -327,15 +327,15 @@ def test_a_scheduler_that_is_not_there_is_named(
                 cv(finished, tmp_path / "run", *more),
                 features(corpus, tmp_path / "cache", *more),
             ):
-                refused(result, f"scheduler {where}: not to be reached")
+                refused(result, f"scheduler {where}: cannot be reached")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--backend", "dask"], "--backend dask needs --scheduler ADDR"),
-        (["--scheduler", "tcp://x:1"], "--scheduler has no meaning without --backend dask"),
-        (["--worker-timeout", "9"], "--worker-timeout has no meaning without --backend dask"),
+        (["--scheduler", "tcp://x:1"], "--scheduler needs --backend dask"),
+        (["--worker-timeout", "9"], "--worker-timeout needs --backend dask"),
     ],
 )
 @pytest.mark.parametrize("command", [cv, features])
@@ -398,7 +398,7 @@ def test_workers_must_have_the_same_versions(unit: Unit) -> None:
 def test_a_file_that_does_not_appear_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "VISIBLE_SECONDS", 0.1)
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.05)
-    with pytest.raises(MfhcaError, match="x: a worker wrote it, and it is not to be seen here"):
+    with pytest.raises(MfhcaError, match="x: was written by a worker but is not visible here"):
         cluster.await_file(tmp_path / "none/x")
 
 
@@ -409,7 +409,7 @@ def test_a_worker_loads_the_encoder_once_and_only_the_right_one(
     real = distribute.Encoder
     monkeypatch.setattr(distribute, "Encoder", lambda *a: loaded.append(a) or real(*a))
     monkeypatch.setattr(builder, "Encoder", None)
-    distribute._kept_encoder.cache_clear()
+    distribute._cached_encoder.cache_clear()
 
     def one_by_one(_: Cluster, function: Callable, items: list, __: Callable) -> Iterator[tuple]:
         for item in items:
@@ -421,10 +421,13 @@ def test_a_worker_loads_the_encoder_once_and_only_the_right_one(
     assert len(loaded) == 1
     assert recorded(tmp_path / "cache") == recorded(corpus / "cache")
 
-    distribute._kept_encoder.cache_clear()
+    distribute._cached_encoder.cache_clear()
     other = distribute.resolve
     monkeypatch.setattr(
         distribute, "resolve", lambda name: distribute.replace(other(name), weights_sha256="0" * 64)
     )
-    refused(features(corpus, tmp_path / "fresh", *more), "other files than those the command was given")
-    distribute._kept_encoder.cache_clear()
+    refused(
+        features(corpus, tmp_path / "fresh", *more),
+        "its files differ from those on the machine that started this run",
+    )
+    distribute._cached_encoder.cache_clear()

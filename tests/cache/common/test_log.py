@@ -64,7 +64,7 @@ def test_the_terminal_is_told_notes_and_warnings_details_with_v_and_nothing_with
     for arguments in (["-q", "act", "-v"], ["act", "-q", "-v"]):
         both = call(*arguments)
         assert both.exit_code == 2
-        assert "-q and -v exclude each other" in both.stderr
+        assert "-q and -v cannot be used together" in both.stderr
 
 
 def test_every_command_of_both_stages_speaks_like_this() -> None:
@@ -104,7 +104,7 @@ def bug_log(result: Result) -> str:
     assert "Traceback" not in result.output
     line = result.stderr.splitlines()[-1]
     found = re.fullmatch(
-        r"error: this was not foreseen \(ZeroDivisionError: in the depths\); please report it with the "
+        r"error: unexpected error \(ZeroDivisionError: in the depths\); please report it with the "
         r"traceback, which is in (\S+)",
         line,
     )
@@ -186,11 +186,11 @@ def test_what_a_worker_process_says_is_in_the_log(tmp_path: Path, capfd: pytest.
 def test_what_was_kept_elsewhere_can_be_sent_and_said_here(tmp_path: Path) -> None:
     import pickle
 
-    with log.kept() as records:
+    with log.collect() as records:
         log.LOG.warning("from %s", Path("far"))
         log.LOG.debug("detail")
     with log.command(log.QUIET), log.to(tmp_path / "log.txt"):
-        log.tell(pickle.loads(pickle.dumps(records)))
+        log.replay(pickle.loads(pickle.dumps(records)))
     assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == [
         "warning: from far",
         "detail",

@@ -357,7 +357,7 @@ def test_a_new_corpus_is_one_module_and_one_card(tmp_path: Path) -> None:
     write_tree(tmp_path / "audio", "emovo")
     command = ["manifest", "my-emovo", "--root", str(tmp_path / "audio"), "--out", str(tmp_path / "x.csv")]
     done = subprocess.run(
-        [sys.executable, "-m", "mfhca_cache.cli", *command],
+        [sys.executable, "-m", "mfhca_cache", *command],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True,

@@ -62,12 +62,12 @@ def test_a_sound_machine_is_told_so_and_nothing_is_left_behind(
     assert result.exit_code == 0, result.output
     *lines, last = result.stdout.splitlines()
     assert all(LINE.fullmatch(line) for line in lines)
-    assert last == "all that is needed is there"
+    assert last == "everything required is available"
     for words in (
         "ok: Python 3.",
         " torch 2",
         "file locks work in",
-        "HDF5 writes, locks and reads",
+        "HDF5 can write, lock and read",
         "device ",
     ):
         assert words in result.stdout
@@ -77,8 +77,8 @@ def test_a_sound_machine_is_told_so_and_nothing_is_left_behind(
 def test_a_corpus_with_all_its_features_is_ready(corpus: Path) -> None:
     result = ask(*of_corpus(corpus, kind="logspec"))
     assert result.exit_code == 0, result.output
-    assert "8 utterances, 8 of label set all (anger, joy), 4 speakers" in result.stdout
-    assert "the audio of 8 utterances is there" in result.stdout
+    assert "8 utterances, 8 in label set all (anger, joy), 4 speakers" in result.stdout
+    assert "the audio files of 8 utterances exist" in result.stdout
     assert "4 of 4 speakers have logspec features" in result.stdout
 
 
@@ -91,7 +91,7 @@ def test_features_that_are_missing_come_with_their_command_and_their_size(corpus
         "--kind logspec --kind ssl" in result.stdout
     )
     assert "about 0.00 GB would be written" in result.stdout
-    assert result.stdout.splitlines()[-1] == "1 missing; mend it as the lines say, then ask again"
+    assert result.stdout.splitlines()[-1] == "1 missing; follow the instructions above, then run doctor again"
     done = CliRunner().invoke(main, [*re.findall(r"mfhca-cache (.*)", result.stdout)[0].split(), "--dry-run"])
     assert done.exit_code == 0, "the command that is proposed is one"
 
@@ -109,17 +109,17 @@ def test_features_made_with_other_options_are_looked_for_with_them(corpus: Path,
     assert result.stdout.count("--kind logspec --tail overlap --minimum-tail 400\n") == 1
     result = ask(*places, "--kind", "logspec", "--layer", "6")
     assert result.exit_code == 2
-    assert "--layer has no meaning without --kind ssl" in result.stderr
+    assert "--layer has no effect without --kind ssl" in result.stderr
 
 
 def test_audio_that_is_missing_or_elsewhere_is_named(corpus: Path, tmp_path: Path) -> None:
     result = ask(*of_corpus(corpus, root=tmp_path, kind="logspec"))
     assert (
-        f"missing: {tmp_path}: 8 of 8 audio files are not there, first a/a1.wav; check --root"
+        f"missing: {tmp_path}: 8 of 8 audio files are missing, the first is a/a1.wav; check --root"
         in result.stdout
     )
     result = ask(*of_corpus(corpus, root=tmp_path / "none", kind="logspec"))
-    assert f"missing: {tmp_path / 'none'}: no such folder; give the corpus folder as --root" in result.stdout
+    assert f"missing: {tmp_path / 'none'}: no such folder; pass the corpus folder as --root" in result.stdout
     assert result.exit_code == 1
 
 
@@ -139,7 +139,7 @@ def test_an_encoder_that_is_not_here_is_missing_offline(corpus: Path) -> None:
     result = ask(*of_corpus(corpus, backbone="some/where"))
     assert result.exit_code == 1
     assert "encoder some/where: neither a folder nor in the hub's cache" in result.stdout
-    assert "download it elsewhere and pass the folder" in result.stdout
+    assert "download it on another machine and pass its folder" in result.stdout
 
 
 def test_a_folder_that_cannot_be_written_is_missing() -> None:
@@ -156,12 +156,14 @@ def test_more_features_than_the_disk_has_room_for_are_refused(tmp_path: Path) ->
     ]
     manifest_of(tmp_path / "long.csv", [*hours[:3], Utterance("x", "b/b1.wav", "d", "joy")])
     result = ask(tmp_path / "long.csv", "--cache", tmp_path / "cache", "--kind", "logspec")
-    assert re.search(r"missing: \d+\.\d GB would be written, \d+\.\d GB are free; free space", result.stdout)
+    assert re.search(
+        r"missing: \d+\.\d GB would be written, \d+\.\d GB are free; free disk space", result.stdout
+    )
 
 
 def test_old_and_absent_packages_are_missing() -> None:
     assert machine._problem("numpy", "1.26") is None
-    assert re.fullmatch(r"numpy \S+, at least 999\.1 is needed", machine._problem("numpy", "999.1") or "")
+    assert re.fullmatch(r"numpy \S+, at least 999\.1 is required", machine._problem("numpy", "999.1") or "")
     assert machine._problem("no-such-package", "1") == "package no-such-package is not installed"
 
 
@@ -172,7 +174,7 @@ def test_the_least_versions_are_those_of_the_project() -> None:
     from places import REPOSITORY
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    told = [str(finding) for finding in machine.packages()]
+    told = [str(finding) for finding in machine.check_packages()]
     for text in project["dependencies"]:
         assert any(re.search(rf"\b{text.partition('>=')[0]} \d", line) for line in told), text
 
@@ -185,19 +187,19 @@ def port() -> Iterator[int]:
 
 
 def test_the_hub_is_asked_unless_told_not_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    (told,) = machine.hub()
+    (told,) = machine.check_hub()
     assert told.state == OK
-    assert told.what.startswith("HF_HUB_OFFLINE is set")
+    assert told.summary.startswith("HF_HUB_OFFLINE is set")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-    assert list(machine.hub()) == [Finding(OK, "hub 127.0.0.1 answers")]
+    assert list(machine.check_hub()) == [Finding(OK, "hub 127.0.0.1 can be reached")]
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        (told,) = machine.hub()
+        (told,) = machine.check_hub()
     assert told.state == WARN
-    assert "Connection refused" in told.what
-    assert told.remedy.startswith("give --backbone a folder")
+    assert "Connection refused" in told.summary
+    assert told.remedy.startswith("pass --backbone a folder")
 
 
 @pytest.mark.parametrize("flags", ["fpu avx2", "fpu avx512_bf16", None])
@@ -207,16 +209,16 @@ def test_what_bfloat16_means_here_is_said(flags: str | None, monkeypatch: pytest
 
     real = hardware._read_field
     monkeypatch.setattr(hardware, "_read_field", line_of)
-    told = " ".join(str(finding) for finding in machine.processor())
-    assert ("no units for bfloat16" in told) == (flags == "fpu avx2")
-    assert ("has bfloat16 units" in told) == (flags == "fpu avx512_bf16")
+    told = " ".join(str(finding) for finding in machine.check_processor())
+    assert ("has no bfloat16 units" in told) == (flags == "fpu avx2")
+    assert ("the processor has bfloat16 units" in told) == (flags == "fpu avx512_bf16")
 
 
 def test_locks_that_exclude_nobody_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine._locks(tmp_path, tmp_path).state == OK
+    assert machine._check_locks(tmp_path, tmp_path).state == OK
     monkeypatch.setattr(machine, "TRY_LOCK", "")  # as on a file system where a second lock succeeds
-    assert machine._locks(tmp_path, tmp_path).state == WARN
+    assert machine._check_locks(tmp_path, tmp_path).state == WARN
 
 
 def test_hdf5_on_a_file_system_that_fails_is_missing() -> None:
-    assert machine._hdf5(Path("/proc"), Path("/proc")).state == MISSING
+    assert machine._check_hdf5(Path("/proc"), Path("/proc")).state == MISSING

@@ -229,7 +229,7 @@ def test_all_bad_rows_are_counted_and_twenty_shown(tmp_path: Path) -> None:
         manifest_with(tmp_path, text)
     lines = str(caught.value).splitlines()
     assert lines[20] == "  line 21: path is empty"
-    assert lines[21:] == ["  ... and 10 more (30 in all)"]
+    assert lines[21:] == ["  ... and 10 more (30 in total)"]
 
 
 @pytest.mark.parametrize(

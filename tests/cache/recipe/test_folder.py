@@ -16,23 +16,23 @@ from mfhca_cache.recipe.folder import (
     folder_for,
     from_dict,
     read_recipe,
-    recipe_key,
     ssl_name,
     write_recipe,
 )
 from mfhca_cache.recipe.kinds import CHOICES, KINDS, LogMel, LogSpec, Mfcc, Recipe, Ssl, key_of
 
+NAMES = ("wanted", "cached")
 SSL = Ssl(weights_sha256="a" * 64, config_sha256="b" * 64, normalise=True, attention_mask=False)
 
 
 def test_keys_of_the_defaults_stay_as_they_are() -> None:
     # A changed key makes every cache in the world stale: raise `version` on purpose, never by accident.
-    assert recipe_key(LogSpec()) == "d8df7b2649005f00"
-    assert recipe_key(LogMel()) == "05ff65b25ca5d5a0"
-    assert recipe_key(Mfcc()) == "2a2ed6d40ade579e"
-    assert recipe_key(SSL) == "a7c7c4bdf2e6f51e"
-    assert recipe_key(dataclasses.replace(SSL, layer=6)) == "1b4a5cdd821b8d00"
-    assert recipe_key(dataclasses.replace(SSL, layer="all")) == "863d359f0ebb6d9d"
+    assert LogSpec().key == "d8df7b2649005f00"
+    assert LogMel().key == "05ff65b25ca5d5a0"
+    assert Mfcc().key == "2a2ed6d40ade579e"
+    assert SSL.key == "a7c7c4bdf2e6f51e"
+    assert dataclasses.replace(SSL, layer=6).key == "1b4a5cdd821b8d00"
+    assert dataclasses.replace(SSL, layer="all").key == "863d359f0ebb6d9d"
 
 
 @pytest.mark.parametrize("recipe", [LogSpec(), LogMel(), Mfcc(), SSL], ids=lambda recipe: recipe.kind)
@@ -57,7 +57,7 @@ def test_every_field_changes_the_key(recipe: Recipe) -> None:
             changed = dataclasses.replace(recipe, **{field.name: new})
             assert changed.key != recipe.key, field.name
             short = [f"{v[:16]}..." if field.name.endswith("sha256") else v for v in (value, new)]
-            assert explain(recipe, changed) == [f"{field.name}: {short[0]} here, {short[1]} there"]
+            assert explain(recipe, changed, NAMES) == [f"{field.name}: {short[0]} wanted, {short[1]} cached"]
 
 
 def test_equal_numbers_make_equal_keys() -> None:
@@ -145,9 +145,9 @@ def test_recipe_refuses_what_cannot_be(change: dict, match: str) -> None:
     [
         (LogMel, {"mel_scale": "slaney"}, "logmel.mel_scale is 'slaney', expected one of htk"),
         (LogMel, {"bands": 0}, "bands is 0, expected 1 or more"),
-        (LogMel, {"high_hz": 9000}, "reach from 0 to 9000 Hz, expected a part of 0 to 8000 Hz"),
+        (LogMel, {"high_hz": 9000}, "cover 0 to 9000 Hz, expected a range within 0 to 8000 Hz"),
         (Mfcc, {"window_samples": 801}, "mfcc.window_samples is 801, expected at most dft = 800"),
-        (Mfcc, {"coefficients": 81}, "mfcc.coefficients is 81, 80 bands have no more"),
+        (Mfcc, {"coefficients": 81}, "mfcc.coefficients is 81, expected at most the number of bands, 80"),
     ],
 )
 def test_mel_recipes_refuse_what_cannot_be(kind: type[Recipe], change: dict, match: str) -> None:
@@ -168,7 +168,7 @@ def test_layer_is_a_number_or_all(layer: object, match: str) -> None:
         dataclasses.replace(SSL, layer=layer)
     every = dataclasses.replace(SSL, layer="all")
     assert from_dict(json.loads(json.dumps(every.to_dict()))) == every
-    assert explain(SSL, every) == ["layer: -1 here, all there"]
+    assert explain(SSL, every, NAMES) == ["layer: -1 wanted, all cached"]
 
 
 def test_recipe_of_all_layers_says_how_many(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_recipe_of_all_layers_says_how_many(tmp_path: Path) -> None:
     assert read_recipe(other).layers == 0
     text = (folder / "recipe.json").read_text()
     (folder / "recipe.json").write_text(text.replace("  13,\n", ""))
-    with pytest.raises(MfhcaError, match=r"frame_shape is \[149, 768\], expected three whole numbers"):
+    with pytest.raises(MfhcaError, match=r"frame_shape is \[149, 768\], expected 3 integers above 0"):
         read_recipe(folder)
 
 
@@ -198,8 +198,11 @@ def test_from_dict_refuses_other_kinds_and_versions() -> None:
 
 
 def test_explain_names_missing_fields() -> None:
-    assert explain({"a": 1}, {"b": None}) == ["a: 1 here, nothing there", "b: nothing here, None there"]
-    assert explain(LogSpec(), LogSpec().to_dict()) == []
+    assert explain({"a": 1}, {"b": None}, NAMES) == [
+        "a: 1 wanted, nothing cached",
+        "b: nothing wanted, None cached",
+    ]
+    assert explain(LogSpec(), LogSpec().to_dict(), NAMES) == []
 
 
 def test_folder_is_found_by_key_whatever_its_name(tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_folder_is_found_by_key_whatever_its_name(tmp_path: Path) -> None:
     assert folder_for(tmp_path, SSL, "ssl-hubert") == other
     assert read_recipe(other).name == "ssl-moved"
     new.mkdir()
-    with pytest.raises(MfhcaError, match=r"ssl-hubert-.* and ssl-moved-.* hold the same recipe"):
+    with pytest.raises(MfhcaError, match=r"ssl-hubert-.* and ssl-moved-.* have the same recipe"):
         folder_for(tmp_path, SSL, "ssl-hubert")
 
 
@@ -226,7 +229,7 @@ def test_recipe_file_round_trip_and_repetition(tmp_path: Path) -> None:
     write_recipe(folder, SSL, (149, 768))
     assert (folder / "recipe.json").stat().st_mtime_ns == before
     with pytest.raises(
-        MfhcaError, match=r"holds frames of shape \(149, 768\), the recipe now gives \(149, 64\)"
+        MfhcaError, match=r"has frames of shape \(149, 768\), the recipe now gives \(149, 64\)"
     ):
         write_recipe(folder, SSL, (149, 64))
 
@@ -237,7 +240,7 @@ def test_recipe_file_round_trip_and_repetition(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("{", "not valid JSON"),
         ("[]", "not a recipe of this program"),
-        ('{"format":"mfhca-recipe"}', "holds no recipe"),
+        ('{"format":"mfhca-recipe"}', "has no recipe"),
         ('{"format":"mfhca-recipe","recipe":{"kind":"ssl"},"frame_shape":[149,0]}', "frame_shape is"),
         ('{"format":"mfhca-recipe","recipe":{"kind":"ssl"},"frame_shape":[149,7]}', "it was edited"),
     ],

@@ -218,14 +218,14 @@ def test_keep_must_be_sound_and_of_this_shard(folder: Path, tmp_path: Path) -> N
     keep = write(folder, {"u": 2, "v": 1})
     other = write(tmp_path / "other", {"u": 2}, speaker="08")
     with writer(folder) as w:
-        with one_line("holds .*'08'.*, expected .*'03'"):
+        with one_line("has .*'08'.*, expected .*'03'"):
             w.finish(other, ["u"], {})
         with pytest.raises(ValueError, match="has no utterance w to keep"):
             w.finish(keep, ["u", "w"], {})
         flip(keep.path, keep.offset + 3)
-        with one_line("was replaced while it was in use"):
+        with one_line("was replaced while in use"):
             w.finish(keep, ["u"], {})
-        with one_line("has not the digest"):
+        with one_line("does not match its digest"):
             w.finish(read_shard(keep.path), ["u"], {})
         w.append(*utterance("u", 2))
         w.append(*utterance("v", 1))
@@ -304,7 +304,7 @@ def test_append_refuses_what_is_not_an_utterance(folder: Path) -> None:
             with pytest.raises(ValueError, match=r"^u: "):
                 w.append(*bad)
         for odd in ("", "a\0b", "\ud800"):
-            with one_line("its id is empty or not text"):
+            with one_line("its id is empty or not valid text"):
                 w.append(odd, audio, features, valid)
         w.append(name, audio, features, valid)
         w.finish(None, (), {})
@@ -391,7 +391,7 @@ def test_shard_that_cannot_be_read_back_is_not_published(
     with writer(folder) as w:
         w.append(*utterance("v", 1))
         monkeypatch.setattr(os, "fsync", rotten)
-        with one_line(r"03\.h5: did not reach the disk whole; check the disk"):
+        with one_line(r"03\.h5: was written incompletely; check the disk"):
             w.finish(None, (), {})
         monkeypatch.undo()
         assert read_shard(keep.path).digest == keep.digest

@@ -154,7 +154,8 @@ def test_missing_features_name_the_command(run: Path, other: tuple[Path, Path], 
         "--label-set four --dtype float32 --tail drop --layer 6"
     )
     with pytest.raises(
-        MfhcaError, match=r"no ssl features like .*\n.*\n  ssl-\w+ differs: .*layer: -1 here, 6 there"
+        MfhcaError,
+        match=r"no ssl features like .*\n.*\n  ssl-\w+ differs: .*layer: -1 in the cache, 6 in the run",
     ):
         transfer(changed, other[0], other[1], given={"wrath": "anger"})
 
