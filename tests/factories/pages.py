@@ -1,0 +1,71 @@
+"""The marked code blocks of the pages in docs/, and how they are executed.
+
+A comment before a fenced block says what it is: `test` and `shell` blocks are run, `file` and `grid` blocks are
+written, `edit` blocks are applied to a copy of the source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from places import REPOSITORY
+
+from mfhca_cache.cli import main as cache_command
+from mfhca_train.cli.main import main as train_command
+
+DOCS = REPOSITORY / "docs"
+BLOCK = re.compile(r"<!-- (test|shell|file|edit|grid): ([\w./-]+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
+SECONDS = 300
+COMMANDS = {"mfhca-cache": cache_command, "mfhca-train": train_command}
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    """(what, name, text) of every marked block, in the order of the page."""
+    yield from BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
+
+
+def block(page: str, what: str, name: str) -> str:
+    (text,) = [text for kind, called, text in blocks(page) if (kind, called) == (what, name)]
+    return text
+
+
+def python(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs an example in this process, in a folder; returns what it printed."""
+    with contextlib.chdir(folder):
+        exec(compile(text, "example.py", "exec"), {"__name__": "__main__"})
+    return capsys.readouterr().out
+
+
+def shell(folder: Path, text: str, training: tuple[str, ...] = (), exit_code: int = 0) -> str:
+    """Runs the commands of a shell block in this process and returns their output.
+
+    `training` is appended to `cv` and `ablate`, which run in a single process.
+    """
+    printed = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        name, *arguments = shlex.split(line)
+        if arguments[0] in ("cv", "ablate"):
+            arguments += ["--jobs", "1", *training]
+        with contextlib.chdir(folder):
+            done = CliRunner().invoke(COMMANDS[name], arguments)
+        assert done.exit_code == exit_code, f"{line}\n{done.output}"
+        printed += done.output
+    return printed
+
+
+def run(command: list[str], folder: Path, source: Path = REPOSITORY) -> str:
+    """Runs a command that must succeed, with the packages of `source`; returns what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(source)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,182 @@
+"""The pages of docs/ that lead a reader through several steps, followed step by step."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from corpus_factory import request, write_features
+from corpus_factory import utterances as small_utterances
+from pages import block, blocks, python, run, shell
+from places import REPOSITORY
+from voice_factory import trained
+
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+
+TINY = ("train.epochs=1", "train.patience=1", "model.grf_channels=4", "model.width=16")
+QUICK = tuple(part for setting in TINY for part in ("--set", setting))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder with data/mine, one folder per emotion and four speakers, and a tiny encoder by HuBERT's name."""
+    rng = np.random.default_rng(0)
+    for label in ("happy", "sad"):
+        folder = tmp_path / "data/mine" / label
+        folder.mkdir(parents=True)
+        for speaker in ("anna", "ben", "carla", "dora"):
+            for number in (1, 2):
+                noise = rng.normal(0, 0.1, 8000)
+                soundfile.write(folder / f"{speaker}_{number:02}.wav", noise, 16000, "PCM_16")
+    soundfile.write(tmp_path / "new.wav", rng.normal(0, 0.1, 60000), 16000, "PCM_16")
+    (tmp_path / "facebook").mkdir()
+    (tmp_path / "facebook/hubert-base-ls960").symlink_to(trained().backbone)
+    return tmp_path
+
+
+def test_the_tutorial_from_recordings_to_a_latex_table(
+    recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_block(name: str, exit_code: int = 0) -> str:
+        return shell(recordings, block("tutorial.md", "shell", name), QUICK, exit_code)
+
+    run_block("manifest")
+    manifest = read_manifest(recordings / "mine.csv")
+    assert {u.speaker for u in manifest.utterances} == {"anna", "ben", "carla", "dora"}
+    assert "missing" in run_block("doctor", exit_code=1)
+    assert "computed 16 utterances" in run_block("features")
+    assert "anna" in run_block("first")
+    (recordings / "mine-grid.toml").write_text(block("tutorial.md", "grid", "mine-grid.toml"))
+    run_block("ablate")
+    printed = python(recordings, block("tutorial.md", "test", "table"), capsys)
+    rows = [line for line in printed.splitlines() if line.endswith(r"\\") and r"\pm" in line]
+    assert [row.split(" & ")[0] for row in rows] == [
+        "MFHCA",
+        "HuBERT alone",
+        "linear SVM",
+        "most frequent class",
+    ]
+    assert [row.endswith(r"-- \\") for row in rows] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # p of all but the reference
+    assert "new.wav" in run_block("predict")
+    assert (recordings / "mine-networks/networks.safetensors").is_file()
+
+
+def test_the_readme_s_commands_for_a_corpus_with_a_folder_per_emotion(recordings: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Your corpus")[2]
+    (commands,) = re.findall(r"^((?: {4}mfhca-.*\n)+)\nAny CSV", section, re.MULTILINE)
+    printed = shell(recordings, commands.replace("    ", "").replace("/data/mine", "data/mine"), QUICK)
+    assert "16 utterances" in printed
+    assert (recordings / "runs/mine/report.html").is_file()
+
+
+def test_your_own_corpus_from_recordings_to_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's manifest, card and commands, on eight seconds of noise."""
+    rng = np.random.default_rng(0)
+    for speaker in ("anna", "ben", "carla", "dora"):
+        folder = tmp_path / "data/mine" / speaker
+        folder.mkdir(parents=True)
+        for number, label in enumerate(("happy", "excited", "sad", "bored"), start=1):
+            with wave.open(str(folder / f"{number:03}_{label}.wav"), "wb") as file:
+                file.setparams((1, 2, 16000, 0, "NONE", ""))
+                file.writeframes(rng.integers(-9000, 9000, 8000, np.int16).tobytes())
+    python(tmp_path, block("your-corpus.md", "test", "manifest"), capsys)
+    assert len(read_manifest(tmp_path / "mine.csv").utterances) == 16
+    said = shell(tmp_path, block("your-corpus.md", "shell", "features"))
+    assert "computed 16 utterances" in said
+    (tmp_path / "mine.toml").write_text(block("your-corpus.md", "file", "mine.toml"))
+    said = shell(tmp_path, block("your-corpus.md", "shell", "cv"))
+    assert "16 utterances" in said
+    assert "8 utterances" in said
+
+
+def test_a_new_ablation_runs_and_goes_on(tmp_path: Path) -> None:
+    rows = small_utterances()
+    (tmp_path / "manifests").mkdir()
+    write_manifest(tmp_path / "manifests/demo.csv", rows)
+    shutil.copy(REPOSITORY / "manifests/demo.toml", tmp_path / "manifests")
+    (tmp_path / "manifests/demo.toml").write_text(
+        (tmp_path / "manifests/demo.toml")
+        .read_text()
+        .replace("happiness", "joy")
+        .replace("sadness", "sorrow")
+    )
+    write_features(tmp_path / "cache/demo", rows)
+    (tmp_path / "padding.toml").write_text(block("new-ablation.md", "grid", "padding.toml"))
+    said = shell(tmp_path, block("new-ablation.md", "shell", "ablate"))
+    for title in ("padding kept out", "the most frequent class", "sign-flip test"):
+        assert title in said
+    again = shell(tmp_path, block("new-ablation.md", "shell", "one"))
+    assert "padding kept out" in again
+
+
+def apply(edit: str, file: Path) -> None:
+    """Applies one hunk without line numbers; its old lines must stand in the file exactly once."""
+    lines = edit.splitlines()
+    old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+    new = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file.name}: the tutorial's edit no longer fits:\n{old}"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
+    """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of every fold."""
+    for package in ("mfhca_cache", "mfhca_train", "manifests"):
+        shutil.copytree(
+            REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    (tmp_path / "tests").mkdir()
+    for what, name, text in blocks("new-fusion.md"):
+        if what == "edit":
+            apply(text, tmp_path / name)
+        elif what in ("file", "grid"):
+            (tmp_path / name).write_text(text)
+    for command in (["check"], ["format", "--check"]):
+        run([sys.executable, "-m", "ruff", *command, "mfhca_train", "tests"], tmp_path, source=tmp_path)
+    request(tmp_path)
+    arguments = [
+        *("cv", "corpus.csv", "--cache", "cache", "--out", "run", "--jobs", "1"),
+        *("--set", "model.fusion=gated", "--set", "train.epochs=1", "--set", "model.grf_channels=8"),
+    ]
+    script = (
+        "import pytest; from mfhca_train.cli.main import main\n"
+        "assert pytest.main(['-p', 'no:cacheprovider', 'tests/test_gated.py']) == 0\n"
+        f"main({arguments})"
+    )
+    said = run([sys.executable, "-c", script], tmp_path, source=tmp_path)
+    assert "3 passed" in said
+    assert "headline" in said
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert about["config"]["model"]["fusion"] == "gated"
+
+
+def test_examples_of_predicting_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's names stand for a small run of the demo; its first speaker stands for speaker 03."""
+    made = trained()
+    for name, target in {"runs/emodb": made.run, "facebook/hubert-base-ls960": made.backbone}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(target)
+    speaker = made.manifest.utterances[0].speaker
+    samples, rate = soundfile.read(made.audio(speaker)[0])
+    for name in ("a.wav", "b.flac"):
+        soundfile.write(tmp_path / name, samples, rate)
+    printed = python(tmp_path, block("predict.md", "test", "predict"), capsys).splitlines()
+    assert [line.split()[0] for line in printed] == ["a.wav", "b.flac"]
+    assert all(f"'{name}': " in printed[0] for name in made.manifest.label_set().classes)
+    text = block("predict.md", "test", "speaker")
+    assert 'speaker="03"' in text
+    assert python(tmp_path, text.replace('"03"', f'"{speaker}"'), capsys).startswith("1 {")
