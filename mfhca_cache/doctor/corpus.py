@@ -7,7 +7,6 @@ compares everything.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,8 @@ from mfhca_cache.build.plan import Target, make_targets
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
-from mfhca_cache.features.backbone import CONFIG, PREPROCESSOR, WEIGHTS, Backbone, one_line, resolve
+from mfhca_cache.features.backbone import Backbone, resolve
+from mfhca_cache.features.hub import NAME, is_cached, one_line
 from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, resolve_audio
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.store.reader import list_recipes
@@ -139,21 +139,15 @@ def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Findin
 
 def _check_encoder(name: str) -> tuple[Finding, Backbone | None]:
     """The encoder, if it is already on this machine; it is not downloaded."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    is_hub_name = not Path(name).exists() and re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name)
-    if is_hub_name:
-        cached = {
-            file: isinstance(try_to_load_from_cache(name, file), str)
-            for file in (*WEIGHTS, CONFIG, PREPROCESSOR)
-        }
-        if not (cached[CONFIG] and cached[PREPROCESSOR] and any(cached[file] for file in WEIGHTS)):
-            problem = f"encoder {name}: neither a folder nor in the hub's cache {constants.HF_HUB_CACHE}"
-            hub = next(check_hub())
-            problem = f"{problem}; {hub.summary}"
-            if hub.state == OK and not constants.HF_HUB_OFFLINE:
-                return Finding(WARN, problem, "`mfhca-cache features` will download it"), None
-            return Finding(MISSING, problem, "download it on another machine and pass its folder"), None
+    if not Path(name).exists() and NAME.fullmatch(name) and not is_cached(name):
+        problem = f"encoder {name}: neither a folder nor in the hub's cache {constants.HF_HUB_CACHE}"
+        hub = next(check_hub())
+        problem = f"{problem}; {hub.summary}"
+        if hub.state == OK and not constants.HF_HUB_OFFLINE:
+            return Finding(WARN, problem, "`mfhca-cache features` will download it"), None
+        return Finding(MISSING, problem, "download it on another machine and pass its folder"), None
     try:
         encoder = resolve(name)
     except MfhcaError as error:

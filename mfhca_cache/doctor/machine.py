@@ -27,7 +27,7 @@ from urllib.request import getproxies
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder
-from mfhca_cache.features.backbone import one_line
+from mfhca_cache.features.hub import one_line
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 OTHER_DISK: Final = "choose a --cache on another disk"

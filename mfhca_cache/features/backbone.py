@@ -1,52 +1,73 @@
-"""Finding a speech encoder's checkpoint: HuBERT, wav2vec2 or WavLM in the transformers format.
+"""A speech encoder's checkpoint: HuBERT, wav2vec 2.0, WavLM and encoders with the same interface.
 
-`resolve` says everything about a checkpoint that a recipe needs, from its own
-files and without importing torch or transformers. `encoder` loads it.
+`resolve` reads everything about a checkpoint that a recipe needs from its own
+files, without importing torch or transformers. `encoder` loads it.
 """
 
 from __future__ import annotations
 
-import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import read_json, sha256_file
-from mfhca_cache.recipe.kinds import ALL_LAYERS
+from mfhca_cache.common.files import sha256_file
+from mfhca_cache.features import hub
+from mfhca_cache.features.checkpoint import (
+    CONFIG,
+    read_config,
+    read_preprocessor,
+    weight_files,
+    weights_digest,
+)
+from mfhca_cache.recipe.kinds import ALL_LAYERS, Ssl
 
-if TYPE_CHECKING:
-    from mfhca_cache.recipe.kinds import Ssl
+MOST_LAYERS: Final = 1000
+WIDEST: Final = 1 << 16  # values per frame
+MOST_SAMPLES_PER_FRAME: Final = 1 << 20
 
-CONFIG: Final = "config.json"
-PREPROCESSOR: Final = "preprocessor_config.json"
-WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 
-# How each kind of model computes attention; part of the recipe because it moves the last bits.
-# WavLM's gated relative position bias exists in transformers' "eager" form alone.
-ATTENTION: Final = {"hubert": "sdpa", "wav2vec2": "sdpa", "wavlm": "eager"}
+class Architecture(NamedTuple):
+    """A kind of encoder: its class in transformers, and how it computes attention.
+
+    The attention implementation is part of the recipe because it changes the last bits.
+    """
+
+    class_name: str
+    attention: str = "sdpa"
+
+
+ARCHITECTURES: Final = {
+    "hubert": Architecture("HubertModel"),
+    "wav2vec2": Architecture("Wav2Vec2Model"),
+    # WavLM's gated relative position bias exists only in transformers' "eager" attention.
+    "wavlm": Architecture("WavLMModel", "eager"),
+    "data2vec-audio": Architecture("Data2VecAudioModel"),
+    # Its relative position embeddings likewise.
+    "wav2vec2-conformer": Architecture("Wav2Vec2ConformerModel", "eager"),
+    "unispeech": Architecture("UniSpeechModel"),
+    "unispeech-sat": Architecture("UniSpeechSatModel"),
+}
+SPECTROGRAM_ENCODERS: Final = ("whisper", "wav2vec2-bert", "speech_to_text", "audio-spectrogram-transformer")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A checkpoint that was found, and what its own files say about it.
+    """A checkpoint, described by its own files.
 
     Attributes:
         folder: the folder with all its files.
         name: last part of its path or hub name; cosmetic.
-        weights_sha256, config_sha256: digests of the weight file and of config.json.
-        model_type: "hubert", "wav2vec2" or "wavlm".
+        weights_sha256, config_sha256: digests of the weights and of config.json.
+        model_type: a key of ARCHITECTURES.
         width: D, values per frame.
-        layers: transformer layers.
+        layers: number of transformer layers.
         kernels, strides: of the convolutions, which decide the number of frames.
         sample_rate: Hz.
         normalise: its preprocessor scales each input to zero mean and unit variance.
-        attention_mask: its preprocessor asks for a mask over padding.
+        attention_mask: its preprocessor masks the padding.
     """
 
     folder: Path
@@ -64,29 +85,29 @@ class Backbone:
 
     @property
     def attention(self) -> str:
-        """The attention implementation this kind of model runs with."""
-        return ATTENTION[self.model_type]
+        """The attention implementation of this kind of model."""
+        return ARCHITECTURES[self.model_type].attention
 
     def frames(self, samples: int) -> int:
-        """Frames that the convolutions make of so many samples (149 of 48,000 for HuBERT base), perhaps 0."""
+        """Number of frames that the convolutions compute from so many samples (149 from 48,000 for HuBERT base)."""
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             samples = max(0, (samples - kernel) // stride + 1)
         return samples
 
-    def valid_frames(self, real: np.ndarray) -> np.ndarray:
-        """Frames made of real samples alone, at least 1.
+    def valid_frames(self, lengths: np.ndarray) -> np.ndarray:
+        """Number of frames without padding, at least 1.
 
         Args:
-            real: int (S,), real samples per segment.
+            lengths: int (S,), samples of each segment without its padding.
 
         Returns:
             int32 (S,).
         """
-        return np.array([max(1, self.frames(int(samples))) for samples in real], dtype=np.int32)
+        return np.array([max(1, self.frames(int(samples))) for samples in lengths], dtype=np.int32)
 
     @property
     def receptive_samples(self) -> int:
-        """Samples that one frame sees (400 for HuBERT base)."""
+        """Number of samples from which one frame is computed (400 for HuBERT base)."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -98,153 +119,113 @@ def resolve(backbone: str) -> Backbone:
 
     Args:
         backbone: a folder in the transformers format, or a name on the Hugging Face hub
-            ("facebook/hubert-base-ls960"). A name is looked for in the local hub cache first, so
-            that the network is asked only once.
+            ("facebook/hubert-base-ls960").
 
     Returns:
-        The checkpoint. Its weights are hashed anew every time: a remembered digest could be stale.
+        The checkpoint. Its weights are hashed every time: a stored digest could be stale.
 
     Raises:
-        MfhcaError: no such folder, out of reach, a file missing, or a kind of model that is not supported.
+        MfhcaError: the folder does not exist, cannot be downloaded, lacks a file, or holds a model that is not
+            supported.
     """
-    folder = Path(backbone).expanduser()
-    if backbone.strip() and folder.is_dir():
-        name = folder.resolve().name
-    elif re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", backbone) and not folder.exists():
-        folder = _from_hub(backbone)
-        name = backbone.rsplit("/", 1)[-1]
-    else:
+    folder, name = _find(backbone)
+    config = read_config(folder, backbone)
+    model_type = _model_type(config, backbone)
+    preprocessor = read_preprocessor(folder, backbone)
+    weights = weight_files(folder, backbone)
+    # The defaults are those that transformers assumes for missing fields.
+    kernels = _whole_numbers(config, "conv_kernel", (10, 3, 3, 3, 3, 2, 2), backbone)
+    strides = _whole_numbers(config, "conv_stride", (5, 2, 2, 2, 2, 2, 2), backbone)
+    (width,) = _whole_numbers(config, "hidden_size", 768, backbone, WIDEST)
+    (layers,) = _whole_numbers(config, "num_hidden_layers", 12, backbone, MOST_LAYERS)
+    if len(kernels) != len(strides):
         raise MfhcaError(
-            f"backbone {backbone}: no such folder; pass a folder with {CONFIG} and the weights, or a hub name"
-        )
-    weights = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
-    if weights is None:
-        raise MfhcaError(f"backbone {backbone}: has neither {' nor '.join(WEIGHTS)}; download it again")
-    config = _json_of(folder, CONFIG, backbone)
-    preprocessor = _json_of(folder, PREPROCESSOR, backbone)
-    model_type = config.get("model_type")
-    if model_type not in ATTENTION:
-        raise MfhcaError(
-            f"backbone {backbone}: model type {model_type!r} is not supported; "
-            f"use one of {', '.join(ATTENTION)}"
-        )
-    if config.get("add_adapter"):
-        raise MfhcaError(
-            f"backbone {backbone}: its adapter changes the frame rate; use the checkpoint without add_adapter"
-        )
-    if preprocessor.get("padding_value", 0.0) != 0.0 or preprocessor.get("feature_size", 1) != 1:
-        raise MfhcaError(
-            f"backbone {backbone}: {PREPROCESSOR} is not that of a waveform encoder padded with zeros"
+            f"backbone {backbone}: {CONFIG} is malformed (conv_kernel has {len(kernels)} entries, conv_stride "
+            f"{len(strides)}); download it again"
         )
     try:
-        # The defaults are those that transformers itself assumes where a configuration is silent.
         return Backbone(
             folder=folder,
             name=name,
-            weights_sha256=sha256_file(weights),
+            weights_sha256=weights_digest(weights),
             config_sha256=sha256_file(folder / CONFIG),
             model_type=model_type,
-            width=int(config.get("hidden_size", 768)),
-            layers=int(config.get("num_hidden_layers", 12)),
-            kernels=tuple(int(k) for k in config.get("conv_kernel", (10, 3, 3, 3, 3, 2, 2))),
-            strides=tuple(int(s) for s in config.get("conv_stride", (5, 2, 2, 2, 2, 2, 2))),
-            sample_rate=int(preprocessor.get("sampling_rate", 16_000)),
-            normalise=bool(preprocessor.get("do_normalize", True)),
-            attention_mask=bool(preprocessor.get("return_attention_mask", False)),
+            width=width,
+            layers=layers,
+            kernels=kernels,
+            strides=strides,
+            sample_rate=preprocessor.sample_rate,
+            normalise=preprocessor.normalise,
+            attention_mask=preprocessor.attention_mask,
         )
-    except (TypeError, ValueError) as error:
-        raise MfhcaError(f"backbone {backbone}: {CONFIG} or {PREPROCESSOR} is malformed ({error})") from error
     except OSError as error:
         raise MfhcaError(
             f"backbone {backbone}: cannot be read ({error.strerror}); download it again"
         ) from error
 
 
-def _json_of(folder: Path, file: str, backbone: str) -> dict[str, Any]:
-    if not (folder / file).is_file():
-        raise MfhcaError(
-            f"backbone {backbone}: {file} is missing; download it from the checkpoint's page into {folder}"
-        )
-    value = read_json(folder / file)
-    if not isinstance(value, dict):
-        raise MfhcaError(f"backbone {backbone}: {file} is not a JSON object; download it again")
-    return value
-
-
-def _from_hub(name: str) -> Path:
-    """The local folder of a hub checkpoint, downloaded where need be (HF_HUB_OFFLINE is respected)."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()  # each retry would be two lines on the terminal
-
-    def fetch(file: str, local: bool) -> Path | None:
-        try:
-            return Path(hf_hub_download(name, file, local_files_only=local))
-        except LocalEntryNotFoundError:
-            if local:
-                return None
-            raise
-        except EntryNotFoundError:
-            return None
-
-    for local in (True, False):
-        try:
-            if not local:
-                _find_hub()
-            weights = fetch(WEIGHTS[0], local) or fetch(WEIGHTS[1], local)
-            for file in (CONFIG, PREPROCESSOR):
-                fetch(file, local)
-        except (OSError, ValueError) as error:
-            if constants.HF_HUB_OFFLINE:
-                why = f"HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} has no copy"
-            else:
-                why = one_line(error)
-            raise MfhcaError(
-                f"backbone {name}: no such folder, and not to be had from the hub ({why}); download it elsewhere "
-                f"(`hf download {name} --local-dir FOLDER`) and pass the folder as --backbone"
-            ) from error
-        if weights is not None and all((weights.parent / file).is_file() for file in (CONFIG, PREPROCESSOR)):
-            return weights.parent
+def _find(backbone: str) -> tuple[Path, str]:
+    """The folder of a checkpoint and its cosmetic name."""
+    folder = Path(backbone).expanduser()
+    if backbone.strip() and folder.is_dir():
+        return folder, folder.resolve().name
+    if hub.NAME.fullmatch(backbone) and not folder.exists():
+        return hub.download(backbone), backbone.rsplit("/", 1)[-1]
     raise MfhcaError(
-        f"backbone {name}: the hub's copy lacks one of {CONFIG}, {PREPROCESSOR}, {' or '.join(WEIGHTS)}; "
-        "complete it in a folder and pass the folder"
+        f"backbone {backbone}: no such folder; pass a folder with {CONFIG} and the weights, or a hub name"
     )
 
 
-def _find_hub() -> None:
-    """Fails at once, and not after half a minute of retries, on a machine that has no network.
+def _model_type(config: dict[str, Any], backbone: str) -> str:
+    model_type = config.get("model_type")
+    if model_type in SPECTROGRAM_ENCODERS:
+        raise MfhcaError(
+            f"backbone {backbone}: the input of a {model_type} model is a spectrogram, not samples, so it is not "
+            f"supported; use one of {', '.join(ARCHITECTURES)}"
+        )
+    if model_type not in ARCHITECTURES:
+        raise MfhcaError(
+            f"backbone {backbone}: model type {model_type!r} is not supported; use one of {', '.join(ARCHITECTURES)}"
+        )
+    if config.get("add_adapter"):
+        raise MfhcaError(
+            f"backbone {backbone}: its adapter changes the frame rate; use the checkpoint without add_adapter"
+        )
+    return str(model_type)
 
-    Raises:
-        OSError: the hub's address cannot be found.
-    """
-    from huggingface_hub import constants
 
-    if not constants.HF_HUB_OFFLINE and not getproxies():  # a proxy looks addresses up itself
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None)
-
-
-def one_line(error: BaseException) -> str:
-    """The kind of an error and the first sentence of what it says."""
-    text = re.sub(r"\s+", " ", str(error)).strip().split(". ")[0].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _whole_numbers(
+    config: dict[str, Any],
+    field: str,
+    default: int | tuple[int, ...],
+    backbone: str,
+    most: int = MOST_SAMPLES_PER_FRAME,
+) -> tuple[int, ...]:
+    """A field of config.json with one or more whole numbers from 1 to `most`."""
+    value = config.get(field, default)
+    numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not numbers or not all(type(number) is int and 1 <= number <= most for number in numbers):
+        raise MfhcaError(
+            f"backbone {backbone}: {CONFIG} is malformed ({field} is {value!r}, expected whole numbers from 1 to "
+            f"{most}); download it again"
+        )
+    return numbers
 
 
 def check(backbone: Backbone, recipe: Ssl) -> None:
-    """Refuses a recipe that the checkpoint cannot fulfil, without loading it.
+    """Refuses a recipe that does not fit the checkpoint, without loading it.
 
     Raises:
         MfhcaError: another sample rate, a layer it does not have, or segments too short for one frame.
     """
     if backbone.sample_rate != recipe.sample_rate:
         raise MfhcaError(
-            f"backbone {backbone.name}: wants {backbone.sample_rate} Hz, "
-            f"the recipe has {recipe.sample_rate} Hz; use another"
+            f"backbone {backbone.name}: expects {backbone.sample_rate} Hz, "
+            f"the recipe has {recipe.sample_rate} Hz; use another encoder"
         )
     if isinstance(recipe.layer, int) and not -1 <= recipe.layer <= backbone.layers:
         raise MfhcaError(
-            f"backbone {backbone.name}: has no layer {recipe.layer}; choose 0 (before the first layer) to "
+            f"backbone {backbone.name}: has no layer {recipe.layer}; choose 0 (input of the first layer) to "
             f"{backbone.layers}, -1 for the final output, or {ALL_LAYERS}"
         )
     if backbone.frames(recipe.segment_samples) < 1:
@@ -254,6 +235,6 @@ def check(backbone: Backbone, recipe: Ssl) -> None:
 
 
 def frame_shape(backbone: Backbone, recipe: Ssl) -> tuple[int, ...]:
-    """Of one segment's features: (T, D), or (M, T, D) of all M layers, the one before the first included."""
-    one = (backbone.frames(recipe.segment_samples), backbone.width)
-    return (backbone.layers + 1, *one) if recipe.layer == ALL_LAYERS else one
+    """Shape of one segment's features: (T, D), or (M, T, D) for all M layers, the input of the first included."""
+    shape = (backbone.frames(recipe.segment_samples), backbone.width)
+    return (backbone.layers + 1, *shape) if recipe.layer == ALL_LAYERS else shape

@@ -1,47 +1,29 @@
-"""The frozen speech encoder at work: from segments to hidden states.
+"""The frozen speech encoder: from segments to hidden states.
 
-A checkpoint is always loaded from the folder whose files were hashed (see
-`backbone`), in eval mode, and refused unless its weights fit exactly.
+A checkpoint is loaded from the files that were hashed (see `checkpoint`), in eval
+mode, and refused unless its weights fit exactly. No code from its folder is executed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import resolve_device
-from mfhca_cache.features.backbone import (
-    CONFIG,
-    PREPROCESSOR,
-    Backbone,
-    check,
-    frame_shape,
-    one_line,
-    resolve,
-)
+from mfhca_cache.features.backbone import ARCHITECTURES, Backbone, check, frame_shape
+from mfhca_cache.features.checkpoint import CONFIG, weight_files
+from mfhca_cache.features.hub import one_line
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.kinds import Ssl
 
-__all__ = ["Backbone", "Encoder", "resolve"]
-
-# What a sound checkpoint may lack, and why that cannot change a feature.
-MAY_BE_MISSING: Final = (
-    r"(.*\.)?masked_spec_embed",  # replaces frames masked in training; eval mode masks none
-)
-# What a sound checkpoint may have besides the encoder, and what it is.
-MAY_BE_EXTRA: Final = (
-    r"(.*\.)?masked_spec_embed",  # as above, where the configuration masks nothing
-    r"lm_head\..*",  # CTC head of a checkpoint fine-tuned for recognition
-    r"(.*\.)?(quantizer|project_q|project_hid)\..*",  # contrastive pre-training of wav2vec2
-    r"(.*\.)?(final_proj|label_embs_concat)(\..*)?",  # masked prediction in HuBERT's and WavLM's pre-training
-    r"(projector|classifier)\..*",  # heads of utterance classification
-)
+# Replaces frames that are masked in training. In eval mode nothing is masked, so it may be missing or unused.
+MASK_VECTOR = "masked_spec_embed"
 
 
 class Encoder:
@@ -49,9 +31,9 @@ class Encoder:
 
     Args:
         backbone: from `resolve`.
-        recipe: layer, normalisation, mask rule, compute dtype and segment length.
+        recipe: layer, normalisation, attention mask, compute dtype and segment length.
         device: "auto", "cpu", "cuda" or "mps".
-        batch_size: the most segments of one forward pass.
+        batch_size: largest number of segments per forward pass.
 
     Attributes:
         device: the device it runs on.
@@ -59,13 +41,14 @@ class Encoder:
         frame_shape: (T, D) of one segment, or (M, T, D) of all M layers.
 
     Raises:
-        MfhcaError: weights that do not fit the model exactly, a layer or a device that is not there.
+        MfhcaError: the weights do not fit the model exactly, or there is no such layer or device.
     """
 
     def __init__(
         self, backbone: Backbone, recipe: Ssl, device: str = "auto", batch_size: int = BATCH_SIZE
     ) -> None:
         import torch
+        from transformers import Wav2Vec2FeatureExtractor
 
         check(backbone, recipe)
         self.backbone, self.recipe, self.batch_size = backbone, recipe, batch_size
@@ -77,87 +60,92 @@ class Encoder:
         self.frame_shape = frame_shape(backbone, recipe)
         self._model = _load(backbone, recipe.attention).float().eval().requires_grad_(False)
         if isinstance(recipe.layer, int) and 0 <= recipe.layer < backbone.layers:
-            # What lies above is not computed; one layer more stays, for the last one's output may be scaled.
+            # Layers above are not computed. One more layer is kept because the last one's output may be normalised.
             self._model.encoder.layers = self._model.encoder.layers[: recipe.layer + 1]
         self._model.to(self.device)
-        self._preprocessor = _load_preprocessor(backbone)
-        # WavLM as transformers writes it mixes two kinds of mask, which torch still takes.
+        # Made from the fields in the recipe, not from files, so that no field outside the recipe has an effect.
+        self._preprocessor = Wav2Vec2FeatureExtractor(
+            feature_size=1,
+            sampling_rate=recipe.sample_rate,
+            padding_value=0.0,
+            do_normalize=recipe.normalise,
+            return_attention_mask=recipe.attention_mask,
+        )
+        # transformers' WavLM combines two types of mask, which torch still accepts.
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
-    def prepare(self, segments: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """The model's input: each segment's REAL samples through the checkpoint's preprocessor, then zeros.
+    def prepare(self, segments: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The model's input: each segment without its padding through the preprocessor, then padded with zeros.
 
-        Asked to pad, a preprocessor that returns no mask scales speech and padding together and so raises the
-        level by sqrt(3 s / duration); it is called without padding. Threads may call this at the same time.
+        A preprocessor that pads without returning a mask normalises speech and padding together and so raises
+        the level by sqrt(3 s / duration). Therefore it is called without padding. Thread-safe.
 
         Args:
             segments: float32 (S, segment_samples).
-            real: int (S,), real samples per segment.
+            lengths: int (S,), samples of each segment without its padding.
 
         Returns:
             float32 (S, segment_samples).
         """
         inputs = np.zeros_like(segments)
-        for row, samples in enumerate(real):
+        for row, length in enumerate(lengths):
             prepared = self._preprocessor(
-                [segments[row, :samples]], sampling_rate=self.recipe.sample_rate, padding=False
+                [segments[row, :length]], sampling_rate=self.recipe.sample_rate, padding=False
             )
-            inputs[row, :samples] = prepared["input_values"][0]
+            inputs[row, :length] = prepared["input_values"][0]
         return inputs
 
-    def forward(self, inputs: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """Hidden states of one layer or all. Padding is encoded like sound (paper), unless the checkpoint masks it.
+    def forward(self, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Hidden states of one layer or of all. Padding is encoded (as in the paper) unless the checkpoint masks it.
 
-        The model always sees `batch_size` segments and at least two, silence where there are fewer: kernels
-        are chosen by shape, so last bits would depend on where a run was interrupted. At one batch size no
-        value depends on a segment's place or company; 8 and its multiples were not seen to differ either, but
-        with fewer some do (torch convolves a lone small input, and attends for WavLM, in another way).
+        The model always gets `batch_size` segments, at least two, filled up with silence: torch chooses
+        kernels by shape, so the last bits would depend on where a run was interrupted. With a fixed batch size
+        no value depends on a segment's position or on the other segments. 8 and its multiples gave equal bits;
+        some smaller sizes do not (torch has other kernels for a single small input, and for WavLM's attention).
 
         Args:
             inputs: float32 (B, segment_samples), from `prepare`; B at most `batch_size`.
-            real: int (B,), real samples per segment.
+            lengths: int (B,), samples of each segment without its padding.
 
         Returns:
-            float32 (B, T, D), or (B, M, T, D) of all layers: first what enters the first, last the output.
+            float32 (B, T, D), or (B, M, T, D) for all layers: first the input of the first layer, last the output.
         """
         import torch
 
         count, silent = len(inputs), max(2, self.batch_size) - len(inputs)
         inputs = np.pad(inputs, ((0, silent), (0, 0)))
-        real = np.pad(real, (0, silent), constant_values=inputs.shape[1])
+        lengths = np.pad(lengths, (0, silent), constant_values=inputs.shape[1])
         samples = torch.from_numpy(inputs).to(self.device)
         mask = None
         if self.recipe.attention_mask:
-            # A segment shorter than one frame's view would leave attention nothing to attend to.
-            seen = np.maximum(real, min(self.backbone.receptive_samples, inputs.shape[1]))
-            mask = torch.from_numpy((np.arange(inputs.shape[1]) < seen[:, None]).astype(np.int64)).to(
+            # At least one frame must remain unmasked, or attention would have no frame to attend to.
+            unmasked = np.maximum(lengths, min(self.backbone.receptive_samples, inputs.shape[1]))
+            mask = torch.from_numpy((np.arange(inputs.shape[1]) < unmasked[:, None]).astype(np.int64)).to(
                 self.device
             )
-        low, layer = self.recipe.compute_dtype == "bfloat16", self.recipe.layer
-        with (
-            torch.inference_mode(),
-            torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=low),
-        ):
+        bfloat16, layer = self.recipe.compute_dtype == "bfloat16", self.recipe.layer
+        kind = torch.device(self.device).type
+        with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=bfloat16):
             outputs = self._model(samples, attention_mask=mask, output_hidden_states=layer != -1)
             if isinstance(layer, int):
                 states = outputs.last_hidden_state if layer < 0 else outputs.hidden_states[layer]
             else:
-                # Large models normalise what leaves their last layer; whether that is the last of `hidden_states`
-                # depends on the version of transformers. SUPERB takes it, and so does layer -1.
+                # Large models normalise the output of their last layer; whether the last of `hidden_states` is
+                # normalised depends on the version of transformers. SUPERB and layer -1 take the normalised one.
                 every = (*outputs.hidden_states[:-1], outputs.last_hidden_state)
                 states = torch.stack([state[:count].float() for state in every], dim=1)
         features: np.ndarray = states[:count].float().cpu().numpy()  # (B, T, D) or (B, M, T, D)
         if features.shape != (count, *self.frame_shape):
             raise MfhcaError(
-                f"backbone {self.backbone.name}: gave {features.shape[1:]} values per segment where {CONFIG} "
-                f"promises {self.frame_shape}; its files do not belong together"
+                f"backbone {self.backbone.name}: computed features of shape {features.shape[1:]} per segment, expected "
+                f"{self.frame_shape} by {CONFIG}; its files do not belong together"
             )
         return features
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps transformers' bars and load report off the terminal; `_refuse` says what matters in them."""
+def _quiet_transformers() -> Iterator[None]:
+    """Suppresses transformers' progress bars and loading report; `_check_weights` reports what matters."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -172,59 +160,78 @@ def _quietly() -> Iterator[None]:
 
 
 def _load(backbone: Backbone, attention: str) -> Any:
-    from transformers import AutoModel
+    import transformers
 
+    # The class itself, not AutoModel: that would also execute classes from the folder.
+    model_class = getattr(transformers, ARCHITECTURES[backbone.model_type].class_name)
     try:
-        with _quietly():
-            model, report = AutoModel.from_pretrained(
+        with _quiet_transformers():
+            model, report = model_class.from_pretrained(
                 backbone.folder,
                 local_files_only=True,
+                trust_remote_code=False,
                 attn_implementation=attention,
                 output_loading_info=True,
-                weights_only=True,  # the default; of weights in the old form (.bin) tensors are read and nothing else
+                weights_only=True,  # of pickled weights (.bin) only tensors are read
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
             )
-    except Exception as error:  # torch, safetensors and transformers each raise their own for a damaged file
+    except Exception as error:  # torch, safetensors and transformers raise their own types for a damaged file
         raise MfhcaError(
             f"backbone {backbone.name}: cannot be loaded ({one_line(error)}); download it again"
         ) from error
-    _refuse(backbone.name, report)
+    _check_weights(backbone, model, report)
     return model
 
 
-def _refuse(name: str, report: dict[str, Any]) -> None:
-    """Refuses weights that were only partly used or partly invented."""
-
-    def others(keys: Any, allowed: tuple[str, ...]) -> list[str]:
-        return sorted(key for key in keys if not any(re.fullmatch(pattern, key) for pattern in allowed))
-
-    problems = [f"missing from the weights: {key}" for key in others(report["missing_keys"], MAY_BE_MISSING)]
+def _check_weights(backbone: Backbone, model: Any, report: dict[str, Any]) -> None:
+    """Refuses weights that were only partly used or partly initialised at random. Heads are ignored."""
+    heads, unknown = _heads(report["unexpected_keys"], backbone, model)
+    missing = sorted(key for key in report["missing_keys"] if key.rpartition(".")[2] != MASK_VECTOR)
+    problems = [f"missing from the weights: {key}" for key in missing]
+    problems += [f"in the weights, unknown to the model: {key}" for key in unknown]
     problems += [
-        f"in the weights, unknown to the model: {key}"
-        for key in others(report["unexpected_keys"], MAY_BE_EXTRA)
-    ]
-    problems += [
-        f"of another shape: {key}, {tuple(found)} in the weights, {tuple(expected)} in the model"
-        for key, found, expected in sorted(report["mismatched_keys"])
+        f"of another shape: {key}, {tuple(actual)} in the weights, {tuple(expected)} in the model"
+        for key, actual, expected in sorted(report["mismatched_keys"])
     ]
     if problems:
         raise MfhcaError(
-            f"backbone {name}: weights and {CONFIG} do not fit; download both again\n{listing(problems)}"
+            f"backbone {backbone.name}: weights and {CONFIG} do not fit; download both again\n{listing(problems)}"
         )
+    if heads:
+        modules = sorted({key.partition(".")[0] for key in heads})
+        log.LOG.debug("backbone %s: weights of heads ignored: %s", backbone.name, ", ".join(modules))
 
 
-def _load_preprocessor(backbone: Backbone) -> Any:
-    from transformers import AutoFeatureExtractor
+def _heads(unexpected: Iterable[str], backbone: Backbone, model: Any) -> tuple[list[str], list[str]]:
+    """Splits weights that the model did not use into those of heads and those that may belong to the encoder.
 
-    try:
-        with _quietly():
-            preprocessor = AutoFeatureExtractor.from_pretrained(backbone.folder, local_files_only=True)
-    except Exception as error:  # whatever a malformed file makes transformers raise
-        raise MfhcaError(
-            f"backbone {backbone.name}: {PREPROCESSOR} cannot be used ({one_line(error)})"
-        ) from error
-    if bool(getattr(preprocessor, "do_normalize", False)) != backbone.normalise:
-        raise MfhcaError(
-            f"backbone {backbone.name}: {PREPROCESSOR} names a preprocessor without do_normalize"
-        )
-    return preprocessor
+    A checkpoint saved with a head (CTC, classification, speaker verification, pre-training) has the encoder's
+    weights under a prefix ("hubert."), and all weights without the prefix are the head's. A checkpoint of the
+    encoder alone has no prefix; there a head's name differs from the names of the encoder's own modules.
+    """
+    prefix = f"{model.base_model_prefix}."
+    modules = {key.partition(".")[0] for key in model.state_dict()}
+    heads: list[str] = []
+    unknown: list[str] = []
+    for key in sorted(unexpected):
+        if key.rpartition(".")[2] == MASK_VECTOR:
+            continue
+        named_like_encoder = key.partition(".")[0] in modules and not _has_prefix(backbone, prefix)
+        (unknown if key.startswith(prefix) or named_like_encoder else heads).append(key)
+    return heads, unknown
+
+
+def _has_prefix(backbone: Backbone, prefix: str) -> bool:
+    """Whether the names of a checkpoint's weights start with a prefix."""
+    import torch
+    from safetensors import safe_open
+
+    first, *parts = weight_files(backbone.folder, backbone.name)
+    names: set[str] = set()
+    for file in parts or [first]:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                names |= set(tensors.keys())
+        else:
+            names |= set(torch.load(file, map_location="meta", weights_only=True))
+    return any(name.startswith(prefix) for name in names)

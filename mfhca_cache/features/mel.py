@@ -1,22 +1,21 @@
-"""The `logmel` and `mfcc` features: mel bands of the spectrum that `spectrum` computes.
+"""The `logmel` and `mfcc` features: mel bands of the spectrum from `spectrum`.
 
-X[t, k] is the short-time spectrum of `spectrum.power`, with all its dft / 2 + 1
-bins. With triangles W on HTK's scale, mel(f) = 2595 log10(1 + f / 700),
+X[t, k] is the short-time spectrum of `spectrum.power`, with all dft / 2 + 1 bins.
+With triangular filters W on HTK's scale, mel(f) = 2595 log10(1 + f / 700),
 
     logmel  L[t, b] = 10 log10 max(sum_k W[b, k] |X[t, k]|^2, floor)
     mfcc    c[t, n] = s_n sum_b L[t, b] cos(pi n (b + 1/2) / B),  divided by its Euclidean length over n
 
 with B bands, s_0 = sqrt(1 / B) and s_n = sqrt(2 / B) otherwise: the orthonormal
-DCT-II. Triangle b rises from the b-th to the (b + 1)-th of B + 2 points evenly
-spaced in mel, falls to the (b + 2)-th, and has the area 1 over Hz, as librosa's
-have; such a constant factor of a band vanishes in stage two's standardisation.
+DCT-II. Triangle b rises from point b to point b + 1 of B + 2 points equally spaced
+in mel, and falls to point b + 2. Its area over Hz is 1, as in librosa; a constant
+factor per band has no effect after stage two's standardisation.
 
-The baseline's own code takes librosa's defaults for its MFCCs instead: a Hann
-window of 2048 samples, 128 bands, a floor 80 dB below the loudest value. We
-keep to III.A's window. 80 bands, because with a DFT of 800 each of these holds
-at least two of its points, while of 128 seven hold a single one and the lowest
-repeat each other; coefficient n is the same ripple of the mel axis for any
-number of bands.
+The baseline's own code computes its MFCCs with librosa's defaults: a Hann window of
+2048 samples, 128 bands, a floor 80 dB below the maximum. We keep the window of
+section III.A. With a DFT of 800, each of 80 bands contains at least two bins; of 128
+bands, seven would contain only one and the lowest bands would be duplicates.
+Coefficient n is the same ripple over the mel axis for any number of bands.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ def filterbank(sample_rate: int, dft: int, bands: int, low_hz: float, high_hz: f
     """The triangles W, float32 (dft / 2 + 1, bands).
 
     Raises:
-        MfhcaError: a band lies between two points of the DFT.
+        MfhcaError: a band contains no bin of the DFT.
     """
-    from librosa.filters import mel  # here, because it takes a second
+    from librosa.filters import mel  # a slow import
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about what is refused below
+        warnings.simplefilter("ignore", UserWarning)  # about empty bands, refused below
         weights = mel(sr=sample_rate, n_fft=dft, n_mels=bands, fmin=low_hz, fmax=high_hz, htk=True).T
     if not weights.any(axis=0).all():
-        raise MfhcaError(f"some of {bands} mel bands hold no point of a DFT of {dft}; take fewer bands")
+        raise MfhcaError(f"some of {bands} mel bands contain no bin of a DFT of {dft}; use fewer bands")
     weights = np.ascontiguousarray(weights, dtype=np.float32)
     weights.flags.writeable = False
     return weights
@@ -71,37 +70,37 @@ def mel_power(segments: np.ndarray, recipe: LogMel | Mfcc) -> np.ndarray:
     return spectra
 
 
-def logmel(segments: np.ndarray, real: np.ndarray, recipe: LogMel) -> tuple[np.ndarray, np.ndarray]:
+def logmel(segments: np.ndarray, lengths: np.ndarray, recipe: LogMel) -> tuple[np.ndarray, np.ndarray]:
     """Log-Mel spectrograms of one utterance's segments.
 
     Args:
         segments: float32 (S, segment_samples), zero-padded, full scale 1.
-        real: int (S,), real samples per segment.
+        lengths: int (S,), samples of each segment without its padding.
         recipe: the settings; `db_reference` as in `spectrum.logspec`.
 
     Returns:
         dB, float32 (S, frames, bands), time-major, not below `floor_db`; and valid frames, int32 (S,).
     """
     spectra = mel_power(segments, recipe)
-    if recipe.db_reference == "utterance" and spectra.any():  # silence has no loudest value
+    if recipe.db_reference == "utterance" and spectra.any():  # silence has no maximum
         spectra /= spectra.max()
-    return decibels(spectra, recipe.floor_db), valid_frames(real, recipe.hop_samples, recipe.frames)
+    return decibels(spectra, recipe.floor_db), valid_frames(lengths, recipe.hop_samples, recipe.frames)
 
 
-def mfcc(segments: np.ndarray, real: np.ndarray, recipe: Mfcc) -> tuple[np.ndarray, np.ndarray]:
-    """Cepstral coefficients of one utterance's segments, every frame of Euclidean length 1.
+def mfcc(segments: np.ndarray, lengths: np.ndarray, recipe: Mfcc) -> tuple[np.ndarray, np.ndarray]:
+    """Cepstral coefficients of one utterance's segments, each frame scaled to Euclidean length 1.
 
     Args:
         segments: float32 (S, segment_samples), zero-padded, full scale 1.
-        real: int (S,), real samples per segment.
+        lengths: int (S,), samples of each segment without its padding.
         recipe: the settings.
 
     Returns:
-        float32 (S, frames, coefficients), time-major; and valid frames, int32 (S,). A silent frame, all of
-        whose bands lie at the floor, is (-1, 0, ..., 0).
+        float32 (S, frames, coefficients), time-major; and valid frames, int32 (S,). A silent frame, with all
+        bands at the floor, is (-1, 0, ..., 0).
     """
     bands = decibels(mel_power(segments, recipe), recipe.floor_db)
     cepstra = scipy.fft.dct(bands, type=2, norm="ortho", axis=-1)[..., : recipe.coefficients]
     length = np.linalg.norm(cepstra, axis=-1, keepdims=True)
     cepstra = cepstra / np.maximum(length, np.float32(1e-12))
-    return cepstra, valid_frames(real, recipe.hop_samples, recipe.frames)
+    return cepstra, valid_frames(lengths, recipe.hop_samples, recipe.frames)

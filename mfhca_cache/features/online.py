@@ -1,7 +1,7 @@
-"""The features of recordings that belong to no corpus: computed as for a cache, rounded as in one, and kept nowhere.
+"""Features of single recordings, computed and rounded as for a cache but not stored.
 
-Whatever predicts from audio starts here, so that a file gives the same numbers
-on this way and through a cache. How they are computed is in `extract`.
+Prediction from audio uses this module, so that a file has the same features as
+through a cache. `extract` computes them.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from mfhca_cache.recipe.folder import from_dict
 from mfhca_cache.recipe.kinds import Recipe, Ssl
 from mfhca_cache.store.schema import DTYPES, as_stored
 
-SHOWN_DIGITS = 12  # of a digest, in messages
-OF_THE_CHECKPOINT = ("weights_sha256", "config_sha256", "normalise", "attention_mask", "attention")
+DIGEST_DIGITS = 12  # in messages
+CHECKPOINT_FIELDS = ("weights_sha256", "config_sha256", "normalise", "attention_mask", "attention")
 
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file in any format that libsndfile reads."""
+    """An audio file in any format that libsndfile reads."""
 
     path: Path
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Reads and decodes it; see `audio.decode`."""
+        """Decodes the file; see `audio.read_audio`."""
         return read_audio(self.path, sample_rate, pre_emphasis=pre_emphasis)
 
 
@@ -56,7 +56,7 @@ class Samples:
     name: str
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """The same as `audio.decode` gives for a file that holds these samples."""
+        """Equal to what `audio.read_audio` returns for a file with these samples."""
         values = np.asarray(self.values)
         if values.dtype.kind != "f" or values.ndim not in (1, 2) or 0 in values.shape[1:] or self.rate <= 0:
             raise MfhcaError(
@@ -71,12 +71,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was made of one recording. S segments.
+    """The features of one recording. S segments.
 
     Attributes:
-        digest: of its audio; see `audio.digest_of`.
-        seconds: its length.
-        starts: (S,) where each segment begins, in seconds.
+        digest: identity of its audio; see `audio.digest_of`.
+        seconds: its duration.
+        starts: (S,) start of each segment, in seconds.
         features: by kind, (S, T, F) as a cache stores them, and (S,) valid frames.
     """
 
@@ -86,23 +86,23 @@ class Recording:
     features: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-class Stream:
-    """Computes features of recordings one after the other.
+class OnlineExtractor:
+    """Computes the features of recordings one after the other.
 
     Args:
-        recipes: the fields of each recipe wanted; they cut segments alike.
-        backbone: folder or hub name of the encoder, if a recipe is of hidden states.
+        recipes: the fields of each recipe, with the same segmentation.
+        backbone: folder or hub name of the encoder, if a recipe has hidden states.
         names: cosmetic names of recipes by kind, for messages.
         device: "auto", "cpu", "cuda" or "mps", for the encoder.
-        batch_size: segments of a forward pass, rounded up to a multiple of 8.
+        batch_size: segments per forward pass, rounded up to a multiple of 8.
         jobs: decoding threads.
 
     Attributes:
         backbone: the checkpoint, or None without hidden states.
 
     Raises:
-        MfhcaError: a recipe of another version of this program; no encoder where one is needed, or another
-            one than the recipe's.
+        MfhcaError: a recipe of another version of this program, or the encoder is missing, not the recipe's, or
+            not needed.
     """
 
     def __init__(
@@ -120,37 +120,36 @@ class Stream:
         self._batch_size = -(-batch_size // BATCH_SIZE) * BATCH_SIZE
         self._encoder: Encoder | None = None
         self.backbone: Backbone | None = None
-        wanted = self._recipes.get(Ssl.kind)
-        if isinstance(wanted, Ssl):
-            self.backbone = _expect(backbone, wanted, (names or {}).get(Ssl.kind, ""))
+        ssl = self._recipes.get(Ssl.kind)
+        if isinstance(ssl, Ssl):
+            self.backbone = _checked_backbone(backbone, ssl, (names or {}).get(Ssl.kind, ""))
         elif backbone is not None:
             raise MfhcaError(
-                f"backbone {backbone}: would be ignored, the networks read no hidden states; leave it out"
+                f"backbone {backbone}: would be ignored, because the networks read no hidden states; leave it out"
             )
 
     @property
     def frame_samples(self) -> tuple[int, int]:
-        """The encoder's step from one frame to the next, and how much audio a frame sees (320 and 400 for HuBERT)."""
+        """Hop and receptive field of the encoder's frames, in samples (320 and 400 for HuBERT)."""
         if self.backbone is None:
-            raise ValueError("no recipe is of hidden states")
+            raise ValueError("no recipe has hidden states")
         return math.prod(self.backbone.strides), self.backbone.receptive_samples
 
     def run(self, recordings: Iterable[Readable]) -> Iterator[tuple[int, Recording | MfhcaError]]:
-        """Computes what the recipes ask for; reads only a little ahead of the results.
+        """Computes the features of recordings; reads only slightly ahead of the results.
 
         Args:
-            recordings: `AudioFile`, `Samples`, or anything that is read like them.
+            recordings: `AudioFile`, `Samples`, or another `Readable`.
 
         Yields:
-            The position of a recording, and its features or why there are none. Those that can be used come in
-            order.
+            The index of a recording, and its features or the error. Features come in order.
 
         Raises:
             MfhcaError: the encoder cannot be loaded.
         """
-        wanted = self._recipes.get(Ssl.kind)
-        if self._encoder is None and self.backbone is not None and isinstance(wanted, Ssl):
-            self._encoder = Encoder(self.backbone, wanted, self._device, self._batch_size)
+        ssl = self._recipes.get(Ssl.kind)
+        if self._encoder is None and self.backbone is not None and isinstance(ssl, Ssl):
+            self._encoder = Encoder(self.backbone, ssl, self._device, self._batch_size)
         extractor: Extractor[tuple[int, Readable]] = Extractor(self._recipes, self._encoder, self._jobs)
         kinds = tuple(self._recipes)
         requests = (((index, recording), recording, kinds) for index, recording in enumerate(recordings))
@@ -161,13 +160,13 @@ class Stream:
                 yield index, error
 
     def _as_stored(self, recording: Readable, extracted: Extracted) -> Recording:
-        shared = next(iter(self._recipes.values()))
+        recipe = next(iter(self._recipes.values()))
         name = str(getattr(recording, "path", None) or getattr(recording, "name", recording))
-        starts = segment_starts(extracted.samples, extracted.segments, shared.segment_samples, shared.tail)
+        starts = segment_starts(extracted.samples, extracted.segments, recipe.segment_samples, recipe.tail)
         return Recording(
             extracted.digest,
-            extracted.samples / shared.sample_rate,
-            starts / shared.sample_rate,
+            extracted.samples / recipe.sample_rate,
+            starts / recipe.sample_rate,
             {
                 kind: (as_stored(values, DTYPES[self._recipes[kind].dtype], name), valid)
                 for kind, (values, valid) in extracted.features.items()
@@ -175,26 +174,25 @@ class Stream:
         )
 
 
-def _expect(backbone: str | None, recipe: Ssl, name: str) -> Backbone:
-    """The encoder that a recipe was made with.
+def _checked_backbone(backbone: str | None, recipe: Ssl, name: str) -> Backbone:
+    """The encoder of a recipe.
 
     Raises:
-        MfhcaError: none was named, or another one.
+        MfhcaError: no encoder is given, or it is another one.
     """
-    called = name or "the encoder"
-    weights = recipe.weights_sha256[:SHOWN_DIGITS]
+    name = name or "the encoder"
+    weights = recipe.weights_sha256[:DIGEST_DIGITS]
     if backbone is None:
         raise MfhcaError(
-            f"the networks read hidden states of a speech encoder ({called}, weights {weights}...), and no run "
-            "says where that lies; pass --backbone FOLDER or its name on the hub"
+            f"the networks read hidden states of a speech encoder ({name}, weights {weights}...), and runs do not "
+            "store its location; pass --backbone FOLDER or its name on the hub"
         )
-    found = resolve(backbone)
-    different = [field for field in OF_THE_CHECKPOINT if getattr(found, field) != getattr(recipe, field)]
-    if different:
-        field = different[0]
-        here, there = (str(getattr(of, field))[:SHOWN_DIGITS] for of in (found, recipe))
-        raise MfhcaError(
-            f"backbone {backbone}: not the encoder of the training features ({called}): {field} is {here} "
-            f"here, {there} there; pass the one with weights {weights}..."
-        )
-    return found
+    resolved = resolve(backbone)
+    for field in CHECKPOINT_FIELDS:
+        actual, expected = (str(getattr(of, field))[:DIGEST_DIGITS] for of in (resolved, recipe))
+        if getattr(resolved, field) != getattr(recipe, field):
+            raise MfhcaError(
+                f"backbone {backbone}: not the encoder of the training features ({name}): its {field} is {actual}, "
+                f"expected {expected}; pass the one with weights {weights}..."
+            )
+    return resolved

@@ -1,8 +1,7 @@
 """The `logspec` features: a log power spectrum of each 3 s segment (paper, section III.A).
 
 40 ms periodic Hamming window, 10 ms hop, DFT of 800 and its first 200 bins (0
-to 4 kHz at 16 kHz). Scaling over the training speakers is the trainer's
-business.
+to 4 kHz at 16 kHz). The trainer normalises them over the training speakers.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ def hamming(samples: int) -> np.ndarray:
     return window
 
 
-def valid_frames(real: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
-    """Frames whose centre lies in real sound: ceil(real / hop), between 1 and `frames`.
+def valid_frames(lengths: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
+    """Frames whose centre is not padding: ceil(length / hop), between 1 and `frames`.
 
     Args:
-        real: int (S,), real samples per segment.
+        lengths: int (S,), samples of each segment without its padding.
         hop_samples: samples between frames.
-        frames: frames in a segment.
+        frames: frames per segment.
 
     Returns:
         int32 (S,).
@@ -44,21 +43,20 @@ def valid_frames(real: np.ndarray, hop_samples: int, frames: int) -> np.ndarray:
     >>> valid_frames(np.array([1, 160, 161, 48_000]), 160, 300).tolist()
     [1, 1, 2, 300]
     """
-    clipped: np.ndarray = np.clip(-(-real // hop_samples), 1, frames)
+    clipped: np.ndarray = np.clip(-(-lengths // hop_samples), 1, frames)
     return clipped.astype(np.int32)
 
 
 def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
     """Power spectrum of one padded segment.
 
-    Frame t is centred at sample hop * t, with zeros beyond both ends. The window
-    sits in the middle of the DFT; where it sits moves phases only, so the frame
-    is taken as the window's own samples and zero-padded at its end.
+    Frame t is centred at sample hop * t, with zeros before and after the segment. The position of the window
+    within the DFT only changes phases, so a frame is the window's samples, zero-padded at its end.
 
     Args:
         segment: float32 (segment_samples,), full scale 1.
         recipe: window, DFT, hop and frames.
-        bins: how many, from 0 Hz on.
+        bins: number of bins, starting at 0 Hz.
 
     Returns:
         |X|^2, float32 (frames, bins).
@@ -76,7 +74,7 @@ def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
 
 
 def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:
-    """10 log10 of power, floored; float32 of any shape, computed in place and returned."""
+    """10 log10 of power, not below the floor; float32 of any shape, computed in place and returned."""
     np.maximum(power, np.float32(10.0 ** (floor_db / 10.0)), out=power)
     np.log10(power, out=power)
     power *= 10.0
@@ -84,22 +82,22 @@ def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:
     return power
 
 
-def logspec(segments: np.ndarray, real: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Log power spectra of one utterance's segments: 20 log10 |X|, floored.
+def logspec(segments: np.ndarray, lengths: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Log power spectra of one utterance's segments: 20 log10 |X|, not below a floor.
 
     Args:
         segments: float32 (S, segment_samples), zero-padded, full scale 1.
-        real: int (S,), real samples per segment.
+        lengths: int (S,), samples of each segment without its padding.
         recipe: the settings.
 
     Returns:
         dB, float32 (S, frames, bins), time-major, not below `floor_db`; and valid frames, int32 (S,). With
-        `db_reference = "utterance"` 0 dB is the loudest value of the utterance (the released code's way)
-        instead of full scale.
+        `db_reference = "utterance"` 0 dB is the maximum of the utterance (as in the released code) instead of
+        full scale.
     """
     spectra = np.empty((len(segments), recipe.frames, recipe.bins), dtype=np.float32)
     for row, segment in enumerate(segments):
         spectra[row] = power(segment, recipe, recipe.bins)
-    if recipe.db_reference == "utterance" and spectra.any():  # silence has no loudest value
+    if recipe.db_reference == "utterance" and spectra.any():  # silence has no maximum
         spectra /= spectra.max()
-    return decibels(spectra, recipe.floor_db), valid_frames(real, recipe.hop_samples, recipe.frames)
+    return decibels(spectra, recipe.floor_db), valid_frames(lengths, recipe.hop_samples, recipe.frames)

@@ -73,14 +73,14 @@ class Predictor:
         batch_size: int = BATCH_SIZE,
         jobs: int | None = None,
     ) -> None:
-        from mfhca_cache.features.online import Stream  # stage one, and only here
+        from mfhca_cache.features.online import OnlineExtractor  # stage one, and only here
 
         self.ensemble = ensemble
         self._device = hardware.resolve_device(device)
         recipes = ensemble.inputs.recipes
         self._kinds = {side: str(recipe["kind"]) for side, recipe in recipes.items()}
         names = {self._kinds[side]: name for side, name in ensemble.inputs.names.items()}
-        self._stream = Stream(
+        self._stream = OnlineExtractor(
             recipes.values(),
             None if backbone is None else os.fspath(backbone),
             names,

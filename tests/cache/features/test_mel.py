@@ -110,7 +110,7 @@ def test_each_segment_is_computed_alone(noise: tuple[np.ndarray, np.ndarray]) ->
 def test_every_band_holds_two_points_and_too_many_bands_are_refused() -> None:
     assert np.all((filterbank(16_000, 800, BANDS, 0.0, 8000.0) > 0).sum(axis=0) >= 2)
     assert np.any((filterbank(16_000, 800, 128, 0.0, 8000.0) > 0).sum(axis=0) == 1)
-    with pytest.raises(MfhcaError, match="some of 200 mel bands hold no point of a DFT of 800"):
+    with pytest.raises(MfhcaError, match="some of 200 mel bands contain no bin of a DFT of 800"):
         filterbank(16_000, 800, 200, 0.0, 8000.0)
 
 

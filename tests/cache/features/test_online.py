@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import digest_of
-from mfhca_cache.features.online import AudioFile, Recording, Samples, Stream
+from mfhca_cache.features.online import AudioFile, OnlineExtractor, Recording, Samples
 from mfhca_cache.recipe.kinds import LogSpec
 from mfhca_cache.store.reader import Features, list_recipes
 
@@ -28,7 +28,7 @@ def test_every_value_is_that_of_the_cache(tmp_path: Path, tail: str) -> None:
     done = CliRunner().invoke(main, ["features", *map(str, arguments), *kinds])
     assert done.exit_code == 0, done.output
     recipes = list_recipes(cache)
-    stream = Stream([recipe.recipe for recipe in recipes])
+    stream = OnlineExtractor([recipe.recipe for recipe in recipes])
     found = list(stream.run(AudioFile(tmp_path / "data" / u.path) for u in rows))
     assert [index for index, _ in found] == list(range(len(rows)))
     for recipe in recipes:
@@ -53,7 +53,7 @@ def test_every_value_is_that_of_the_cache(tmp_path: Path, tail: str) -> None:
 def test_samples_are_heard_like_the_file_that_holds_them(tmp_path: Path) -> None:
     samples = sound("x", 3.5, 22_050, 2).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", samples, 22_050, subtype="FLOAT")
-    stream = Stream([LogSpec().to_dict()])
+    stream = OnlineExtractor([LogSpec().to_dict()])
     (_, file), (_, array) = stream.run([AudioFile(tmp_path / "x.wav"), Samples(samples, 22_050, "x")])
     assert isinstance(file, Recording)
     assert isinstance(array, Recording)
@@ -62,7 +62,7 @@ def test_samples_are_heard_like_the_file_that_holds_them(tmp_path: Path) -> None
 
 
 def test_failures_are_told_apart_from_the_rest(tmp_path: Path) -> None:
-    stream = Stream([LogSpec().to_dict()])
+    stream = OnlineExtractor([LogSpec().to_dict()])
     samples = np.zeros(16_000)
     outcome = dict(
         stream.run([Samples(samples, 0, "never"), Samples(samples, 16_000, "good"), AudioFile(tmp_path)])

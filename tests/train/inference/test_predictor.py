@@ -220,7 +220,8 @@ def test_another_encoder_is_refused_and_both_are_named(tmp_path: Path) -> None:
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text + "\n")
     with pytest.raises(
-        MfhcaError, match=r"other: not the encoder .*ssl-hubert-demo.*config_sha256 is \w{12} here"
+        MfhcaError,
+        match=r"other: not the encoder .*ssl-hubert-demo.*config_sha256 is \w{12}, expected \w{12}",
     ):
         Predictor.from_run(made.run, other)
     (other / "config.json").write_text(text)
@@ -228,7 +229,7 @@ def test_another_encoder_is_refused_and_both_are_named(tmp_path: Path) -> None:
     changed = preprocessor.read_text().replace('"do_normalize": true', '"do_normalize": false')
     assert changed != preprocessor.read_text()
     preprocessor.write_text(changed)
-    with pytest.raises(MfhcaError, match="normalise is False here, True there"):
+    with pytest.raises(MfhcaError, match="normalise is False, expected True"):
         Predictor.from_run(made.run, other)
 
 
