@@ -245,7 +245,7 @@ def test_features_name_a_file_cut_short_and_go_on_when_it_is_whole(stranger: Str
     whole = audio.read_bytes()
     audio.write_bytes(whole[: len(whole) // 2])
     said = stranger.fail(*stranger.features)
-    assert "1 failures among 167 utterances" in said
+    assert "1 of 167 utterances failed" in said
     assert "11b10Wa.wav: cut short" in said
     assert "11b10Wa" in stranger.fail(*stranger.cv)
     audio.write_bytes(whole)

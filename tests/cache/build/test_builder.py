@@ -1,4 +1,4 @@
-"""mfhca_cache.build.sources, plan, extract and build: from a manifest to the shards of a cache."""
+"""Building a cache: features, resuming, damaged files and shards, full disks."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from audio_factory import FILES, SEGMENTS, manifest_of, notes, recorded, write_audio, write_corpus
+from audio_factory import FILES, SEGMENTS, recorded, write_audio
+from build_factory import build, plan_for
 
-from mfhca_cache.build import builder, sources
-from mfhca_cache.build.builder import Builder, Outcome
-from mfhca_cache.build.plan import Plan, Target, make_plan, make_targets
-from mfhca_cache.build.sources import read_sources
+from mfhca_cache.build import builder
+from mfhca_cache.build.builder import Builder
+from mfhca_cache.build.plan import Target, make_targets
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
-from mfhca_cache.corpora import demo_encoder
 from mfhca_cache.features import extract
 from mfhca_cache.features.audio import cut, read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
@@ -35,72 +33,11 @@ from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import read_shard
 from mfhca_cache.store.writer import ShardWriter
 
-SPEC = Settings(kinds=("logspec",))
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    folder = tmp_path_factory.mktemp("hubert-demo")
-    demo_encoder.write(folder)
-    return resolve(str(folder))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "corpus"
-
-
-@pytest.fixture
-def rows(root: Path) -> list[Utterance]:
-    return write_corpus(root)
-
-
-def look(
-    rows: Sequence[Utterance],
-    root: Path,
-    cache: Path,
-    settings: Settings = SPEC,
-    backbone: Backbone | None = None,
-) -> Plan:
-    return make_plan(make_targets(cache, settings, backbone), read_sources(rows, root))
-
-
-def bring_up(
-    rows: Sequence[Utterance],
-    root: Path,
-    cache: Path,
-    settings: Settings = SPEC,
-    backbone: Backbone | None = None,
-    **options: Any,
-) -> Outcome:
-    """What the command does, in this process."""
-    todo = look(rows, root, cache, settings, backbone)
-    path = root.parent / "rows.csv"
-    manifest_of(path, list(rows))
-    if not todo.speakers:
-        return Outcome(failed=dict(todo.sources.unreadable))
-    outcome = Builder(todo.incomplete, todo.sources, backbone, **options).run(todo.speakers, path)
-    outcome.failed |= todo.sources.unreadable
-    return outcome
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are decoded while the test runs."""
-    names: list[str] = []
-
-    def noting(path: Path, *args: Any, **options: Any) -> Any:
-        names.append(path.stem)
-        return read_audio(path, *args, **options)
-
-    monkeypatch.setattr(sources, "read_audio", noting)
-    return names
-
 
 def test_both_features_of_every_kind_of_file_come_from_one_decoding(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone, decoded: list[str]
 ) -> None:
-    outcome = bring_up(rows, root, tmp_path / "cache", Settings(), backbone, jobs=2)
+    outcome = build(rows, root, tmp_path / "cache", Settings(), backbone, jobs=2)
     assert outcome.failed == {}
     assert sorted(decoded) == sorted(SEGMENTS)
     assert (outcome.utterances, outcome.segments) == (len(SEGMENTS), sum(SEGMENTS.values()))
@@ -139,60 +76,29 @@ def _encoded(encoder: Encoder, segments: np.ndarray, real: np.ndarray) -> np.nda
 def test_threads_and_batches_change_no_digest(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
-    bring_up(rows, root, tmp_path / "one", Settings(), backbone, jobs=1)
-    bring_up(rows, root, tmp_path / "two", Settings(), backbone, jobs=3, batch_size=16)
+    build(rows, root, tmp_path / "one", Settings(), backbone, jobs=1)
+    build(rows, root, tmp_path / "two", Settings(), backbone, jobs=3, batch_size=16)
     assert recorded(tmp_path / "one") == recorded(tmp_path / "two")
     assert len(recorded(tmp_path / "one")) == 6
-
-
-def test_complete_cache_wants_nothing(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
-    bring_up(rows, root, tmp_path / "cache")
-    todo = look(rows, root, tmp_path / "cache")
-    assert todo.speakers == todo.incomplete == todo.needed() == ()
-    assert (todo.segments(), todo.stored_bytes) == (0, 0)
-    assert [len(todo.states["logspec", s].present) for s in "abc"] == [4, 2, 1]
-
-
-def test_plan_knows_segments_and_bytes_before_anything_is_computed(
-    rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone
-) -> None:
-    todo = look(rows, root, tmp_path / "cache", Settings(), backbone)
-    total = sum(SEGMENTS.values())
-    assert todo.segments() == total
-    assert todo.stored_bytes == total * (300 * 200 + 149 * 64) * 2
-    assert todo.seconds is None
-    assert not (tmp_path / "cache").exists()
-
-
-def test_plan_estimates_time_from_the_rate_in_the_shards(
-    rows: list[Utterance], root: Path, tmp_path: Path
-) -> None:
-    bring_up(rows[:4], root, tmp_path / "cache")
-    write_audio(root / "a/a1.wav", "another", 1.2)
-    todo = look(rows, root, tmp_path / "cache")
-    assert todo.seconds is not None
-    rate = read_shard(todo.targets[0].shard("a")).provenance["segments_per_second"]
-    assert todo.seconds == pytest.approx(todo.segments() / rate)
-    assert todo.segments() == 1 + 12 + 1 + 2
 
 
 def test_changed_audio_alone_is_computed_again(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone, decoded: list[str]
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache, Settings(), backbone)
+    build(rows, root, cache, Settings(), backbone)
     decoded.clear()
     write_audio(root / "a/a1.wav", "another", 3.5)
     os.utime(root / "a/a1.wav", (0, 0))  # an old date changes nothing
     os.utime(root / "b/b1.wav")  # nor does a new one
-    todo = look(rows, root, cache, Settings(), backbone)
+    todo = plan_for(rows, root, cache, Settings(), backbone)
     assert {key: state.stale for key, state in todo.states.items() if not state.complete} == {
         ("logspec", "a"): ("a1",),
         ("ssl", "a"): ("a1",),
     }
-    bring_up(rows, root, cache, Settings(), backbone)
+    build(rows, root, cache, Settings(), backbone)
     assert decoded == ["a1"]
-    bring_up(rows, root, tmp_path / "fresh", Settings(), backbone)
+    build(rows, root, tmp_path / "fresh", Settings(), backbone)
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
 
@@ -200,12 +106,12 @@ def test_changed_recipe_leaves_the_other_kind_alone(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache, Settings(), backbone)
+    build(rows, root, cache, Settings(), backbone)
     before = recorded(cache)
     changed = Settings(db_reference="utterance")
-    todo = look(rows, root, cache, changed, backbone)
+    todo = plan_for(rows, root, cache, changed, backbone)
     assert [target.kind for target in todo.incomplete] == ["logspec"]
-    bring_up(rows, root, cache, changed, backbone)
+    build(rows, root, cache, changed, backbone)
     after = recorded(cache)
     assert before.items() < after.items()
     assert len(after) == len(before) + 3
@@ -216,38 +122,13 @@ def test_utterances_outside_the_manifest_are_kept(
 ) -> None:
     cache = tmp_path / "cache"
     joy = [row for row in rows if row.emotion == "joy"]
-    bring_up(joy, root, cache)
+    build(joy, root, cache)
     decoded.clear()
-    bring_up([row for row in rows if row.emotion == "anger"], root, cache)
+    build([row for row in rows if row.emotion == "anger"], root, cache)
     assert sorted(decoded) == ["a1", "a3", "b1", "c1"]
-    assert look(rows, root, cache).speakers == ()
-    bring_up(rows, root, tmp_path / "fresh")
+    assert plan_for(rows, root, cache).speakers == ()
+    build(rows, root, tmp_path / "fresh")
     assert recorded(cache) == recorded(tmp_path / "fresh")
-
-
-def test_utterance_that_moved_to_another_speaker_leaves_the_first_shard(
-    rows: list[Utterance], root: Path, tmp_path: Path
-) -> None:
-    cache = tmp_path / "cache"
-    bring_up(rows, root, cache)
-    moved = [replace(row, speaker="b") if row.utterance == "a1" else row for row in rows]
-    state = look(moved, root, cache).states["logspec", "a"]
-    assert (state.moved, state.complete) == (("a1",), False)
-    bring_up(moved, root, cache)
-    bring_up(moved, root, tmp_path / "fresh")
-    assert recorded(cache) == recorded(tmp_path / "fresh")
-
-
-def test_spans_of_one_recording_are_utterances_of_their_own(root: Path, tmp_path: Path) -> None:
-    write_audio(root / "long.wav", "long", 5.0)
-    rows = [Utterance(f"u{i}", "long.wav", "s", "joy", start_s=i * 1.0, end_s=i + 1.5) for i in range(3)]
-    bring_up(rows, root, tmp_path / "cache")
-    shard = read_shard(next((tmp_path / "cache").glob("*/s.h5")))
-    assert shard.utterance_ids == ("u0", "u1", "u2")
-    assert len(set(shard.audio_sha256)) == 3
-    assert shard.valid_frames.tolist() == [150] * 3
-    corrected = [replace(row, end_s=1.0) if row.utterance == "u0" else row for row in rows]
-    assert look(corrected, root, tmp_path / "cache").states["logspec", "s"].stale == ("u0",)
 
 
 @pytest.mark.parametrize(
@@ -273,25 +154,25 @@ def test_bad_file_is_named_and_the_others_are_finished(
     cache, good = tmp_path / "cache", tmp_path / "good.wav"
     shutil.copy(root / "a/a2.wav", good)
     spoil(root / "a/a2.wav")
-    outcome = bring_up(rows, root, cache)
+    outcome = build(rows, root, cache)
     assert list(outcome.failed) == ["a2"]
     assert message in outcome.failed["a2"]
     assert read_shard(next(cache.glob("*/a.h5"))).utterance_ids == ("a1", "a3", "a4")
     shutil.copy(good, root / "a/a2.wav")
     decoded.clear()
-    assert bring_up(rows, root, cache).failed == {}
+    assert build(rows, root, cache).failed == {}
     assert decoded == ["a2"]
-    bring_up(rows, root, tmp_path / "fresh")
+    build(rows, root, tmp_path / "fresh")
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
 
 def test_row_of_changed_audio_that_cannot_be_decoded_is_dropped(
     rows: list[Utterance], root: Path, tmp_path: Path
 ) -> None:
-    bring_up(rows, root, tmp_path / "cache")
+    build(rows, root, tmp_path / "cache")
     (root / "a/a2.wav").write_bytes(b"not audio")
     (root / "c/c1.wav").write_bytes(b"not audio")
-    assert list(bring_up(rows, root, tmp_path / "cache").failed) == ["a2", "c1"]
+    assert list(build(rows, root, tmp_path / "cache").failed) == ["a2", "c1"]
     shards = {path.name: read_shard(path) for path in (tmp_path / "cache").glob("*/*.h5")}
     assert shards["a.h5"].utterance_ids == ("a1", "a3", "a4")
     assert "c.h5" not in shards  # its only row was known to be wrong
@@ -300,26 +181,12 @@ def test_row_of_changed_audio_that_cannot_be_decoded_is_dropped(
 def test_rows_survive_when_the_corpus_is_out_of_reach(
     rows: list[Utterance], root: Path, tmp_path: Path
 ) -> None:
-    bring_up(rows, root, tmp_path / "cache")
+    build(rows, root, tmp_path / "cache")
     before = recorded(tmp_path / "cache")
     empty = tmp_path / "unmounted"
     empty.mkdir()
-    assert len(bring_up(rows, empty, tmp_path / "cache").failed) == len(FILES)
+    assert len(build(rows, empty, tmp_path / "cache").failed) == len(FILES)
     assert recorded(tmp_path / "cache") == before
-
-
-def test_link_out_of_the_root_is_refused_unless_it_is_allowed(root: Path, tmp_path: Path) -> None:
-    write_audio(tmp_path / "elsewhere.wav", "x")
-    root.mkdir()
-    (root / "x.wav").symlink_to(tmp_path / "elsewhere.wav")
-    rows = [Utterance("x", "x.wav", "s", "joy")]
-    assert "is a link out of" in read_sources(rows, root).unreadable["x"]
-    assert read_sources(rows, root, allow_outside=True).unreadable == {}
-
-
-def test_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="nowhere: no such folder; pass the corpus folder as --root"):
-        read_sources([], tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e30])
@@ -333,7 +200,7 @@ def test_features_that_cannot_be_stored_are_a_failure_of_their_utterance(
         return spectra, valid
 
     monkeypatch.setattr(extract, "logspec", spoiled)
-    outcome = bring_up(rows, root, tmp_path / "cache")
+    outcome = build(rows, root, tmp_path / "cache")
     assert list(outcome.failed) == ["b1"]
     assert "in segment 3, frame 2, column 1 does not fit float16" in outcome.failed["b1"]
     assert read_shard(next((tmp_path / "cache").glob("*/b.h5"))).utterance_ids == ("b2",)
@@ -341,13 +208,13 @@ def test_features_that_cannot_be_stored_are_a_failure_of_their_utterance(
 
 def test_damaged_shard_is_made_again_and_said_so(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache)
+    build(rows, root, cache)
     before = recorded(cache)
     path = next(cache.glob("*/a.h5"))
     path.write_bytes(path.read_bytes()[:-1000])
-    state = look(rows, root, cache).states["logspec", "a"]
+    state = plan_for(rows, root, cache).states["logspec", "a"]
     assert state.damage is not None
-    outcome = bring_up(rows, root, cache)
+    outcome = build(rows, root, cache)
     assert len(outcome.notes) == 1
     assert "recomputed: " in outcome.notes[0]
     assert str(path) in outcome.notes[0]
@@ -358,16 +225,16 @@ def test_no_row_is_copied_from_a_shard_whose_features_changed(
     rows: list[Utterance], root: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache)
+    build(rows, root, cache)
     path = next(cache.glob("*/a.h5"))
     shard = read_shard(path)
     data = bytearray(path.read_bytes())
     data[shard.offset + 5] ^= 1  # one bit of the features, which only the digest can tell
     path.write_bytes(data)
     write_audio(root / "a/a4.flac", "another", 1.0)
-    outcome = bring_up(rows, root, cache)
+    outcome = build(rows, root, cache)
     assert (outcome.utterances, len(outcome.notes)) == (4, 1)
-    bring_up(rows, root, tmp_path / "fresh")
+    build(rows, root, tmp_path / "fresh")
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
 
@@ -376,15 +243,15 @@ def test_shard_in_the_wrong_place_is_made_again(
     rows: list[Utterance], root: Path, tmp_path: Path, other: str
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache)
+    build(rows, root, cache)
     before = recorded(cache)
     if other == "another speaker":
         shutil.copy(next(cache.glob("*/b.h5")), next(cache.glob("*/a.h5")))
     else:
         changed = Settings(kinds=("logspec",), tail="drop")
-        bring_up(rows, root, tmp_path / "drop", changed)
+        build(rows, root, tmp_path / "drop", changed)
         shutil.copy(next((tmp_path / "drop").glob("*/a.h5")), next(cache.glob("*/a.h5")))
-    assert len(bring_up(rows, root, cache).notes) == 1
+    assert len(build(rows, root, cache).notes) == 1
     assert recorded(cache) == before
 
 
@@ -392,21 +259,21 @@ def test_speaker_in_use_by_another_process_is_left_to_it(
     rows: list[Utterance], root: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
-    target = look(rows, root, cache).targets[0]
+    target = plan_for(rows, root, cache).targets[0]
     with lock(target.folder / ".b.h5.lock", "b"):
-        outcome = bring_up(rows, root, cache)
+        outcome = build(rows, root, cache)
     assert list(outcome.failed) == ["b"]
     assert "is in use by another process; wait for it or stop it" in outcome.failed["b"]
     assert sorted(path.name for path in target.folder.glob("*.h5")) == ["a.h5", "c.h5"]
-    assert bring_up(rows, root, cache).failed == {}
+    assert build(rows, root, cache).failed == {}
 
 
 def test_what_another_process_finished_meanwhile_is_not_computed_again(
     rows: list[Utterance], root: Path, tmp_path: Path, decoded: list[str]
 ) -> None:
     cache = tmp_path / "cache"
-    todo = look(rows, root, cache)
-    bring_up(rows, root, cache)
+    todo = plan_for(rows, root, cache)
+    build(rows, root, cache)
     decoded.clear()
     outcome = Builder(todo.incomplete, todo.sources).run(todo.speakers, tmp_path / "rows.csv")
     assert (decoded, outcome.utterances, outcome.shards) == ([], 0, 0)
@@ -426,11 +293,11 @@ def test_full_disk_stops_the_run_and_what_is_done_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "append", full)
         with pytest.raises(MfhcaError, match="No space left"):
-            bring_up(rows, root, cache)
+            build(rows, root, cache)
     decoded.clear()
-    outcome = bring_up(rows, root, cache)
+    outcome = build(rows, root, cache)
     assert (decoded, outcome.resumed) == (["b2", "c1"], 1)  # b1 was safe in the part file
-    bring_up(rows, root, tmp_path / "fresh")
+    build(rows, root, tmp_path / "fresh")
     assert recorded(cache) == recorded(tmp_path / "fresh")
 
 
@@ -438,7 +305,7 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_digests(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone, decoded: list[str]
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, tmp_path / "fresh", Settings(), backbone)
+    build(rows, root, tmp_path / "fresh", Settings(), backbone)
     interrupted = 0
     for stop in (1, 2, 2):  # what the writer is ahead by when an interruption comes is not always the same
         seen = 0
@@ -451,10 +318,10 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_digests(
                 raise KeyboardInterrupt
 
         with contextlib.suppress(KeyboardInterrupt):
-            bring_up(rows, root, cache, Settings(), backbone, advance=interrupt)
+            build(rows, root, cache, Settings(), backbone, advance=interrupt)
     assert interrupted
     decoded.clear()
-    outcome = bring_up(rows, root, cache, Settings(), backbone)
+    outcome = build(rows, root, cache, Settings(), backbone)
     assert outcome.resumed + 2 * outcome.utterances <= 2 * len(FILES)
     assert len(decoded) < len(FILES)
     assert recorded(cache) == recorded(tmp_path / "fresh")
@@ -463,7 +330,7 @@ def test_interrupted_run_goes_on_and_ends_with_the_same_digests(
 def test_cache_that_cannot_be_made_is_one_line(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MfhcaError, match=r"cannot be written \(Not a directory\)"):
-        bring_up(rows, root, tmp_path / "file/cache")
+        build(rows, root, tmp_path / "file/cache")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -471,7 +338,7 @@ def test_read_only_cache_is_one_line(rows: list[Utterance], root: Path, tmp_path
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o500)
     with pytest.raises(MfhcaError, match=r"cannot be written \(Permission denied\)"):
-        bring_up(rows, root, cache)
+        build(rows, root, cache)
 
 
 def test_encoder_that_does_not_load_leaves_no_trace(
@@ -480,34 +347,24 @@ def test_encoder_that_does_not_load_leaves_no_trace(
     broken = Path(shutil.copytree(backbone.folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(MfhcaError, match="backbone broken: cannot be loaded"):
-        bring_up(rows, root, tmp_path / "cache", Settings(), resolve(str(broken)))
+        build(rows, root, tmp_path / "cache", Settings(), resolve(str(broken)))
     assert not (tmp_path / "cache").exists()
-
-
-def test_ssl_without_an_encoder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="features of kind ssl need an encoder; pass --backbone"):
-        make_targets(tmp_path, Settings(), None)
 
 
 def test_encoder_is_not_loaded_for_spectra_alone(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    bring_up(rows, root, cache, Settings(), backbone)
+    build(rows, root, cache, Settings(), backbone)
     monkeypatch.setattr(builder, "Encoder", None)
-    assert bring_up(rows, root, cache, Settings(tail="pad", db_reference="utterance"), backbone).shards == 3
-
-
-def test_manifests_that_use_a_cache_are_on_record(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
-    bring_up(rows, root, tmp_path / "cache")
-    assert notes(tmp_path / "cache") == [str(tmp_path / "rows.csv")]
+    assert build(rows, root, cache, Settings(tail="pad", db_reference="utterance"), backbone).shards == 3
 
 
 def test_tail_rule_and_pre_emphasis_reach_both_kinds(
     rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone
 ) -> None:
     settings = Settings(tail="drop", pre_emphasis=0.97, dtype="float32")
-    bring_up(rows[:4], root, tmp_path / "cache", settings, backbone)
+    build(rows[:4], root, tmp_path / "cache", settings, backbone)
     samples = read_audio(root / "a/a4.flac", 16_000, pre_emphasis=0.97).samples
     segments, real = cut(samples, 48_000, "drop")
     spec, ssl = make_targets(tmp_path / "cache", settings, backbone)

@@ -1,4 +1,4 @@
-"""A cluster gives what one machine gives, whoever dies in the middle, and never waits for ever."""
+"""Dask: the same results as on one machine, whichever worker dies, and no endless waiting."""
 
 from __future__ import annotations
 

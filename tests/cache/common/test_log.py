@@ -1,4 +1,4 @@
-"""What is said: to the terminal, to log.txt, by workers too, and where a bug's traceback goes."""
+"""log.txt and the terminal: which messages go where, also those of workers and of unexpected errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from mfhca_cache.cli import main as cache_command
 from mfhca_cache.common import log
-from mfhca_cache.common.console import Command, Commands, progress
+from mfhca_cache.common.console import Commands
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.cli.main import main as train_command
 
 EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d{4} \S")
 
@@ -67,20 +65,9 @@ def test_the_terminal_is_told_notes_and_warnings_details_with_v_and_nothing_with
         assert "-q and -v cannot be used together" in both.stderr
 
 
-def test_every_command_of_both_stages_speaks_like_this() -> None:
-    for main in (cache_command, train_command):
-        for command in main.commands.values():
-            assert isinstance(command, Command), command.name
-
-
 def test_errors_are_told_even_with_q() -> None:
     result = call("act", "-q", "--do", "foreseen")
     assert (result.exit_code, result.stderr) == (1, "error: x.csv: wrong; mend it\n")
-
-
-def test_q_silences_progress() -> None:
-    with log.command(log.QUIET):
-        assert progress(3, "x", "y").disable
 
 
 def test_the_log_holds_every_level_from_the_start_of_the_command_and_is_appended(tmp_path: Path) -> None:

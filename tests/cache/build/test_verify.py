@@ -1,0 +1,49 @@
+"""`mfhca-cache verify`: every damaged or misplaced shard is reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_factory import call, command, done, failed
+
+
+def test_verify_names_every_bad_shard_and_ends_with_1(own: Path) -> None:
+    from mfhca_cache.store.shard import read_shard
+
+    done(*command(own, own / "cache"))
+    assert done("verify", "--cache", str(own / "cache")) == "3 shards are valid\n"
+    a, b = (next((own / "cache").glob(f"*/{name}.h5")) for name in "ab")
+    data = bytearray(a.read_bytes())
+    data[read_shard(a).offset] ^= 1
+    a.write_bytes(data)
+    b.write_bytes(b.read_bytes()[:-1])
+    result = call("verify", "--cache", str(own / "cache"))
+    assert (result.exit_code, result.stdout) == (1, "1 shards are valid\n")
+    assert "2 errors:" in result.stderr
+    assert f"{a}: damaged" in result.stderr
+    assert str(b) in result.stderr
+    assert done(*command(own, own / "cache")).count("recomputed: ") == 1  # a's digest is seen by verify alone
+    a.unlink()
+    done(*command(own, own / "cache"))
+    assert done("verify", "--cache", str(own / "cache")) == "3 shards are valid\n"
+
+
+def test_verify_finds_a_shard_in_the_wrong_place_and_an_edited_recipe(own: Path) -> None:
+    done(*command(own, own / "cache"))
+    path = next((own / "cache").glob("*/a.h5"))
+    (path.with_name("z.h5")).write_bytes(path.read_bytes())
+    recipe = path.with_name("recipe.json")
+    value = json.loads(recipe.read_text())
+    value["recipe"]["hop_samples"] = 80
+    recipe.write_text(json.dumps(value))
+    printed = failed("verify", "--cache", str(own / "cache"))
+    assert "has features of speaker 'a', its name says 'z'" in printed
+    assert "recipe.json: the recipe has key" in printed
+
+
+@pytest.mark.parametrize("name", ["verify", "prune"])
+def test_cache_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> None:
+    printed = failed(name, "--cache", str(tmp_path / "gone"))
+    assert printed.endswith("gone: no such folder; pass the cache folder as --cache\n")

@@ -1,0 +1,33 @@
+"""Sizes and durations in words."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mfhca_cache.common.text import duration_text, size_text
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_is_right_within_its_last_digit(count: int) -> None:
+    number, unit = size_text(count).split()
+    assert abs(float(number) * UNITS[unit] - count) <= 0.0501 * UNITS[unit]
+
+
+@given(st.integers(60, 10**7))
+def test_a_duration_adds_up_to_its_seconds(seconds: int) -> None:
+    parts = re.fullmatch(r"(?:(\d+) h )?(\d+) min (\d+) s", duration_text(seconds))
+    assert parts is not None
+    hours, minutes, rest = (int(part or 0) for part in parts.groups())
+    assert hours * 3600 + minutes * 60 + rest == seconds
+    assert max(minutes, rest) < 60
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0.0 s"), (59.9, "59.9 s"), (60, "1 min 0 s")])
+def test_durations_around_a_minute(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

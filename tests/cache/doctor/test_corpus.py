@@ -1,0 +1,93 @@
+"""doctor with a corpus: manifest, audio, encoder, features, disk space."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from audio_factory import manifest_of
+from click.testing import CliRunner
+from doctor_factory import ask, of_corpus
+
+from mfhca_cache.cli import main
+from mfhca_cache.manifest.manifest import Utterance
+
+
+def test_a_corpus_with_all_its_features_is_ready(corpus: Path) -> None:
+    result = ask(*of_corpus(corpus, kind="logspec"))
+    assert result.exit_code == 0, result.output
+    assert "8 utterances, 8 in label set all (anger, joy), 4 speakers" in result.stdout
+    assert "the audio files of 8 utterances exist" in result.stdout
+    assert "4 of 4 speakers have logspec features" in result.stdout
+
+
+def test_features_that_are_missing_come_with_their_command_and_their_size(corpus: Path) -> None:
+    result = ask(*of_corpus(corpus, backbone=corpus / "hubert"))
+    assert result.exit_code == 1
+    assert (
+        f"missing: {corpus / 'cache'}: 0 of 4 speakers have ssl features; mfhca-cache features {corpus / 'rows.csv'} "
+        f"--root {corpus / 'audio'} --cache {corpus / 'cache'} --backbone {corpus / 'hubert'} "
+        "--kind logspec --kind ssl" in result.stdout
+    )
+    assert "about 0.00 GB would be written" in result.stdout
+    assert result.stdout.splitlines()[-1] == "1 missing; follow the instructions above, then run doctor again"
+    done = CliRunner().invoke(main, [*re.findall(r"mfhca-cache (.*)", result.stdout)[0].split(), "--dry-run"])
+    assert done.exit_code == 0, "the command that is proposed is one"
+
+
+def test_features_made_with_other_options_are_looked_for_with_them(corpus: Path, tmp_path: Path) -> None:
+    made = ["--kind", "logspec", "--tail", "overlap", "--minimum-tail", "400", "--dtype", "float32"]
+    places = of_corpus(corpus, cache=tmp_path / "cache")
+    assert CliRunner().invoke(main, ["features", *map(str, places), *made]).exit_code == 0
+    result = ask(*places, *made)
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 speakers have logspec features" in result.stdout
+    result = ask(*places, *made[:-2])
+    assert result.exit_code == 1
+    assert "0 of 4 speakers have logspec features (logspec-" in result.stdout
+    assert result.stdout.count("--kind logspec --tail overlap --minimum-tail 400\n") == 1
+    result = ask(*places, "--kind", "logspec", "--layer", "6")
+    assert result.exit_code == 2
+    assert "--layer has no effect without --kind ssl" in result.stderr
+
+
+def test_audio_that_is_missing_or_elsewhere_is_named(corpus: Path, tmp_path: Path) -> None:
+    result = ask(*of_corpus(corpus, root=tmp_path, kind="logspec"))
+    assert (
+        f"missing: {tmp_path}: 8 of 8 audio files are missing, the first is a/a1.wav; check --root"
+        in result.stdout
+    )
+    result = ask(*of_corpus(corpus, root=tmp_path / "none", kind="logspec"))
+    assert f"missing: {tmp_path / 'none'}: no such folder; pass the corpus folder as --root" in result.stdout
+    assert result.exit_code == 1
+
+
+def test_q_tells_only_what_is_not_sound(corpus: Path) -> None:
+    result = ask("-q", *of_corpus(corpus, kind="logspec", root=corpus / "none"))
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:-1]] == ["missing"]
+
+
+def test_a_manifest_or_label_set_that_is_not_there_is_missing(corpus: Path, tmp_path: Path) -> None:
+    result = ask(tmp_path / "none.csv")
+    assert result.exit_code == 1
+    assert "none.csv: no such manifest; `mfhca-cache manifest CORPUS" in result.stdout
+    assert "no label set 'nine'" in ask(corpus / "rows.csv", "--label-set", "nine").stdout
+
+
+def test_an_encoder_that_is_not_here_is_missing_offline(corpus: Path) -> None:
+    result = ask(*of_corpus(corpus, backbone="some/where"))
+    assert result.exit_code == 1
+    assert "encoder some/where: neither a folder nor in the hub's cache" in result.stdout
+    assert "download it on another machine and pass its folder" in result.stdout
+
+
+def test_more_features_than_the_disk_has_room_for_are_refused(tmp_path: Path) -> None:
+    hours = [
+        Utterance(f"a{n}", f"a/a{n}.wav", "abcd"[n], "anger", samples=10**14, sample_rate=16_000)
+        for n in range(4)
+    ]
+    manifest_of(tmp_path / "long.csv", [*hours[:3], Utterance("x", "b/b1.wav", "d", "joy")])
+    result = ask(tmp_path / "long.csv", "--cache", tmp_path / "cache", "--kind", "logspec")
+    assert re.search(
+        r"missing: \d+\.\d GB would be written, \d+\.\d GB are free; free disk space", result.stdout
+    )
