@@ -1,6 +1,6 @@
 """Stage one: manifests, and features computed once into a cache of HDF5 shards.
 
-What is offered here is loaded when it is first asked for, so importing the package costs nothing.
+The public names are imported on first use, so importing the package is quick.
 
 >>> import mfhca_cache
 >>> sorted(mfhca_cache.__all__)[:3]
@@ -45,9 +45,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
+    for module, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -36,8 +36,8 @@ def available_devices() -> tuple[str, ...]:
     """The kinds of devices torch can use here, the fastest first."""
     import torch
 
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    return tuple(kind for kind, available in found.items() if available)
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return tuple(kind for kind, available in usable.items() if available)
 
 
 def resolve_device(name: str) -> str:
@@ -87,8 +87,8 @@ def flags() -> list[str]:
 
 def has_bfloat16() -> bool | None:
     """Whether the processor multiplies bfloat16 in hardware; None where the system does not say."""
-    found = flags()
-    return any(name in BFLOAT16_FLAGS for name in found) if found else None
+    names = flags()
+    return any(name in BFLOAT16_FLAGS for name in names) if names else None
 
 
 def memory_bytes(name: str = "MemTotal") -> int:

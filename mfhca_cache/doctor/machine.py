@@ -110,8 +110,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     >>> _numbers("2.13.0+cpu") > _numbers("2.6")
     True
     """
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, found[0].split("."))) if found else ()
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def check_processor() -> Iterator[Finding]:

@@ -96,13 +96,13 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     Raises:
         MfhcaError: not a shard, another version, damaged, or a file of another size.
     """
-    found = re.match(rb"mfhca-shard (\d{1,9})\n", block)
-    if found is None:
+    match = re.match(rb"mfhca-shard (\d{1,9})\n", block)
+    if match is None:
         raise damaged(path, "not a feature shard")
-    if int(found[1]) != VERSION:
-        raise damaged(path, f"shard format version {int(found[1])}, this program reads version {VERSION}")
+    if int(match[1]) != VERSION:
+        raise damaged(path, f"shard format version {int(match[1])}, this program reads version {VERSION}")
     try:
-        seal = Seal(**json.loads(block[found.end() :].split(b"\n", 1)[0]))
+        seal = Seal(**json.loads(block[match.end() :].split(b"\n", 1)[0]))
         numbers = (seal.size, seal.features_offset, seal.features_bytes)
         whole = all(type(n) is int for n in numbers) and pack_seal(seal) == block.ljust(USER_BLOCK, b"\0")
     except (TypeError, ValueError, RecursionError):

@@ -116,7 +116,7 @@ def verify_shard(shard: Shard) -> None:
         hash_span(digest, descriptor, again.offset, end, shard.path)
     finally:
         os.close(descriptor)
-    found = schema.content_digest(
+    digest_now = schema.content_digest(
         key=again.key,
         kind=again.kind,
         speaker=again.speaker,
@@ -132,7 +132,7 @@ def verify_shard(shard: Shard) -> None:
             for name in schema.TABLES
         },
     )
-    if not found == again.digest == shard.digest:
+    if not digest_now == again.digest == shard.digest:
         raise damaged(shard.path, "damaged, its content does not match its digest")
 
 
