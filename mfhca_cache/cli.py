@@ -10,7 +10,7 @@ import itertools
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,13 +20,16 @@ from mfhca_cache.common.console import Commands, device_option, jobs_option, pro
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.text import duration_text, size_text
-from mfhca_cache.options import FOLDER, ManifestCommand, corpus_options, recipe_options, select_kinds
+from mfhca_cache.options import (
+    FOLDER,
+    ManifestCommand,
+    corpus_options,
+    find_targets,
+    make_plan,
+    recipe_options,
+    select_kinds,
+)
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
-
-if TYPE_CHECKING:
-    from mfhca_cache.build.plan import Plan, Target
-    from mfhca_cache.features.backbone import Backbone
-    from mfhca_cache.manifest.manifest import Manifest
 
 # The options that determine the recipes.
 RECIPE_OPTIONS = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
@@ -85,55 +88,6 @@ def manifest(out: Path | None, **options: Any) -> None:
     click.echo(str(scan.build(out=out, **options)))
 
 
-def _find_targets(
-    cache: Path, backbone: str | None, kinds: tuple[str, ...], **recipe: Any
-) -> tuple[Backbone | None, tuple[Target, ...]]:
-    """The encoder and the recipes for the options."""
-    kinds = select_kinds(kinds)
-    if "ssl" in kinds and backbone is None:
-        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec only)")
-    from mfhca_cache.build.plan import make_targets
-    from mfhca_cache.features.backbone import resolve
-
-    with log.phase("reading the encoder's files"):
-        encoder = resolve(backbone) if backbone is not None and "ssl" in kinds else None
-    return encoder, make_targets(cache, Settings(kinds=kinds, **recipe), encoder)
-
-
-def _make_plan(
-    manifest_path: Path,
-    root: Path,
-    cache: Path,
-    backbone: str | None,
-    kinds: tuple[str, ...],
-    label_set: str | None,
-    jobs: int | None,
-    allow_outside: bool,
-    **recipe: Any,
-) -> tuple[Manifest, Backbone | None, Plan]:
-    """The first steps of `features` and `status`: read the manifest and the audio, compare the cache with them."""
-    encoder, targets = _find_targets(cache, backbone, kinds, **recipe)
-    from mfhca_cache.build.plan import make_plan
-    from mfhca_cache.build.sources import read_sources
-    from mfhca_cache.manifest.manifest import read_manifest
-
-    with log.phase(f"reading {manifest_path}"):
-        table = read_manifest(manifest_path)
-        utterances = table.select(label_set)
-    if not utterances:
-        raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    with log.phase("reading the audio"), progress(len(utterances), " files", "reading audio") as bar:
-        sources = read_sources(utterances, root, jobs or cores(), allow_outside, bar.update)
-    if not sources.available:
-        first = next(iter(sources.unreadable.values()))
-        raise MfhcaError(
-            f"{root}: has no readable audio file of any of the {len(utterances)} utterances; --root must be the "
-            f"folder to which the paths in {manifest_path} are relative. The first error: {first}"
-        )
-    with log.phase("comparing the cache with the audio"):
-        return table, encoder, make_plan(targets, sources)
-
-
 @main.command()
 @recipe_options
 @device_option("Device of the encoder.")
@@ -145,12 +99,16 @@ def _make_plan(
     show_default=True,
     help="Segments per forward pass, rounded up to a multiple of 8; does not change any value.",
 )
+@click.option(
+    "--replace", is_flag=True, help="Replace features that another manifest with another --root uses."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be computed, and compute nothing.")
 @cluster_options("local")
 def features(
     device: str,
     threads: int | None,
     batch_size: int,
+    replace: bool,
     dry_run: bool,
     cluster: Cluster | None,
     **options: Any,
@@ -165,9 +123,11 @@ def features(
     """
     from mfhca_cache.build.prune import remove_finished_parts
     from mfhca_cache.build.status import other_recipes
-    from mfhca_cache.build.users import record_manifest
+    from mfhca_cache.build.users import check_replaced_rows, record_manifest
 
-    table, backbone, plan = _make_plan(**options)
+    table, backbone, plan = make_plan(**options)
+    if not replace:
+        check_replaced_rows(plan, table.path, plan.sources.root)
     for target in plan.targets:
         states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
         present = sum(len(state.present) for state in states)
@@ -216,7 +176,9 @@ def features(
         click.echo("nothing to compute")
     remove_finished_parts(plan)
     try:
-        record_manifest([target for target in plan.targets if target.folder.exists()], table.path)
+        record_manifest(
+            [target for target in plan.targets if target.folder.exists()], table.path, plan.sources.root
+        )
     except MfhcaError as error:  # a finished cache may be read-only
         click.echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
     _report_failures(failed, plan.sources.count)
@@ -253,12 +215,12 @@ def status(names: bool, **options: Any) -> None:
     if names:
         from mfhca_cache.build.plan import cv_options
 
-        _, targets = _find_targets(**{name: options[name] for name in RECIPE_OPTIONS if name in options})
+        _, targets = find_targets(**{name: options[name] for name in RECIPE_OPTIONS if name in options})
         click.echo(cv_options(targets))
         return
     from mfhca_cache.build.status import describe
 
-    _, _, plan = _make_plan(**options)
+    _, _, plan = make_plan(**options)
     for line in describe(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
         click.echo(line)
 
@@ -286,13 +248,35 @@ def verify(cache: Path, jobs: int | None) -> None:
     multiple=True,
     help="Also keep what this manifest uses; repeatable.",
 )
+@click.option(
+    "--forget",
+    "forgotten",
+    metavar="MANIFEST",
+    type=FOLDER,
+    multiple=True,
+    help="Do not keep what this recorded manifest uses; repeatable.",
+)
+@click.option("--unrecorded", is_flag=True, help="Also remove recipes that have no recorded manifest.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @click.option("--dry-run", is_flag=True, help="Only list.")
-def prune(cache: Path, manifests: tuple[Path, ...], yes: bool, dry_run: bool) -> None:
-    """List what no manifest uses and what interrupted runs left, and remove it after confirmation."""
+def prune(
+    cache: Path,
+    manifests: tuple[Path, ...],
+    forgotten: tuple[Path, ...],
+    unrecorded: bool,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """List what no manifest uses and what interrupted runs left, and remove it after confirmation.
+
+    `features` records the manifests that use a cache. A recorded manifest that cannot be found may be on another
+    disk, so its features are kept unless --forget names it.
+    """
     from mfhca_cache.build.prune import find_leftovers, remove
 
-    leftovers = find_leftovers(cache, manifests)
+    leftovers, kept = find_leftovers(cache, manifests, forgotten, unrecorded)
+    for reason in kept:
+        click.echo(f"kept: {reason}")
     if not leftovers:
         click.echo("nothing to remove")
         return

@@ -96,6 +96,7 @@ def _sources_of(plan: Plan, speaker: str) -> Sources:
     names = whole.speakers[speaker]
     moved = {name for state in plan.states_of(speaker) for name in state.moved}
     return Sources(
+        whole.root.absolute(),
         {name: replace(s, path=s.path.absolute()) for name in names if (s := whole.available.get(name))},
         {name: whole.unreadable[name] for name in names if name in whole.unreadable},
         {speaker: names},

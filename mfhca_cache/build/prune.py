@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan, compare_shard
-from mfhca_cache.build.users import recorded_manifests
+from mfhca_cache.build.users import recorded_users
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock, size_of
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
@@ -33,39 +33,61 @@ class Leftover:
     locks: tuple[Path, ...] = ()  # to be held while it is removed
 
 
-def find_leftovers(cache: Path, manifests: Sequence[Path] = ()) -> list[Leftover]:
+def find_leftovers(
+    cache: Path,
+    manifests: Sequence[Path] = (),
+    forgotten: Sequence[Path] = (),
+    unrecorded: bool = False,
+) -> tuple[list[Leftover], list[str]]:
     """Finds what no manifest and no running writer needs; removes nothing.
+
+    A recorded manifest that cannot be found may be on a disk that is not mounted, and in a copied cache the recorded
+    paths are those of another machine. So which features it uses is unknown, and they are kept.
 
     Args:
         cache: the cache folder.
         manifests: manifests that use every recipe, in addition to the recorded ones.
+        forgotten: recorded manifests that no longer count.
+        unrecorded: whether a recipe without any recorded manifest is a leftover.
 
     Returns:
-        The files and folders that may be removed.
+        The files and folders that may be removed, and for each recipe that may be unused why it is kept.
 
     Raises:
-        MfhcaError: the cache cannot be read, or an existing manifest cannot: which utterances it has is unknown.
+        MfhcaError: the cache cannot be read, or a manifest cannot be read although it exists.
     """
     read = {path: read_manifest(path) for path in manifests}
+    dropped = {path.resolve() for path in forgotten}
     leftovers: list[Leftover] = []
+    kept: list[str] = []
     for folder in recipe_folders(cache):
         shards = sorted(folder.glob(f"*{SUFFIX}"))
-        recorded = [path for path in recorded_manifests(folder) if path.is_file()]
-        users = [read.setdefault(path, read_manifest(path)) for path in recorded]
+        recorded = [user.manifest for user in recorded_users(folder)]
+        counted = [path for path in recorded if path not in dropped]
+        unknown = [path for path in counted if not path.is_file()]
+        users = [read.setdefault(path, read_manifest(path)) for path in counted if path.is_file()]
         users += [read[path] for path in manifests]
-        if not users:
-            reason = "no manifest recorded for it exists" if shards else "it has no features"
+        if shards and unknown:
+            kept.append(
+                f"{folder}: its recorded manifest {unknown[0]} cannot be found; if it has moved, pass "
+                f"`--manifest NEW_PATH --forget {unknown[0]}`, if it was deleted, only --forget"
+            )
+        elif shards and not recorded and not users and not unrecorded:
+            kept.append(f"{folder}: no manifest is recorded for it; pass its --manifest, or --unrecorded")
+        elif not users:
+            reason = "no manifest uses it" if shards else "it has no features"
             if shards or not any(_is_locked(path) for path in _lock_files(folder)):
                 leftovers.append(Leftover(folder, reason, size_of(folder), _lock_files(folder)))
             continue
-        used = {(row.speaker, row.utterance) for manifest in users for row in manifest.utterances}
-        for path in shards:
-            if not _is_used(path, used, users):
-                lock_file = path.with_name(f".{path.name}.lock")
-                reason = "none of its utterances is in a recorded manifest"
-                leftovers.append(Leftover(path, reason, size_of(path), (lock_file,)))
+        else:
+            used = {(row.speaker, row.utterance) for manifest in users for row in manifest.utterances}
+            for path in shards:
+                if not _is_used(path, used, users):
+                    lock_file = path.with_name(f".{path.name}.lock")
+                    reason = "none of its utterances is in a recorded manifest"
+                    leftovers.append(Leftover(path, reason, size_of(path), (lock_file,)))
         leftovers += _interrupted(folder)
-    return [one for one in leftovers if not any(_is_locked(path) for path in one.locks)]
+    return [one for one in leftovers if not any(_is_locked(path) for path in one.locks)], kept
 
 
 def _is_used(path: Path, used: set[tuple[str, str]], users: Sequence[Manifest]) -> bool:

@@ -54,6 +54,7 @@ class Source:
 class Sources:
     """The audio of a manifest's utterances."""
 
+    root: Path  # of the corpus
     available: dict[str, Source]  # by utterance id, sorted
     unreadable: dict[str, str]  # utterance id -> the error
     speakers: dict[str, tuple[str, ...]]  # speaker -> sorted utterance ids, unreadable ones included
@@ -123,6 +124,7 @@ def read_sources(
     for name in sorted(speaker_of):
         speakers[speaker_of[name]].append(name)
     return Sources(
+        root,
         dict(sorted(available.items())),
         dict(sorted(unreadable.items())),
         {speaker: tuple(names) for speaker, names in sorted(speakers.items())},

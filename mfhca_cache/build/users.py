@@ -1,39 +1,56 @@
-"""manifests.json in a recipe's folder: which manifests use its features, so that `prune` keeps them."""
+"""manifests.json in a recipe's folder: which manifests, with which corpus roots, use its features.
+
+With this record `prune` keeps what is used, and `features` does not replace the
+features of one corpus by those of another with the same speaker and utterance ids.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from mfhca_cache.build.plan import Target
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.build.plan import Plan, Target
+from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock, read_json, write_json
+from mfhca_cache.manifest.manifest import read_manifest
 
 MANIFESTS = "manifests.json"
 
 
-def record_manifest(targets: Iterable[Target], manifest: Path) -> None:
-    """Adds a manifest to manifests.json of each recipe's folder.
+@dataclass(frozen=True, order=True)
+class User:
+    """A manifest that uses a recipe's features, and the root of its corpus; absolute paths."""
+
+    manifest: Path
+    root: Path
+
+
+def record_manifest(targets: Iterable[Target], manifest: Path, root: Path) -> None:
+    """Adds a manifest to manifests.json of each recipe's folder; an entry with another root is replaced.
 
     Raises:
         MfhcaError: the folder cannot be written.
     """
-    path = manifest.resolve()
+    user = User(manifest.resolve(), root.resolve())
     for target in targets:
-        while path not in recorded_manifests(target.folder):
+        while user not in recorded_users(target.folder):
             try:
                 # Two runs with two manifests may record them at the same time: without the lock one would be lost.
                 with lock(target.folder / f".{MANIFESTS}.lock", str(target.folder / MANIFESTS)):
-                    known = {*recorded_manifests(target.folder), path}
-                    write_json(target.folder / MANIFESTS, sorted(map(str, known)))
+                    others = {u for u in recorded_users(target.folder) if u.manifest != user.manifest}
+                    value = [
+                        {"manifest": str(u.manifest), "root": str(u.root)} for u in sorted({*others, user})
+                    ]
+                    write_json(target.folder / MANIFESTS, value)
             except MfhcaError as error:
                 if not isinstance(error.__cause__, BlockingIOError):
                     raise
                 time.sleep(0.05)
 
 
-def recorded_manifests(folder: Path) -> tuple[Path, ...]:
+def recorded_users(folder: Path) -> tuple[User, ...]:
     """The manifests recorded in a recipe's folder, whether they still exist or not.
 
     Raises:
@@ -42,7 +59,43 @@ def recorded_manifests(folder: Path) -> tuple[Path, ...]:
     file = folder / MANIFESTS
     if not file.exists():
         return ()
-    value = read_json(file)
-    if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
-        raise MfhcaError(f"{file}: not a list of manifests; delete it and run `mfhca-cache features` again")
-    return tuple(Path(path) for path in value)
+    entries = read_json(file)
+    try:
+        users = tuple(User(Path(entry["manifest"]), Path(entry["root"])) for entry in entries)
+    except (TypeError, KeyError) as error:
+        raise MfhcaError(
+            f"{file}: not a list of objects with manifest and root; delete it and run `mfhca-cache features` again"
+        ) from error
+    return users
+
+
+def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
+    """Refuses to replace features that another manifest with another corpus root uses.
+
+    Two corpora (an original and its denoised copy, say) may have the same speaker and utterance ids. In one cache
+    they would overwrite each other, and `cv` of the first would read the features of the second.
+
+    Args:
+        plan: the work to do.
+        manifest, root: of this run.
+
+    Raises:
+        MfhcaError: a row to be replaced belongs to another recorded manifest, whose root still exists.
+    """
+    for target in plan.targets:
+        replaced: set[tuple[str, str]] = set()
+        for speaker in plan.sources.speakers:
+            state = plan.states[target.kind, speaker]
+            replaced |= {(speaker, name) for name in (*state.stale, *state.moved)}
+        for user in recorded_users(target.folder) if replaced else ():
+            same_corpus = user.manifest == manifest.resolve() or user.root == root.resolve()
+            if same_corpus or not user.manifest.is_file() or not user.root.is_dir():
+                continue
+            used = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
+            conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in replaced & used)
+            if conflicts:
+                raise MfhcaError(
+                    f"{target.folder}: {len(conflicts)} utterances of {manifest} have other audio in {root} than in "
+                    f"{user.root}, where {user.manifest} uses them under the same ids; choose another --cache, "
+                    f"or pass --replace to replace their features:\n{listing(conflicts)}"
+                )

@@ -72,6 +72,6 @@ def recorded(cache: Path) -> dict[str, str]:
 
 
 def notes(cache: Path) -> list[str]:
-    """The manifests on record in a cache."""
+    """The manifests recorded in a cache."""
     found = [json.loads(path.read_text()) for path in sorted(cache.glob("*/manifests.json"))]
-    return sorted({name for names in found for name in names})
+    return sorted({entry["manifest"] for entries in found for entry in entries})

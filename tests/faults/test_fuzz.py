@@ -320,9 +320,8 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
     config = request(made).config
     grid, card, published = made / "grid.toml", made / "emodb.toml", made / "published.toml"
     recipe = next((made / "shards").iterdir())
-    users.record_manifest([], made / "corpus.csv")
     note = recipe / users.MANIFESTS
-    note.write_text(readable_json([str(made / "corpus.csv")]))
+    note.write_text(readable_json([{"manifest": str(made / "corpus.csv"), "root": str(made)}]))
     ablation = made / "ablation"
 
     def rows() -> None:
@@ -351,7 +350,7 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
         ),
         "class map": (Target(made / "map.toml", lambda: read_map([str(made / "map.toml")])), TOMLS),
         "recipe.json": (Target(recipe / RECIPE_FILE, keyed), JSONS),
-        "manifests.json": (Target(note, lambda: users.recorded_manifests(recipe)), JSONS),
+        "manifests.json": (Target(note, lambda: users.recorded_users(recipe)), JSONS),
         "run.json": (Target(plain / "run.json", read), JSONS),
         "results.json": (Target(plain / "results.json", read), JSONS),
         "result.json": (Target(unit / "result.json", read), JSONS),

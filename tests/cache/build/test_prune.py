@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from audio_factory import manifest_of, recorded, write_corpus
+from audio_factory import manifest_of, recorded
 from command_factory import command, done, failed, manifest_rows, recipe_name
 
 from mfhca_cache.common.files import lock
@@ -36,19 +36,64 @@ def test_prune_spares_what_a_manifest_names_and_asks_about_the_rest(own: Path) -
     assert done("prune", "--cache", cache) == "nothing to remove\n"
 
 
-def test_prune_removes_a_recipe_that_no_manifest_uses(own: Path) -> None:
+def shards(own: Path) -> list[str]:
+    return sorted(path.name for path in (own / "cache").glob("*/*.h5"))
+
+
+def test_prune_removes_a_recipe_whose_manifest_is_forgotten(own: Path) -> None:
     done(*command(own, own / "cache"))
     done(*command(own, own / "cache", "--tail", "drop"))
-    (own / "rows.csv").rename(own / "other.csv")
-    manifest_of(own / "rows.csv", write_corpus(own / "audio"))
-    for note in sorted((own / "cache").glob("*/manifests.json"))[:1]:
-        note.write_text(json.dumps([str(own / "gone.csv")]))
-        doomed = note.parent
+    gone = own / "gone.csv"
+    note = sorted((own / "cache").glob("*/manifests.json"))[0]
+    note.write_text(json.dumps([{"manifest": str(gone), "root": str(own / "audio")}]))
     printed = done("prune", "--cache", str(own / "cache"), "--yes")
-    assert f"{doomed} (" in printed
-    assert "no manifest recorded for it exists" in printed
-    assert not doomed.exists()
+    assert f"kept: {note.parent}: its recorded manifest {gone} cannot be found" in printed
+    assert f"`--manifest NEW_PATH --forget {gone}`" in printed
+    assert printed.endswith("nothing to remove\n")
+    printed = done("prune", "--cache", str(own / "cache"), "--yes", "--forget", str(gone))
+    assert f"{note.parent} (" in printed
+    assert "no manifest uses it" in printed
+    assert not note.parent.exists()
     assert len(list((own / "cache").iterdir())) == 1
+
+
+def test_prune_keeps_everything_when_the_manifests_are_out_of_reach(own: Path) -> None:
+    """A drive that is not mounted: a manifest that cannot be found is unknown, not unused."""
+    done(*command(own, own / "cache"))
+    (own / "rows.csv").rename(own / "elsewhere.csv")
+    printed = done("prune", "--cache", str(own / "cache"), "--yes")
+    assert "nothing to remove" in printed
+    assert shards(own) == ["a.h5", "b.h5", "c.h5"]
+    # Another manifest does not make the first one known.
+    other = own / "elsewhere.csv"
+    printed = done("prune", "--cache", str(own / "cache"), "--yes", "--manifest", str(other))
+    assert "nothing to remove" in printed
+    assert shards(own) == ["a.h5", "b.h5", "c.h5"]
+    moved = ["--manifest", str(other), "--forget", str(own / "rows.csv")]
+    assert done("prune", "--cache", str(own / "cache"), "--yes", *moved) == "nothing to remove\n"
+    assert shards(own) == ["a.h5", "b.h5", "c.h5"]
+
+
+def test_prune_of_a_copied_cache_keeps_it_and_needs_an_explicit_option(own: Path) -> None:
+    done(*command(own, own / "cache"))
+    (note,) = (own / "cache").glob("*/manifests.json")
+    note.unlink()
+    printed = done("prune", "--cache", str(own / "cache"), "--yes")
+    assert (
+        f"kept: {note.parent}: no manifest is recorded for it; pass its --manifest, or --unrecorded"
+        in printed
+    )
+    assert shards(own) == ["a.h5", "b.h5", "c.h5"]
+    assert "removed 1 (" in done("prune", "--cache", str(own / "cache"), "--yes", "--unrecorded")
+    assert shards(own) == []
+
+
+def test_prune_removes_an_empty_recipe(own: Path) -> None:
+    done(*command(own, own / "cache"))
+    empty = own / "cache" / f"logmel-{'0' * 16}"
+    empty.mkdir()
+    assert f"{empty} (0 B): it has no features" in done("prune", "--cache", str(own / "cache"), "--yes")
+    assert not empty.exists()
 
 
 def test_prune_leaves_alone_what_a_living_writer_holds(own: Path) -> None:
@@ -57,9 +102,9 @@ def test_prune_leaves_alone_what_a_living_writer_holds(own: Path) -> None:
     (shards / ".a.h5.rows").write_bytes(b"x")
     with lock(shards / ".a.h5.lock", "a"):
         assert done("prune", "--cache", str(own / "cache"), "--yes") == "nothing to remove\n"
-    (own / "rows.csv").unlink()
+    forget = ["--yes", "--forget", str(own / "rows.csv")]
     with lock(shards / ".a.h5.lock", "a"):
-        assert done("prune", "--cache", str(own / "cache"), "--yes") == "nothing to remove\n"
+        assert done("prune", "--cache", str(own / "cache"), *forget) == "nothing to remove\n"
     assert shards.exists()
 
 

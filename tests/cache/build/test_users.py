@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
-from audio_factory import notes
+from audio_factory import manifest_of, notes, recorded, write_audio
 from build_factory import build
-from command_factory import command, done
+from command_factory import call, command, done, failed, manifest_rows, recipe_name
 
 from mfhca_cache.manifest.manifest import Utterance
 
@@ -33,3 +35,74 @@ def test_finished_cache_may_be_read_only(own: Path, monkeypatch: pytest.MonkeyPa
 def test_manifests_that_use_a_cache_are_on_record(rows: list[Utterance], root: Path, tmp_path: Path) -> None:
     build(rows, root, tmp_path / "cache")
     assert notes(tmp_path / "cache") == [str(tmp_path / "rows.csv")]
+
+
+@pytest.fixture
+def denoised(own: Path) -> Path:
+    """A second corpus beside `own`: the same speaker and utterance ids and paths, other audio for a1 and c1."""
+    other = own / "denoised"
+    shutil.copytree(own / "audio", other / "audio")
+    shutil.copy(own / "rows.csv", other / "rows.csv")
+    write_audio(other / "audio/a/a1.wav", "denoised", 1.2)
+    write_audio(other / "audio/c/c1.wav", "denoised", 6.0, 48_000)
+    return other
+
+
+def test_the_features_of_another_corpus_with_the_same_ids_are_not_replaced(own: Path, denoised: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    before = recorded(cache)
+    for dry in ([], ["--dry-run"]):
+        printed = failed(*command(denoised, cache, *dry))
+        assert (
+            f"2 utterances of {denoised / 'rows.csv'} have other audio in {denoised / 'audio'} than in "
+            f"{own / 'audio'}, where {own / 'rows.csv'} uses them under the same ids; choose another --cache, "
+            "or pass --replace" in printed
+        )
+        assert printed.splitlines()[1:] == ["  speaker a: a1", "  speaker c: c1"]
+    assert recorded(cache) == before
+    assert done(*command(own, cache, name="status")).startswith(f"{recipe_name(own)}: 7 present of 7")
+    assert "2 shards written" in done(*command(denoised, cache, "--replace"))
+    assert recorded(cache) != before
+    # Now the features belong to both; the first corpus is refused in turn.
+    assert "2 utterances of" in failed(*command(own, cache))
+
+
+def test_another_manifest_of_the_same_corpus_may_replace_what_changed(own: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    manifest_of(own / "part.csv", [row for row in manifest_rows(own) if row.speaker == "a"])
+    write_audio(own / "audio/a/a1.wav", "corrected", 1.0)
+    arguments = command(own, cache)
+    arguments[1] = str(own / "part.csv")
+    assert "computed 1 utterances" in done(*arguments)
+    assert notes(cache) == [str(own / "part.csv"), str(own / "rows.csv")]
+
+
+def test_a_corpus_that_moved_is_the_same_corpus(own: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    (own / "audio").rename(own / "moved")
+    write_audio(own / "moved/a/a1.wav", "corrected", 1.0)
+    arguments = command(own, cache)
+    arguments[3] = str(own / "moved")
+    assert "computed 1 utterances" in done(*arguments)
+    (note,) = cache.glob("*/manifests.json")
+    assert json.loads(note.read_text()) == [{"manifest": str(own / "rows.csv"), "root": str(own / "moved")}]
+
+
+def test_a_corpus_that_was_deleted_blocks_nothing(own: Path, denoised: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    shutil.rmtree(own / "audio")
+    assert "2 shards written" in done(*command(denoised, cache))
+
+
+@pytest.mark.parametrize("text", ['["rows.csv"]', '{"manifest": 1}', '[{"manifest": "x"}]', "3", "[1]"])
+def test_a_damaged_record_is_one_line(own: Path, text: str) -> None:
+    done(*command(own, own / "cache"))
+    (note,) = (own / "cache").glob("*/manifests.json")
+    note.write_text(text)
+    result = call("prune", "--cache", str(own / "cache"))
+    assert result.exit_code == 1
+    assert f"{note}: not a list of objects with manifest and root; delete it" in result.stderr
