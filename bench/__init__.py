@@ -1,1 +1,1 @@
-"""Measurements: what the two stages cost, beside what they are meant to cost. `python -m bench` runs them."""
+"""Measurements of speed and memory of both stages, with targets. `python -m bench` runs them."""

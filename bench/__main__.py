@@ -1,8 +1,8 @@
-"""Measures everything, side by side, and writes results.md and results.json (quick.* with --quick).
+"""Measures speed and memory and writes results.md and results.json (quick.* with --quick).
 
     python -m bench [--quick] [--only SECTION ...] [--out FOLDER]
 
-A run of single sections is printed; it is written only where --out says so.
+With --only the results are printed, and written only if --out is given.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="Shrunken sizes: tries the programs out, measures nothing.")
-@click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="This section (repeat for more).")
-@click.option("--out", type=FOLDER, help="Where to write.  [default: bench/, for a run of all sections]")
-@click.option("--scratch", type=FOLDER, help="Where temporary files go.  [default: the system's place]")
+@click.option("--quick", is_flag=True, help="Small sizes: a trial of the programs, not a measurement.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(SECTIONS), help="Only this section; repeat for more."
+)
+@click.option("--out", type=FOLDER, help="Output folder.  [default: bench/ if all sections run]")
+@click.option("--scratch", type=FOLDER, help="Folder of temporary files.  [default: the system's]")
 def main(quick: bool, only: tuple[str, ...], out: Path | None, scratch: Path | None) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -40,7 +42,7 @@ def main(quick: bool, only: tuple[str, ...], out: Path | None, scratch: Path | N
     with tempfile.TemporaryDirectory(prefix="mfhca-bench-", dir=scratch) as folder:
         run = Run(Path(folder), quick)
         for name in [name for name in SECTIONS if not only or name in only]:
-            results["sections"][name] = one(name, run)
+            results["sections"][name] = measure_section(name, run)
     minutes = (time.perf_counter() - start) / 60
     results["machine"]["whole run"] = f"{minutes:.1f} minutes"
     text = report.markdown(results)
@@ -49,30 +51,30 @@ def main(quick: bool, only: tuple[str, ...], out: Path | None, scratch: Path | N
     out = HERE if out is None and not only else out
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        name = "quick" if quick else "results"  # a trial run shall not replace what was measured
+        name = "quick" if quick else "results"  # a trial run must not replace the measurements
         (out / f"{name}.md").write_text(text, encoding="utf-8")
         dumped = json.dumps(results, indent=1, ensure_ascii=False) + "\n"
         (out / f"{name}.json").write_text(dumped, encoding="utf-8")
     sys.exit(any("failed" in section for section in results["sections"].values()))
 
 
-def one(name: str, run: Run) -> dict[str, Any]:
-    """Measures a section; one that fails does not take the others with it."""
+def measure_section(name: str, run: Run) -> dict[str, Any]:
+    """Measures one section; a failure does not stop the others."""
     click.echo(f"{name} ...", err=True)
     start = time.perf_counter()
     try:
         run.done[name] = import_module(f"bench.{name}").measure(run)
-        found = run.done[name].to_dict()
+        content = run.done[name].to_dict()
     except Exception as error:
         traceback.print_exc()
-        why = " ".join(str(error).replace(str(run.folder), "SCRATCH").split())
-        found = {"title": name, "failed": why[:500], "figures": []}
-    took = time.perf_counter() - start
-    click.echo(f"{name}: {took:.0f} s", err=True)
-    for figure in found["figures"]:
-        wanted = f"  [{figure['target_text']}: {figure['verdict']}]" if figure["target"] else ""
-        click.echo(f"  {figure['what']}: {figure['measured_text']}{wanted}", err=True)
-    return {**found, "seconds": round(took, 1)}
+        reason = " ".join(str(error).replace(str(run.folder), "SCRATCH").split())
+        content = {"title": name, "failed": reason[:500], "figures": []}
+    elapsed = time.perf_counter() - start
+    click.echo(f"{name}: {elapsed:.0f} s", err=True)
+    for figure in content["figures"]:
+        target = f"  [{figure['target_text']}: {figure['verdict']}]" if figure["target"] else ""
+        click.echo(f"  {figure['what']}: {figure['measured_text']}{target}", err=True)
+    return {**content, "seconds": round(elapsed, 1)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pipe between a worker process of `variants` and the parent that tells it what to do."""
+"""The pipe between the parent process and a worker process that runs a variant."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 
 class Channel:
-    """The pipe to the parent. Nothing else may print on it, so standard output is turned to standard error."""
+    """The pipe to the parent. Standard output goes to standard error, so that nothing else is written to the pipe."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
 
-    def say(self, message: Mapping[str, Any]) -> None:
-        """One line of JSON."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends one line of JSON."""
         self._out.write(json.dumps(message) + "\n")
         self._out.flush()
 
-    def hear(self) -> dict[str, Any]:
-        """The next order; ends the process, wherever it is, when the parent has closed the pipe."""
+    def receive(self) -> dict[str, Any]:
+        """Receives the next order; ends the process at once if the parent has closed the pipe."""
         line = sys.stdin.readline()
         if not line:
             os._exit(0)
@@ -31,11 +31,11 @@ class Channel:
         return order
 
     def serve(self, step: Callable[[], object], **info: Any) -> None:
-        """Does as many steps as it is told, and says how long they took."""
-        self.say(info)
+        """Executes as many steps as the parent asks for, and reports how long they took."""
+        self.send(info)
         while True:
-            steps = self.hear()["do"]
+            steps = self.receive()["do"]
             start = time.perf_counter()
             for _ in range(steps):
                 step()
-            self.say({"seconds": time.perf_counter() - start})
+            self.send({"seconds": time.perf_counter() - start})

@@ -1,4 +1,4 @@
-"""The machine that was measured on: what decides speed, and nothing that names it."""
+"""The machine of the measurements: what decides speed, without anything that identifies it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mfhca_cache.common import hardware
 from mfhca_cache.common.hardware import cores
 
 PACKAGES: Final = ("mfhca", "torch", "transformers", "numpy", "scipy", "h5py", "soundfile", "soxr", "joblib")
-# What matters to matrix products and conversions, slowest first.
+# Instruction sets that speed up matrix products and conversions, slowest first.
 INSTRUCTIONS: Final = (
     "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16",
     "asimd", "asimdhp", "bf16", "sve",
@@ -19,7 +19,7 @@ INSTRUCTIONS: Final = (
 
 
 def instruction_sets() -> list[str]:
-    """Those of INSTRUCTIONS that the processor has; empty where the system does not tell."""
+    """Those of INSTRUCTIONS that the processor has; empty if the system does not list them."""
     return [name for name in INSTRUCTIONS if name in hardware.flags()]
 
 
@@ -29,22 +29,22 @@ def has_bfloat16() -> bool:
 
 
 def bfloat16_remark() -> str:
-    """What to know about a bfloat16 figure of this processor."""
-    there = ", ".join(instruction_sets()) or "unknown"
+    """A note on bfloat16 measurements on this processor."""
+    available = ", ".join(instruction_sets()) or "unknown"
     if has_bfloat16():
-        return f"instruction sets: {there}"
-    return f"this processor has no bfloat16 units (instruction sets: {there}), so it is emulated"
+        return f"instruction sets: {available}"
+    return f"this processor has no bfloat16 units (instruction sets: {available}), so it is emulated"
 
 
 def description() -> dict[str, str]:
-    """The machine, as it stands at the head of the report."""
+    """The table of the machine at the top of the report."""
     import torch
 
-    found = {
+    machine = {
         "processor": hardware.processor(),
         "cores": str(cores()),
         "instruction sets": ", ".join(instruction_sets()) or "unknown",
-        "bfloat16": "in hardware" if has_bfloat16() else "emulated: no units for it",
+        "bfloat16": "in hardware" if has_bfloat16() else "emulated: the processor has no units for it",
         "torch uses": torch.backends.cpu.get_cpu_capability(),
         "memory": f"{hardware.memory_bytes() / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}".strip(", "),
@@ -53,7 +53,7 @@ def description() -> dict[str, str]:
     }
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            machine[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            machine[package] = "not installed"
+    return machine

@@ -1,4 +1,4 @@
-"""Stage one: what `features` adds to the encoder's own time, reduced precision, spectrograms, other formats."""
+"""Stage one: the overhead of `features` over the encoder, reduced precision, spectrograms, other audio formats."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from bench import computer
-from bench.report import Figure, Section, Target
+from bench.report import Measurement, Section, Target
 from bench.run import Run
-from bench.synthetic import RATE, linked_corpus, made_up, speech_like
+from bench.synthetic import RATE, generated_utterances, linked_corpus, speech_like
 from bench.timing import Spread, in_turns, ratios
 from mfhca_cache.build.builder import Builder
 from mfhca_cache.build.plan import make_plan, make_targets
@@ -31,17 +31,17 @@ OTHER_RATE = 44_100  # Hz
 
 
 class Corpus:
-    """Audio of one format, computed again and again into a fresh cache."""
+    """Audio of one format, whose features are computed repeatedly into a new cache."""
 
     def __init__(self, folder: Path, utterances: int, rate: int = RATE, channels: int = 1) -> None:
         self.folder = folder
         self.manifest = folder / "corpus.csv"
-        self.utterances = made_up(2, utterances // 2, SECONDS)
+        self.utterances = generated_utterances(2, utterances // 2, SECONDS)
         linked_corpus(folder / "audio", self.utterances, lambda _: SECONDS, rate, channels)
         write_manifest(self.manifest, self.utterances)
 
     def features(self, kinds: tuple[str, ...], backbone: Backbone | None, threads: int) -> float:
-        """Segments per second of what `mfhca-cache features` does after it has read and hashed the audio."""
+        """Segments per second of `mfhca-cache features`, after it has read and hashed the audio."""
         cache = self.folder / "cache"
         shutil.rmtree(cache, ignore_errors=True)
         sources = read_sources(self.utterances, self.folder / "audio", threads)
@@ -54,7 +54,7 @@ class Corpus:
 
 
 def bare_forward(folder: Path, batches: int) -> Callable[[], float]:
-    """Segments per second of transformers' own HuBERT on inputs that are ready in memory."""
+    """Segments per second of transformers' own HuBERT on inputs in memory."""
     import torch
     from transformers import HubertModel
     from transformers.utils import logging
@@ -99,7 +99,7 @@ def precisions(backbone: Backbone, batch: int, rounds: int) -> tuple[dict[str, l
         return measure
 
     actions = {dtype: action(dtype) for dtype in ("float32", "bfloat16")}
-    # An emulated bfloat16 pass takes so long that it warms itself up.
+    # An emulated bfloat16 pass takes so long that a warm-up makes no difference.
     rates = in_turns(actions, rounds, warm_up=rounds > 1)
     a, b = (states[dtype].reshape(batch, -1).astype(np.float64) for dtype in ("float32", "bfloat16"))
     cosine = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
@@ -136,30 +136,32 @@ def measure(run: Run) -> Section:
     return Section(
         "Extraction",
         f"An encoder of {'the demo' if run.quick else 'HuBERT base'}'s size with seeded weights, "
-        f"{2 * utterances} segments a turn, batch {BATCH_SIZE}, {threads} threads; the bare forward pass has its "
+        f"{2 * utterances} segments per turn, batch {BATCH_SIZE}, {threads} threads; the bare forward pass has its "
         "inputs ready in memory, `features` decodes, resamples, computes both features and writes them.",
         [
-            Figure("bare HubertModel forward", Spread.of(rates["bare"]), rate),
-            Figure(PIPELINE, Spread.of(rates["mono"]), rate),
-            Figure(
+            Measurement("bare HubertModel forward", Spread.of(rates["bare"]), rate),
+            Measurement(PIPELINE, Spread.of(rates["mono"]), rate),
+            Measurement(
                 "`features` over bare forward",
                 Spread.of(ratios(rates["mono"], rates["bare"])),
                 quotient,
                 Target(">=", 0.95),
             ),
-            Figure("the same speech as 44.1 kHz stereo", Spread.of(rates["stereo"]), rate),
-            Figure("extra time for 44.1 kHz stereo, encoder on", Spread.of(extra), "%", Target("<=", 5)),
-            Figure(SPECTRA, Spread.of(spectra["spectra"]), rate, Target(">=", 300)),
-            Figure("encoder in float32", Spread.of(low["float32"]), rate, note=f"batch {batch}"),
-            Figure("encoder in bfloat16", Spread.of(low["bfloat16"]), rate, note=f"batch {batch}; {remark}"),
-            Figure(
+            Measurement("the same speech as 44.1 kHz stereo", Spread.of(rates["stereo"]), rate),
+            Measurement("extra time for 44.1 kHz stereo, encoder on", Spread.of(extra), "%", Target("<=", 5)),
+            Measurement(SPECTRA, Spread.of(spectra["spectra"]), rate, Target(">=", 300)),
+            Measurement("encoder in float32", Spread.of(low["float32"]), rate, note=f"batch {batch}"),
+            Measurement(
+                "encoder in bfloat16", Spread.of(low["bfloat16"]), rate, note=f"batch {batch}; {remark}"
+            ),
+            Measurement(
                 "encoder: bfloat16 over float32",
                 Spread.of(ratios(low["bfloat16"], low["float32"])),
                 quotient,
                 Target(">=", 1.8),
                 remark,
             ),
-            Figure(
+            Measurement(
                 "encoder: lowest cosine of a segment, bfloat16 and float32",
                 Spread.of([cosine]),
                 "",

@@ -1,8 +1,8 @@
-"""Folds side by side: processes as `cv --jobs` runs them, over training steps, without their start-up."""
+"""Folds in parallel: training steps in processes like those of `cv --jobs`, without their start-up."""
 
 from __future__ import annotations
 
-from bench.report import Figure, Section, Target
+from bench.report import Measurement, Section, Target
 from bench.run import Run
 from bench.timing import Spread, in_turns, ratios
 from bench.worker import Worker
@@ -11,7 +11,7 @@ from bench.worker import Worker
 def measure(run: Run) -> Section:
     """Runs the section."""
     if run.cores < 2:
-        return Section("Folds side by side", "This machine has one core; nothing can be side by side.")
+        return Section("Folds in parallel", "This machine has one core; nothing can run in parallel.")
     rounds, steps = (1, 1) if run.quick else (5, 2)
     segments = steps * run.batch_size
     with (
@@ -20,7 +20,7 @@ def measure(run: Run) -> Section:
         Worker("trainer", threads=2, **run.trainer()) as wide,
     ):
 
-        def together() -> float:
+        def in_parallel() -> float:
             first.begin(steps)
             second.begin(steps)
             return 2 * segments / max(first.end(), second.end())
@@ -28,22 +28,22 @@ def measure(run: Run) -> Section:
         rates = in_turns(
             {
                 "one": lambda: segments / first.run(steps),
-                "two": together,
+                "two": in_parallel,
                 "wide": lambda: segments / wide.run(steps),
             },
             rounds,
         )
     return Section(
-        "Folds side by side",
-        f"Full default model, batch {run.batch_size}, {steps} step{'s' if steps > 1 else ''} a turn.",
+        "Folds in parallel",
+        f"Full default model, batch {run.batch_size}, {steps} step{'s' if steps > 1 else ''} per turn.",
         [
-            Figure("one fold, one thread, alone", Spread.of(rates["one"]), "segments/s"),
-            Figure("two folds, one thread each, together", Spread.of(rates["two"]), "segments/s"),
-            Figure("one fold, two threads", Spread.of(rates["wide"]), "segments/s"),
-            Figure(
+            Measurement("one fold, one thread, alone", Spread.of(rates["one"]), "segments/s"),
+            Measurement("two folds, one thread each, together", Spread.of(rates["two"]), "segments/s"),
+            Measurement("one fold, two threads", Spread.of(rates["wide"]), "segments/s"),
+            Measurement(
                 "two folds over one", Spread.of(ratios(rates["two"], rates["one"])), "x", Target(">=", 1.8)
             ),
-            Figure(
+            Measurement(
                 "two folds over one fold with two threads",
                 Spread.of(ratios(rates["two"], rates["wide"])),
                 "x",

@@ -3,9 +3,9 @@
     python -m bench.memory --speech EMODB/wav --lengths UTTERANCES_CSV --backbone DIR [--set NAME=VALUE ...]
 
 The audio is real speech, cut and joined to the lengths of the utterances that a table
-names (columns utterance, speaker, emotion, samples). Memory is looked at ten times a second;
-what is printed is the highest in each quarter of the time, so that growth is seen. Not
-part of `make bench`: it takes most of an hour, and a few gigabytes of disk.
+lists (columns utterance, speaker, emotion, samples). Memory is sampled ten times a second; the
+maximum of each quarter of the time is printed, so that growth is visible. Not part of
+`make bench`: it takes most of an hour, and a few gigabytes of disk.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def joined_corpus(root: Path, speech: Path, lengths: Path) -> list[Utterance]:
-    """Writes the audio; the utterances, with the sessions and genders that IEMOCAP's speaker names tell."""
+    """Writes the audio; returns the utterances, with session and gender from IEMOCAP's speaker names."""
     import soundfile
 
     pieces = [soundfile.read(path, dtype="int16")[0] for path in sorted(speech.glob("*.wav"))]
     rng, rows = np.random.default_rng(0), list[Utterance]()
     with open(lengths, newline="", encoding="utf-8") as file:
         for entry in csv.DictReader(file):
-            wanted, parts = int(entry["samples"]), np.empty(0, np.int16)
-            while len(parts) < wanted:
+            length, parts = int(entry["samples"]), np.empty(0, np.int16)
+            while len(parts) < length:
                 parts = np.concatenate([parts, pieces[rng.integers(len(pieces))]])
             speaker = entry["speaker"]
             path = root / speaker / f"{entry['utterance']}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, parts[:wanted], RATE, subtype="PCM_16")
+            soundfile.write(path, parts[:length], RATE, subtype="PCM_16")
             rows.append(
                 Utterance(
                     entry["utterance"],
@@ -53,30 +53,30 @@ def joined_corpus(root: Path, speech: Path, lengths: Path) -> list[Utterance]:
                     entry["emotion"],
                     speaker[0],
                     speaker[1].lower(),
-                    wanted,
+                    length,
                     RATE,
                 )
             )
     return rows
 
 
-def watched(arguments: Sequence[str], whom: Callable[[int], Sequence[int]]) -> list[float]:
-    """Runs a command; GB of the largest of the processes that `whom` finds below it, ten times a second."""
-    seen = []
+def sample_memory(arguments: Sequence[str], processes: Callable[[int], Sequence[int]]) -> list[float]:
+    """Runs a command; returns GB of the largest of its `processes`, sampled ten times a second."""
+    samples = []
     with subprocess.Popen(arguments) as process:
         while process.poll() is None:
-            seen.append(max([private_bytes(pid) for pid in whom(process.pid)], default=0) / 1e9)
+            samples.append(max([private_bytes(pid) for pid in processes(process.pid)], default=0) / 1e9)
             time.sleep(0.1)
     if process.returncode:
-        raise click.ClickException(f"it ended with {process.returncode}: {' '.join(arguments)}")
-    return seen
+        raise click.ClickException(f"exit code {process.returncode}: {' '.join(arguments)}")
+    return samples
 
 
-def told(what: str, seen: Sequence[float]) -> None:
-    """Prints the highest of each quarter."""
-    quarters = [max(part) for part in np.array_split(seen, 4)]
+def print_quarters(what: str, samples: Sequence[float]) -> None:
+    """Prints the maximum of each quarter."""
+    quarters = [max(part) for part in np.array_split(samples, 4)]
     click.echo(
-        f"{what}: {', '.join(f'{q:.2f}' for q in quarters)} GB at most in each quarter of {len(seen) / 10:.0f} s"
+        f"{what}: {', '.join(f'{q:.2f}' for q in quarters)} GB maximum in each quarter of {len(samples) / 10:.0f} s"
     )
 
 
@@ -85,7 +85,7 @@ def told(what: str, seen: Sequence[float]) -> None:
 @click.option("--lengths", type=FILE, required=True)
 @click.option("--backbone", type=FOLDER, required=True)
 @click.option("--set", "settings", multiple=True, help="A setting of the folds.")
-@click.option("--scratch", type=FOLDER, help="Where files go.  [default: the system's place]")
+@click.option("--scratch", type=FOLDER, help="Folder of temporary files.  [default: the system's]")
 def main(
     speech: Path, lengths: Path, backbone: Path, settings: tuple[str, ...], scratch: Path | None
 ) -> None:
@@ -97,11 +97,13 @@ def main(
         features = ["features", *places, "--root", str(folder / "audio"), "--backbone", str(backbone)]
         weights = sum(path.stat().st_size for path in backbone.glob("*.safetensors")) / 1e9
         click.echo(f"{len(rows):,} utterances; the encoder's weights take {weights:.2f} GB")
-        told("features", watched(command("mfhca_cache", *features), lambda pid: [pid]))
+        print_quarters("features", sample_memory(command("mfhca_cache", *features), lambda pid: [pid]))
         folds = [part for row in dict.fromkeys(u.speaker for u in rows) for part in ("--fold", row)][:4]
         cv = ["cv", *places, "--out", str(folder / "run"), "--jobs", "2", *folds, "--no-portraits"]
         cv += [part for setting in settings for part in ("--set", setting)]
-        told("a fold of cv, two side by side", watched(command("mfhca_train", *cv), fold_workers))
+        print_quarters(
+            "a fold of cv, two in parallel", sample_memory(command("mfhca_train", *cv), fold_workers)
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Stage two's input: random batches from the page cache."""
+"""Reading random batches of features from the page cache."""
 
 from __future__ import annotations
 
-from bench.report import Figure, Section, Target
+from bench.report import Measurement, Section, Target
 from bench.run import Run
 from bench.timing import Spread, in_turns
 from bench.worker import Worker
@@ -19,7 +19,7 @@ def measure(run: Run) -> Section:
         Worker("preparing", **options) as preparing,
         Worker("trainer", **run.trainer()) as trainer,
     ):
-        found = in_turns(
+        times = in_turns(
             {
                 "reading": lambda: reading.run(batches) / batches,
                 "preparing": lambda: preparing.run(batches) / batches,
@@ -29,18 +29,18 @@ def measure(run: Run) -> Section:
             {"step": 3},
         )
         size = reading.info["bytes"]
-    step = Spread.of(found["step"]).median
-    share = [100 * t / step for t in found["reading"]]
-    prepared = [100 * t / step for t in found["preparing"]]
+    step = Spread.of(times["step"]).median
+    share = [100 * t / step for t in times["reading"]]
+    prepared = [100 * t / step for t in times["preparing"]]
     return Section(
         "Reading",
         f"Random batches of {run.batch_size} segments, 300 x 200 and 149 x 768 float16 ({size / 1e6:.1f} MB), from "
         "the page cache into torch tensors by the project's reader, in a process prepared as the trainer's is; "
         "the step it is compared with is the trainer's own, one thread.",
         [
-            Figure(RATE, Spread.of([size / t / 1e9 for t in found["reading"]]), "GB/s", Target(">=", 2)),
-            Figure("reading, share of a training step", Spread.of(share), "%", Target("<", 2)),
-            Figure(
+            Measurement(RATE, Spread.of([size / t / 1e9 for t in times["reading"]]), "GB/s", Target(">=", 2)),
+            Measurement("reading, share of a training step", Spread.of(share), "%", Target("<", 2)),
+            Measurement(
                 "reading, conversion to float32 and normalisation, share of a step", Spread.of(prepared), "%"
             ),
         ],

@@ -91,8 +91,8 @@ def speed(measured: Results) -> str:
         ]
     parts.append(table(["what", "measured", "target", ""], rows, 4))
     scale = measured["sections"].get("scale", {"tables": [], "notes": []})
-    for found in scale.get("tables", []):
-        parts += [f"{found['title']}, spectrograms only:", table(found["columns"], found["rows"])]
+    for content in scale.get("tables", []):
+        parts += [f"{content['title']}, spectrograms only:", table(content["columns"], content["rows"])]
     parts += [textwrap.fill(note, 118) for note in scale.get("notes", [])]
     return "\n\n".join(parts)
 

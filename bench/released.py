@@ -1,9 +1,9 @@
-"""The head as the paper's authors released it, restated for comparison of speed: eager, float32, NCHW.
+"""The head as the paper's authors released it, written again to compare speed: eager, float32, NCHW.
 
 Sizes and order of operations are theirs; names are ours. It shares nothing with
-`mfhca_train.model.network`, so that no improvement there can creep in here. Parameter
-counts are held by `tests/test_bench.py`: MF 119,592, BiLSTM 3,545,088, the rest
-1,053,902, of which the released code never uses 38,293 (they are not here).
+`mfhca_train.model.network`, so that improvements there do not change it. Parameter
+counts are checked by `tests/test_bench.py`: MF 119,592, BiLSTM 3,545,088, the rest
+1,053,902, of which the released code never uses 38,293 (left out here).
 """
 
 from __future__ import annotations

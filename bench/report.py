@@ -1,4 +1,4 @@
-"""Figures with their targets, and how they are written down. Whether a target is reached is computed here only."""
+"""Measurements with their targets, and their tables. Only this module decides whether a target is reached."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ WORDS: Final = {">=": "at least", "<=": "at most", "<": "below"}
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is meant to be."""
+    """The bound that a measurement should keep."""
 
     sign: Literal[">=", "<=", "<"]
     value: float
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measurement:
     """One measured quantity."""
 
     what: str
     spread: Spread
     unit: str
     target: Target | None = None
-    note: str = ""  # what one must know to read it
+    note: str = ""  # needed to interpret it
 
     @property
     def reached(self) -> bool | None:
@@ -39,7 +39,7 @@ class Figure:
         return bool(SIGNS[self.target.sign](self.spread.median, self.target.value))
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers, and the texts of the tables, so that every reader of the file writes them alike."""
+        """Numbers, and their texts, so that all tables show them in the same way."""
         s, target = self.spread, self.target
         measured = f"{number(s.median)} {self.unit}".strip()
         if s.count > 1:
@@ -73,16 +73,16 @@ class Table:
 
 @dataclass
 class Section:
-    """What one module measured."""
+    """The measurements of one module."""
 
     title: str
-    how: str  # one paragraph: what was run
-    figures: list[Figure] = field(default_factory=list)
+    how: str  # one paragraph: what was measured, and how
+    figures: list[Measurement] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """As it goes into results.json."""
+        """The form in results.json."""
         return {
             "title": self.title,
             "how": self.how,
@@ -114,11 +114,11 @@ def markdown(results: dict[str, Any]) -> str:
     lines = ["# Measurements", ""]
     if results["quick"]:
         lines += [
-            "**A shrunken run (`--quick`): it shows that the programs run; its figures mean nothing.**",
+            "**A trial run (`--quick`): it shows that the programs run; its values mean nothing.**",
             "",
         ]
     lines += [
-        "Medians, with the range of the turns in brackets. Written by `make bench`; nothing is typed by hand.",
+        "Medians, with the range over turns in brackets. Written by `make bench`; nothing is typed by hand.",
         "",
     ]
     lines += table(["machine", ""], list(results["machine"].items()))

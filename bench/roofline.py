@@ -1,9 +1,9 @@
-"""What the machine can do at most, and how near each phase comes."""
+"""The machine's peak performance, and how close each phase comes to it."""
 
 from __future__ import annotations
 
 from bench import computer, reading
-from bench.report import Figure, Section, Table, number
+from bench.report import Measurement, Section, Table, number
 from bench.run import Run
 from bench.timing import Spread, in_turns
 from bench.worker import Worker, once
@@ -17,14 +17,14 @@ def measure(run: Run) -> Section:
     size = 256 if run.quick else 2048
     low_size = size if computer.has_bfloat16() else min(size, 512)
     copied = (16 if run.quick else 256) << 20  # bytes
-    figures: list[Figure] = []
+    figures: list[Measurement] = []
     peaks: dict[tuple[str, int], float] = {}
 
     def note(what: str, key: str, threads: int, values: list[float], unit: str, remark: str = "") -> None:
         spread = Spread.of(values)
         peaks[key, threads] = spread.high
         figures.append(
-            Figure(f"{what}, {threads} thread{'s' if threads > 1 else ''}", spread, unit, note=remark)
+            Measurement(f"{what}, {threads} thread{'s' if threads > 1 else ''}", spread, unit, note=remark)
         )
 
     for threads in sorted({1, min(2, run.cores)}):
@@ -33,7 +33,7 @@ def measure(run: Run) -> Section:
             Worker("product", threads, size=low_size, dtype="bfloat16") as half,
             Worker("copying", threads, size=copied) as copying,
         ):
-            found = in_turns(
+            rates = in_turns(
                 {
                     "float32": lambda w=single: 2 * size**3 * 3 / w.run(3) / 1e9,  # type: ignore[misc]
                     "bfloat16": lambda w=half: 2 * low_size**3 / w.run(1) / 1e9,  # type: ignore[misc]
@@ -42,16 +42,16 @@ def measure(run: Run) -> Section:
                 },
                 rounds,
             )
-        note("matrix product, float32", "float32", threads, found["float32"], "GFLOP/s")
+        note("matrix product, float32", "float32", threads, rates["float32"], "GFLOP/s")
         note(
             "matrix product, bfloat16",
             "bfloat16",
             threads,
-            found["bfloat16"],
+            rates["bfloat16"],
             "GFLOP/s",
             computer.bfloat16_remark(),
         )
-        note("copy, bytes read and written", "copy", threads, found["copy"], "GB/s")
+        note("copy, bytes read and written", "copy", threads, rates["copy"], "GB/s")
 
     options = {**run.training, "batch_size": run.batch_size}
     measured = once("convolutions", 1, **options)
@@ -60,7 +60,7 @@ def measure(run: Run) -> Section:
         Worker("hubert", 1, folder=str(run.encoder), batch_size=2 if run.quick else 4) as hubert,
         Worker("reading", 1, **options) as reader,
     ):
-        found = in_turns(
+        rates = in_turns(
             {
                 "step": lambda: measured["flop"] / trainer.run(1) / 1e9,
                 "hubert": lambda: hubert.info["flop"] / hubert.run(1) / 1e9,
@@ -72,14 +72,14 @@ def measure(run: Run) -> Section:
     convolved = measured["convolution_flop"] / measured["convolution_seconds"] / 1e9
     share = 100 * measured["convolution_seconds"] / measured["seconds"]
     phases = [
-        (STEP, Spread.of(found["step"]), "GFLOP/s", "float32"),
+        (STEP, Spread.of(rates["step"]), "GFLOP/s", "float32"),
         ("training step, its convolutions", Spread.of([convolved]), "GFLOP/s", "float32"),
-        ("HuBERT forward, float32", Spread.of(found["hubert"]), "GFLOP/s", "float32"),
-        (reading.RATE, Spread.of(found["reading"]), "GB/s", "copy"),
+        ("HuBERT forward, float32", Spread.of(rates["hubert"]), "GFLOP/s", "float32"),
+        (reading.RATE, Spread.of(rates["reading"]), "GB/s", "copy"),
     ]
     rows = []
     for what, spread, unit, peak in phases:
-        figures.append(Figure(f"{what}, 1 thread", spread, unit))
+        figures.append(Measurement(f"{what}, 1 thread", spread, unit))
         rows.append(
             (
                 what,
@@ -97,7 +97,7 @@ def measure(run: Run) -> Section:
         figures,
         [
             Table(
-                "How near the phases come to the peak, one thread",
+                "Phases compared with the peak, one thread",
                 ("phase", "achieved", "peak", "share"),
                 rows,
             )

@@ -1,4 +1,4 @@
-"""What the sections of one run share: sizes, a folder for scratch, input that is made once."""
+"""What the sections of a run share: sizes, a temporary folder, and input that is generated once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mfhca_cache.common.hardware import cores
 class Run:
     """One run of the suite."""
 
-    folder: Path  # scratch, removed at the end
-    quick: bool  # shrunken sizes, for trying the programs out
-    done: dict[str, Section] = field(default_factory=dict)  # sections measured before, by name
+    folder: Path  # temporary, removed at the end
+    quick: bool  # small sizes, for a trial of the programs
+    done: dict[str, Section] = field(default_factory=dict)  # sections measured so far, by name
 
     @property
     def cores(self) -> int:
@@ -52,7 +52,7 @@ class Run:
         }
 
     def figure(self, section: str, what: str) -> float | None:
-        """The median of a figure measured before, or None."""
+        """The median of an earlier measurement, or None."""
         if section not in self.done:
             return None
         return next((f.spread.median for f in self.done[section].figures if f.what == what), None)

@@ -98,7 +98,7 @@ def _differences(run: Results) -> str:
         ]
         for row in tested
     ]
-    found = (
+    verdict = (
         f"{len(significant)} of {len(tested)} rows differ significantly from the reference"
         if significant
         else f"None of the {len(tested)} rows differs significantly from the reference; that does not make them equal"
@@ -107,7 +107,7 @@ def _differences(run: Results) -> str:
     note = (
         f"Each row minus “{rows[run['reference']]['title']}” in points, paired over {speakers} test speakers, seeds "
         "averaged first, with the unadjusted 95 % interval; p of the exact sign-flip test, raw and after Holm's "
-        f"correction over the rows. {found} (5 % level). The smallest possible raw p is {smallest:.4f}."
+        f"correction over the rows. {verdict} (5 % level). The smallest possible raw p is {smallest:.4f}."
     )
     head = ["row", "WA", "p", "p (Holm)", "UA", "p", "p (Holm)"]
     return f"### Differences from the reference\n\n{note}\n\n{table(head, lines)}"

@@ -1,10 +1,10 @@
-"""How long and how much memory `mfhca-cache status` takes where nothing is wanting, for a manifest of any length.
+"""Time and memory of `mfhca-cache status` when everything is up to date, for a manifest of any length.
 
     python -m bench.staleness [--utterances 100000] [--scratch FOLDER]
 
-The audio is short, and every file has content of its own; the shards have the tables of
-real ones (what `status` reads), but one frame a segment instead of 300 and 149. Not part
-of `make bench`: making all this takes minutes and a gigabyte or two.
+The audio is short, and every file is different; the shards have the tables of real ones (what
+`status` reads), but one frame per segment instead of 300 and 149. Not part of `make bench`: generating
+the data takes minutes and one or two gigabytes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from mfhca_cache.recipe.folder import write_recipe
 from mfhca_cache.store.writer import ShardWriter
 
 SAMPLES = 1600  # 0.1 s
-EACH = 1000  # utterances a speaker
-# The peak of this process alone: what the kernel tells of children counts the parent they were forked from.
+EACH = 1000  # utterances per speaker
+# The peak of this process alone: the kernel's value for children includes the parent that they were forked from.
 COMMAND = """
 import re, sys
 from mfhca_cache.cli import main
@@ -41,7 +41,7 @@ print(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1], file=
 
 
 def write_audio(root: Path, utterances: list[Utterance]) -> dict[str, str]:
-    """Writes a WAV file of noise for every utterance; its digest by utterance id."""
+    """Writes a WAV file of noise for every utterance; returns utterance id -> digest."""
     import io
 
     import soundfile
@@ -61,7 +61,7 @@ def write_audio(root: Path, utterances: list[Utterance]) -> dict[str, str]:
 @click.command(help=__doc__)
 @click.option("--utterances", type=click.IntRange(min=1), default=100_000, show_default=True)
 @click.option(
-    "--scratch", type=click.Path(path_type=Path), help="Where files go.  [default: the system's place]"
+    "--scratch", type=click.Path(path_type=Path), help="Folder of temporary files.  [default: the system's]"
 )
 def main(utterances: int, scratch: Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="mfhca-staleness-", dir=scratch) as name:
@@ -73,7 +73,7 @@ def main(utterances: int, scratch: Path | None) -> None:
             )
             for i in range(utterances)
         ]  # fmt: skip
-        write_manifest(folder / "made-up.csv", rows)
+        write_manifest(folder / "generated.csv", rows)
         digests = write_audio(folder / "audio", rows)
         click.echo("audio written")
         backbone = resolve(str(encoder(folder / "encoder", quick=False)))
@@ -97,7 +97,13 @@ def main(utterances: int, scratch: Path | None) -> None:
 
 def measure(folder: Path, utterances: int) -> None:
     """Runs the command and prints seconds and memory."""
-    places = [str(folder / "made-up.csv"), "--root", str(folder / "audio"), "--cache", str(folder / "cache")]
+    places = [
+        str(folder / "generated.csv"),
+        "--root",
+        str(folder / "audio"),
+        "--cache",
+        str(folder / "cache"),
+    ]
     arguments = ["status", *places, "--backbone", str(folder / "encoder")]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(

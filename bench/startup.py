@@ -1,4 +1,4 @@
-"""Commands that have nothing to compute: how long one waits for them."""
+"""How long commands take that have nothing to compute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from bench.report import Figure, Section, Target, number
+from bench.report import Measurement, Section, Target, number
 from bench.run import Run
 from bench.synthetic import RATE, linked_corpus, write_cache
 from bench.timing import Spread, cost_of, in_turns
@@ -22,15 +22,15 @@ HEAVY = ("torch", "transformers", "sklearn", "matplotlib", "librosa")
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """A command of the project as its console script runs it."""
-    return [sys.executable, "-c", f"from {module}.cli import main; main()", *arguments]
+    """A command of the project, as its console script runs it."""
+    return [sys.executable, "-m", module, *arguments]
 
 
 def iemocap_sized(quick: bool) -> list[Utterance]:
-    """As many utterances per speaker as the card of IEMOCAP counts; names, sessions and lengths made up."""
+    """As many utterances per speaker as on IEMOCAP's card; names, sessions and lengths are generated."""
     path = find_card("iemocap")
     if path is None:
-        raise AssertionError("the card of IEMOCAP is not there")
+        raise AssertionError("the card of IEMOCAP is missing")
     counts = read_card(path).expected["four"]["speakers"]
     labels = ("ang", "hap", "exc", "sad", "neu")
     rows = []
@@ -53,9 +53,8 @@ def iemocap_sized(quick: bool) -> list[Utterance]:
 
 
 def imported(module: str, log: Path) -> list[str]:
-    """Which heavy packages `--help` imports."""
-    code = f"from {module}.cli import main; main()"
-    cost_of([sys.executable, "-X", "importtime", "-c", code, "--help"], log)
+    """The heavy packages that `--help` imports."""
+    cost_of([sys.executable, "-X", "importtime", "-m", module, "--help"], log)
     found = set(re.findall(r"\|\s+(\w+)\s*$", log.read_text(errors="replace"), re.MULTILINE))
     return sorted(found & set(HEAVY))
 
@@ -97,43 +96,49 @@ def measure(run: Run) -> Section:
         2 if run.quick else 5,
     )
     cost_of(commands["features"], log)
-    if "nothing to compute" not in (said := log.read_text(errors="replace")):
-        raise AssertionError(f"features found something to compute: {said[-500:]}")
+    if "nothing to compute" not in (output := log.read_text(errors="replace")):
+        raise AssertionError(f"features found something to compute: {output[-500:]}")
     heavy = {module: imported(module, log) for module in ("mfhca_cache", "mfhca_train")}
-    told = "; ".join(f"{m}: {', '.join(names) or 'none'}" for m, names in heavy.items())
+    listed = "; ".join(f"{m}: {', '.join(names) or 'none'}" for m, names in heavy.items())
     counted = sum(map(len, heavy.values()))
     weights = sum(path.stat().st_size for path in run.encoder.iterdir()) / 1e6
     audio = sum((folder / "audio" / u.path).stat().st_size for u in rows) / 1e6
 
     def used(name: str) -> str:
-        return f"{number(Spread.of(cpu[name]).median)} s of processor time"
+        return f"{number(Spread.of(cpu[name]).median)} s of CPU time"
 
     return Section(
         "Start-up",
         f"A corpus of {len(rows):,} utterances and {2 * len(rows) - len(short):,} segments, {audio:,.0f} MB of audio "
         "in the page cache, ten speakers in five sessions, both kinds of features present. `status` and `features` "
         f"read and hash all audio and the encoder's weights ({weights:,.0f} MB); `cv` finds its ten folds finished "
-        "(hidden states alone) and writes results and report anew.",
+        "(hidden states alone) and writes results and report again.",
         [
-            Figure("`mfhca-cache --help`", Spread.of(found["cache help"]), "CPU s", Target("<", 0.4)),
-            Figure("`mfhca-train --help`", Spread.of(found["train help"]), "CPU s", Target("<", 0.4)),
-            Figure(
+            Measurement("`mfhca-cache --help`", Spread.of(found["cache help"]), "CPU s", Target("<", 0.4)),
+            Measurement("`mfhca-train --help`", Spread.of(found["train help"]), "CPU s", Target("<", 0.4)),
+            Measurement(
                 "heavy packages imported by either `--help`",
                 Spread.of([counted]),
                 "",
                 Target("<=", 0),
-                f"torch and others looked for; {told}",
+                f"checked: torch and others; {listed}",
             ),
-            Figure(
-                "`status`, nothing wanting", Spread.of(found["status"]), "s", Target("<", 2), used("status")
+            Measurement(
+                "`status`, everything up to date",
+                Spread.of(found["status"]),
+                "s",
+                Target("<", 2),
+                used("status"),
             ),
-            Figure(
-                "`features`, nothing to do",
+            Measurement(
+                "`features`, everything up to date",
                 Spread.of(found["features"]),
                 "s",
                 Target("<", 3),
-                f"hashing included, which the target leaves out; {used('features')}",
+                f"includes hashing, which the target does not count; {used('features')}",
             ),
-            Figure("`cv`, nothing to do", Spread.of(found["cv"]), "s", Target("<", 3), used("cv")),
+            Measurement(
+                "`cv`, everything up to date", Spread.of(found["cv"]), "s", Target("<", 3), used("cv")
+            ),
         ],
     )

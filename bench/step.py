@@ -1,4 +1,4 @@
-"""A training step of the full default model, against plain torch, bfloat16 and the released code's form."""
+"""A training step of the full default model, compared with plain torch, bfloat16 and the released code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import computer
-from bench.report import Figure, Section, Target
+from bench.report import Measurement, Section, Target
 from bench.run import Run
 from bench.synthetic import training_corpus
 from bench.timing import Spread, in_turns, private_bytes, ratios
@@ -72,25 +72,27 @@ def measure(run: Run) -> Section:
             raise AssertionError(f"fused and plain steps differ in their {what} in float64: {same}")
     rate, quotient = "segments/s", "x"
     remark = f"batch {low_size}; {computer.bfloat16_remark()}"
-    best = "bfloat16" if computer.has_bfloat16() else "ours"  # of which the targets are asked
-    other = "its input is another: 3 x 256 x 384 instead of 1 x 300 x 200"
+    best = "bfloat16" if computer.has_bfloat16() else "ours"  # the one that the targets are for
+    other = "its input differs: 3 x 256 x 384 instead of 1 x 300 x 200"
 
     def over(a: str, b: str) -> Spread:
         return Spread.of(ratios(rates[a], rates[b]))
 
     figures = [
-        Figure(OURS, Spread.of(rates["ours"]), rate),
-        Figure("ours in plain eager float32", Spread.of(rates["plain"]), rate),
-        Figure("ours in bfloat16", Spread.of(rates["bfloat16"]), rate, note=remark),
-        Figure("the released head, eager float32", Spread.of(rates["released"]), rate, note=other),
-        Figure(
-            "the released head with HuBERT base trained along",
+        Measurement(OURS, Spread.of(rates["ours"]), rate),
+        Measurement("ours in plain eager float32", Spread.of(rates["plain"]), rate),
+        Measurement("ours in bfloat16", Spread.of(rates["bfloat16"]), rate, note=remark),
+        Measurement("the released head, eager float32", Spread.of(rates["released"]), rate, note=other),
+        Measurement(
+            "the released head with HuBERT base trained jointly",
             Spread.of(rates["hubert"]),
             rate,
             note=f"{other}; batch {hubert_size * passes}, in passes of {hubert_size}",
         ),
-        Figure("step: ours over plain eager float32", over("ours", "plain"), quotient, Target(">=", 1.5)),
-        Figure(
+        Measurement(
+            "step: ours over plain eager float32", over("ours", "plain"), quotient, Target(">=", 1.5)
+        ),
+        Measurement(
             "step: ours in bfloat16 over plain eager float32",
             over("bfloat16", "plain"),
             quotient,
@@ -98,7 +100,7 @@ def measure(run: Run) -> Section:
             remark,
         ),
         *(
-            Figure(
+            Measurement(
                 f"step: ours{how} over the released head{hubert}",
                 over(ours, theirs),
                 quotient,
@@ -110,18 +112,18 @@ def measure(run: Run) -> Section:
                 ("released", "", 12, ""),
                 (
                     "hubert",
-                    " with HuBERT trained along",
+                    " with HuBERT trained jointly",
                     25,
                     "; HuBERT runs once, in stage one, not in our step",
                 ),
             )
         ),
-        Figure(
-            "private memory (USS) of a fold worker, highest seen",
+        Measurement(
+            "private memory (USS) of a fold worker, maximum",
             Spread.of([highest_memory(run)]),
             "GB",
             Target("<", 1.5),
-            f"two folds of `cv` side by side, default settings, batch {size}",
+            f"two folds of `cv` in parallel, default settings, batch {size}",
         ),
     ]
     worst = (
@@ -130,19 +132,19 @@ def measure(run: Run) -> Section:
     )
     return Section(
         "Training step",
-        f"The full default model (D = 768, four classes), batch {size} unless said otherwise, one thread, a process "
+        f"The full default model (D = 768, four classes), batch {size} unless said otherwise, one thread, one process "
         "for each variant. Ours is the trainer itself, reading included; the released head is restated in "
-        "`bench/released.py` and gets random inputs for nothing.",
+        "`bench/released.py` and gets random inputs at no cost.",
         figures,
         notes=[
-            "Ours and plain are the same function up to rounding; relative error of the loss, and the worst "
+            "Ours and the plain form are the same function up to rounding; relative error of the loss, and the worst "
             f"of any parameter's gradient, against the plain form in float64: {'; '.join(worst)}."
         ],
     )
 
 
 def highest_memory(run: Run) -> float:
-    """GB that no other process shares, of the larger of two fold workers of a real `cv`, looked at all along."""
+    """Maximum private memory of the larger of two fold workers of a real `cv`, in GB."""
     made = training_corpus(run.folder / "memory", 6, 2 if run.quick else 16)
     arguments = [
         "cv",
@@ -154,20 +156,19 @@ def highest_memory(run: Run) -> float:
     ]
     arguments += ["--jobs", "2", "--fold", "s0", "--fold", "s1", "--set", "train.epochs=1"]
     arguments += ["--set", f"train.batch_size={run.batch_size}"]
-    code = "from mfhca_train.cli.main import main; main()"
     highest = 0
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, stdout=log, stderr=log
+            [sys.executable, "-m", "mfhca_train", *arguments], cwd=REPOSITORY, stdout=log, stderr=log
         )
         while process.poll() is None:
             highest = max([highest, *(private_bytes(child) for child in fold_workers(process.pid))])
             time.sleep(0.1)
         if process.returncode:
             log.seek(0)
-            raise RuntimeError(f"cv ended with {process.returncode}: {log.read()[-2000:].decode()}")
+            raise RuntimeError(f"cv: exit code {process.returncode}: {log.read()[-2000:].decode()}")
     if not highest:
-        raise AssertionError("no fold worker was seen")
+        raise AssertionError("found no fold worker")
     return highest / 1e9
 
 
@@ -177,14 +178,14 @@ def fold_workers(parent: int) -> list[int]:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except OSError:
         return []
-    found = []
+    workers = []
     for child in map(int, children):
         try:
             command = Path(f"/proc/{child}/cmdline").read_bytes()
         except OSError:
             continue
         if b"LokyProcess" in command:
-            found.append(child)
+            workers.append(child)
         else:
-            found += fold_workers(child)
-    return found
+            workers += fold_workers(child)
+    return workers

@@ -1,4 +1,4 @@
-"""Made-up input: speech-like audio, an encoder of HuBERT base's size, caches of random features. All seeded."""
+"""Generated input: speech-like audio, an encoder of HuBERT base's size, caches of random features. All seeded."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 RATE = 16_000  # Hz
 LABELS = ("ang", "hap", "sad", "neu")
 SPEC_SHAPE, SSL_FRAMES, SSL_WIDTH = (300, 200), 149, 768
-POOL = 64  # different segments; more would only take longer to draw
+POOL = 64  # different segments; more would only take longer to generate
 
 
 def speech_like(seconds: float, rate: int = RATE, channels: int = 1, seed: int = 0) -> Array:
-    """A voiced buzz with a wandering pitch and noise, four syllables a second.
+    """A voiced buzz with varying pitch and noise, four syllables per second.
 
     Returns:
         float32 (samples, channels), below full scale.
@@ -56,7 +56,7 @@ def linked_corpus(
 ) -> dict[str, str]:
     """Writes a few recordings of every length and gives each utterance one of them as a hard link.
 
-    Every file is opened, read and hashed as if it were its own; only the disk holds it once.
+    Every file is opened, read and hashed as if it were a separate one, but takes space on disk only once.
 
     Args:
         root: the corpus root.
@@ -88,7 +88,7 @@ def linked_corpus(
     return digests
 
 
-def made_up(speakers: int, each: int, seconds: float = 6.0) -> list[Utterance]:
+def generated_utterances(speakers: int, each: int, seconds: float = 6.0) -> list[Utterance]:
     """`each` utterances of every speaker, labels in turn, genders alternating."""
     digits = len(str(speakers))
     return [
@@ -145,8 +145,8 @@ class Prepared:
 
 
 def training_corpus(folder: Path, speakers: int, each: int) -> Prepared:
-    """Both features at full size (300 x 200, 149 x 768), two segments an utterance, four classes."""
-    utterances = made_up(speakers, each)
+    """Both features at full size (300 x 200, 149 x 768), two segments per utterance, four classes."""
+    utterances = generated_utterances(speakers, each)
     ssl = Ssl(weights_sha256="0" * 64, config_sha256="0" * 64, normalise=True, attention_mask=False)
     spec = LogSpec()
     cache = folder / "cache"
@@ -155,7 +155,7 @@ def training_corpus(folder: Path, speakers: int, each: int) -> Prepared:
         Target(ssl, folder_for(cache, ssl), (SSL_FRAMES, SSL_WIDTH)),
     )
     write_cache(targets, utterances, {u.utterance: "0" * 64 for u in utterances}, lambda _: 2)
-    manifest = folder / "made-up.csv"
+    manifest = folder / "generated.csv"
     write_manifest(manifest, utterances)
     return Prepared(manifest, cache)
 

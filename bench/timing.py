@@ -1,8 +1,8 @@
-"""Taking turns, and what a row of measurements comes to.
+"""Measuring in turns, and summaries of repeated measurements.
 
-Variants that are to be compared never run one after the other as blocks: the
-clock of a processor, its neighbours and the page cache change within minutes.
-They run A, B, A, B, ..., and ratios are taken round by round.
+Variants that are compared do not run in blocks, because the processor's clock, other load
+and the page cache change within minutes. They run A, B, A, B, ..., and ratios are computed
+per round.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Spread:
-    """Median and range of some measurements of one quantity."""
+    """Median and range of repeated measurements."""
 
     median: float
     low: float
@@ -27,7 +27,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value.
+        """The spread of one or more values.
 
         >>> Spread.of([3.0, 1.0, 2.0])
         Spread(median=2.0, low=1.0, high=3.0, count=3)
@@ -41,16 +41,16 @@ def in_turns(
     limits: Mapping[str, int] | None = None,
     warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Lets every action have its turn, round after round.
+    """Runs all actions in turns, round after round.
 
     Args:
-        actions: each measures once and returns what it measured.
-        rounds: how many turns each has.
-        limits: fewer turns for some, which are slow.
-        warm_up: whether each is run once more before, unmeasured.
+        actions: each measures once and returns the value.
+        rounds: number of turns of each action.
+        limits: fewer turns for slow actions.
+        warm_up: whether each action runs once before the first round.
 
     Returns:
-        For every action its values in the order of the rounds.
+        The values of every action, in the order of the rounds.
 
     >>> in_turns({"a": lambda: 1.0, "b": lambda: 2.0}, 2, {"b": 1})
     {'a': [1.0, 1.0], 'b': [2.0]}
@@ -59,16 +59,16 @@ def in_turns(
     if warm_up:
         for action in actions.values():
             action()
-    found: dict[str, list[float]] = {name: [] for name in actions}
+    values: dict[str, list[float]] = {name: [] for name in actions}
     for index in range(rounds):
         for name, action in actions.items():
             if index < limits.get(name, rounds):
-                found[name].append(action())
-    return found
+                values[name].append(action())
+    return values
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Quotients of what was measured in the same round; rounds that one of them sat out are left out.
+    """Ratios of values of the same round; rounds in which one is missing are left out.
 
     >>> ratios([4.0, 9.0, 5.0], [2.0, 3.0])
     [2.0, 3.0]
@@ -85,19 +85,19 @@ def seconds(action: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took."""
+    """The cost of a command."""
 
     wall: float  # seconds
-    cpu: float  # seconds, of the process and of children it waited for
+    cpu: float  # seconds, of the process and its children
 
 
 def cost_of(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Cost:
-    """Runs a command to its end.
+    """Runs a command and measures it.
 
     Args:
         command: program and arguments.
-        log: where its output goes.
-        environment: added to ours.
+        log: file for its output.
+        environment: variables in addition to ours.
 
     Raises:
         RuntimeError: it failed; the message has the end of its output.
@@ -112,12 +112,12 @@ def cost_of(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         tail = log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"{command[-1]} ended with {process.returncode}:\n{tail}")
+        raise RuntimeError(f"{command[-1]} exit code {process.returncode}:\n{tail}")
     return Cost(wall, usage.ru_utime + usage.ru_stime)
 
 
 def private_bytes(pid: int | str = "self") -> int:
-    """Memory that a process shares with no other (USS), in bytes; 0 once it is gone. Linux only."""
+    """Private memory (USS) of a process in bytes; 0 if it has ended. Linux only."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Training steps that are compared: the trainer's, ours in plain torch, the released code's. Run by `variants`."""
+"""The training steps to compare: the trainer's, ours in plain torch, the released code's. Run by `variants`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ def open_corpus(manifest: str, cache: str, kind: type[Corpus] | None = None) -> 
 
 
 def paced(channel: Channel) -> type[Corpus]:
-    """A corpus that hands out training batches without end, and only as many as the parent has asked for.
+    """A corpus with endless training batches, which waits after as many as the parent has asked for.
 
-    So the trainer itself can be measured, whatever it does with a batch: the time
-    of a turn runs from the moment one batch is handed out to the moment the n-th
-    batch after it is ready, which is n steps and n readings.
+    So the trainer itself is measured, whatever it does with a batch: a turn lasts from handing out
+    a batch until the n-th batch after it is ready, which is n steps and n readings.
     """
     from mfhca_train.data.corpus import Corpus
 
@@ -46,8 +45,8 @@ def paced(channel: Channel) -> type[Corpus]:
             left, start = 0, None
             for batch in super().batches(segments, np.tile(order, PASSES), *args, **options):
                 if left == 0:
-                    channel.say({} if start is None else {"seconds": time.perf_counter() - start})
-                    left, start = channel.hear()["do"], time.perf_counter()
+                    channel.send({} if start is None else {"seconds": time.perf_counter() - start})
+                    left, start = channel.receive()["do"], time.perf_counter()
                 left -= 1
                 yield batch
 
@@ -57,7 +56,7 @@ def paced(channel: Channel) -> type[Corpus]:
 def trainer(
     channel: Channel, threads: int, manifest: str, cache: str, settings: Mapping[str, Any], folder: str
 ) -> None:
-    """A fold as `cv` trains it: the process prepared, then `fit` with the settings given, at work in `folder`."""
+    """A fold as `cv` trains it: prepares the process, then calls `fit` with the settings, in `folder`."""
     from mfhca_train.training import process
 
     process.prepare_process(threads)
@@ -72,7 +71,7 @@ def trainer(
 
 
 def endless_batches(corpus: Corpus, size: int) -> Iterator[Batch]:
-    """Batches of the whole corpus in a random order, normalised as the trainer does it, without end."""
+    """Batches of the whole corpus in a random order, normalised as in the trainer, endlessly."""
     from mfhca_train.config.settings import Config
     from mfhca_train.training.fit import normalisers
 
@@ -84,13 +83,13 @@ def endless_batches(corpus: Corpus, size: int) -> Iterator[Batch]:
 
 
 def switch_off_fused() -> None:
-    """Makes the model run its plain equations, and any use of the fast ones an error."""
+    """Makes the model use its plain equations, and any use of the fast code an error."""
     import torch
 
     from mfhca_train.model import cpu
 
     def refuse(*_: object) -> None:
-        raise AssertionError("a fused form ran in what should be the plain model")
+        raise AssertionError("fused code ran in the plain model")
 
     os.environ[cpu.PLAIN] = "1"
     ours = [module for name, module in sys.modules.items() if name.startswith("mfhca_train.")]
@@ -101,7 +100,7 @@ def switch_off_fused() -> None:
 
 
 def plain(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
-    """Our model in plain eager float32, NCHW, torch's own Adam, the allocator as the system has it."""
+    """Our model in plain eager float32, NCHW, with torch's Adam and the system's allocator."""
     import torch
     from torch.nn import functional
 
@@ -127,12 +126,12 @@ def plain(channel: Channel, threads: int, manifest: str, cache: str, batch_size:
 def released(
     channel: Channel, threads: int, batch_size: int, passes: int = 1, encoder: str | None = None
 ) -> None:
-    """The released head on random images; its hidden states random too, or from a HuBERT trained along.
+    """The released head on random images, with random hidden states or those of a jointly trained HuBERT.
 
     Args:
         channel, threads: of the process.
         batch_size: segments of a pass.
-        passes: forward and backward passes of a step, whose gradients add up.
+        passes: forward and backward passes per step, whose gradients are accumulated.
         encoder: "base", or "tiny" for quick runs.
     """
     import torch
@@ -166,11 +165,11 @@ def released(
 
 
 def agreement(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
-    """How far loss and gradients of our fused float32 step and of the plain one are from float64.
+    """Errors of loss and gradients of our fused and plain float32 steps relative to float64.
 
-    Answers with relative errors: of the loss, and the worst over all parameters' gradients. A gradient whose
-    norm is below a thousandth of the largest is measured against that (before batch normalisation biases
-    have a gradient of exactly zero, of which rounding leaves noise).
+    Sends relative errors: of the loss, and the maximum over all parameters' gradients. A gradient whose
+    norm is below a thousandth of the largest is compared with that (before batch normalisation biases
+    have a gradient of exactly zero, up to rounding noise).
     """
     import torch
     from torch.nn import functional
@@ -208,4 +207,4 @@ def agreement(channel: Channel, threads: int, manifest: str, cache: str, batch_s
         )
         return {"loss": abs(found[0] - exact[0]) / abs(exact[0]), "gradients": worst}
 
-    channel.say({"ours": errors(ours), "plain": errors(eager), "ours64": errors(ours64)})
+    channel.send({"ours": errors(ours), "plain": errors(eager), "ours64": errors(ours64)})

@@ -1,9 +1,9 @@
-"""What runs inside a worker process: the training steps, encoders and products that are compared.
+"""What a worker process runs: the training steps, encoders and matrix products to compare.
 
-    python -m bench.variants        (reads its orders from standard input; see `worker`)
+    python -m bench.variants        (reads orders from standard input; see `worker`)
 
-A variant either serves steps, so that the parent can let variants take turns,
-or measures something by itself and answers once.
+A variant either serves steps, so that the parent can run variants in turns, or measures something
+and answers once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def reading(channel: Channel, threads: int, manifest: str, cache: str, batch_siz
 
 
 def preparing(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
-    """As `reading`, with conversion to float32 and normalisation: all that comes before a training step."""
+    """Like `reading`, plus conversion to float32 and normalisation: everything before a training step."""
     from mfhca_train.training import process
 
     process.prepare_process(threads)
@@ -56,9 +56,9 @@ def preparing(channel: Channel, threads: int, manifest: str, cache: str, batch_s
 
 
 def convolutions(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
-    """Operations of a training step, and how long its convolutions take by torch's profiler.
+    """Operations of a training step, and the time of its convolutions by torch's profiler.
 
-    Answers with FLOP of a step in all and in convolutions, and seconds of a step and in convolutions.
+    Sends FLOP of a step, in total and in convolutions, and seconds of a step and in convolutions.
     """
     from mfhca_train.training import process
 
@@ -78,7 +78,7 @@ def convolutions(channel: Channel, threads: int, manifest: str, cache: str, batc
     def step() -> None:
         functional.cross_entropy(model(batch.spec, batch.ssl).logits, batch.label).backward()
 
-    # Without oneDNN the LSTM is made of matrix products, which the counter knows; its own kernel it does not.
+    # Without oneDNN the LSTM consists of matrix products, which the counter knows; it does not know oneDNN's kernel.
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         small = batch.spec[:2], batch.ssl[:2]  # type: ignore[index]
         functional.cross_entropy(model(*small).logits, batch.label[:2]).backward()
@@ -91,7 +91,7 @@ def convolutions(channel: Channel, threads: int, manifest: str, cache: str, batc
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         step()
     spent = sum(row.self_cpu_time_total for row in profiler.key_averages() if "convolution" in row.key)
-    channel.say(
+    channel.send(
         {
             "flop": scale * counter.get_total_flops(),
             "convolution_flop": scale * sum(f for name, f in by_name.items() if "convolution" in name),
@@ -102,14 +102,14 @@ def convolutions(channel: Channel, threads: int, manifest: str, cache: str, batc
 
 
 def hubert(channel: Channel, threads: int, folder: str, batch_size: int) -> None:
-    """The bare forward pass of an encoder, float32; says how many FLOP it is."""
+    """The bare forward pass of an encoder in float32, and its FLOP."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import HubertModel
 
     torch.set_num_threads(threads)
     audio = torch.randn(batch_size, 48_000)
-    # The counter knows the products of plain attention, and cannot look into inference mode.
+    # The counter knows the products of eager attention, and does not work in inference mode.
     model = HubertModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(audio[:1])
@@ -129,7 +129,7 @@ def product(channel: Channel, threads: int, size: int, dtype: str) -> None:
 
 
 def copying(channel: Channel, threads: int, size: int) -> None:
-    """A copy of so many bytes from memory to memory."""
+    """A copy of `size` bytes from memory to memory."""
     import torch
 
     torch.set_num_threads(threads)
@@ -141,20 +141,20 @@ def copying(channel: Channel, threads: int, size: int) -> None:
 
 
 def scale_first(channel: Channel, threads: int, folder: str, segments: int, each: int) -> None:
-    """Stage one of a corpus of so many segments; see `bench.scale`."""
+    """Stage one of a corpus with `segments` segments; see `bench.scale`."""
     from bench.scale import stage_one
 
-    channel.say(stage_one(Path(folder), threads, segments, each))
+    channel.send(stage_one(Path(folder), threads, segments, each))
 
 
 def scale_second(channel: Channel, threads: int, folder: str, reads: int) -> None:
-    """Stage two of the corpus that `scale_first` has left; see `bench.scale`."""
+    """Stage two of the corpus of `scale_first`; see `bench.scale`."""
     from mfhca_train.training import process
 
     process.prepare_process(threads)
     from bench.scale import stage_two
 
-    channel.say(stage_two(Path(folder), reads))
+    channel.send(stage_two(Path(folder), reads))
 
 
 VARIANTS: dict[str, Callable[..., None]] = {
@@ -167,9 +167,9 @@ VARIANTS: dict[str, Callable[..., None]] = {
 
 
 def main() -> None:
-    """Does what the first line of standard input says."""
+    """Runs the variant that the first line of standard input names."""
     channel = Channel()
-    order = channel.hear()
+    order = channel.receive()
     VARIANTS[order["variant"]](channel, order["threads"], **order["options"])
 
 

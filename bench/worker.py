@@ -1,8 +1,7 @@
-"""A process of its own for every variant, which waits on a pipe between its turns.
+"""A process per variant, which waits on a pipe between its turns.
 
-Threads, the allocator's settings and what torch has cached belong to a process;
-variants that differ in them can only be compared side by side in processes.
-What runs inside is in `variants`.
+Threads, the allocator's settings and torch's caches belong to a process, so variants that differ in
+them need a process each. `variants` has what they run.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ class Worker:
 
     Args:
         variant: a key of `variants.VARIANTS`.
-        threads: of torch.
+        threads: of PyTorch.
         options: JSON values for the variant.
 
     Attributes:
-        info: what the variant said of itself when it was ready.
+        info: what the variant sent when it was ready.
 
     Raises:
         RuntimeError: the process failed; the message has the end of its output.
@@ -59,15 +58,15 @@ class Worker:
             raise
 
     def begin(self, steps: int) -> None:
-        """Lets it do some steps; `end` waits for them."""
+        """Starts some steps; `end` waits for them."""
         self._send({"do": steps})
 
     def end(self) -> float:
-        """Wall-clock seconds of the steps begun."""
+        """Waits; returns wall-clock seconds of the steps."""
         return float(self._receive()["seconds"])
 
     def run(self, steps: int) -> float:
-        """Seconds that so many steps take."""
+        """Runs some steps; returns their seconds."""
         self.begin(steps)
         return self.end()
 
@@ -77,7 +76,7 @@ class Worker:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # `_receive` says why
+            pass  # `_receive` reports the reason
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -86,12 +85,12 @@ class Worker:
             self._process.wait()
             self._errors.seek(0)
             tail = self._errors.read().decode(errors="replace")[-2000:]
-            raise RuntimeError(f"variant {self._variant} ended with {self._process.returncode}:\n{tail}")
+            raise RuntimeError(f"variant {self._variant}: exit code {self._process.returncode}:\n{tail}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """Ends the process; one that is in the middle of a step gets a moment to come out of it."""
+        """Ends the process, after at most five seconds for the step that it is computing."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -112,6 +111,6 @@ class Worker:
 
 
 def once(variant: str, threads: int = 1, **options: Any) -> dict[str, Any]:
-    """Runs a variant that measures by itself, and returns what it says."""
+    """Runs a variant that answers once, and returns its answer."""
     with Worker(variant, threads, **options) as worker:
         return worker.info

@@ -14,7 +14,7 @@ from places import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))  # `bench` is no part of the installed package
 
-from bench.report import Figure, Section, Target, markdown
+from bench.report import Measurement, Section, Target, markdown
 from bench.timing import Spread, in_turns, private_bytes
 
 
@@ -34,7 +34,7 @@ def test_quick_scale_runs_and_its_report_parses(tmp_path: Path) -> None:
     assert len(section["figures"]) == 4
     assert [row[0] for row in section["tables"][0]["rows"]] == ["20", "80"]
     text = (tmp_path / "out" / "quick.md").read_text(encoding="utf-8")
-    assert "its figures mean nothing" in text
+    assert "its values mean nothing" in text
     assert str(tmp_path) not in text
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "the scratch folder is removed"
     assert (REPOSITORY / "bench" / "results.json").read_bytes() == before
@@ -53,14 +53,14 @@ def test_quick_scale_runs_and_its_report_parses(tmp_path: Path) -> None:
 def test_whether_a_target_is_reached_is_computed(
     target: Target | None, value: float, reached: bool | None
 ) -> None:
-    found = Figure("a figure", Spread.of([value]), "s", target).to_dict()
+    found = Measurement("a figure", Spread.of([value]), "s", target).to_dict()
     assert found["reached"] is reached
     assert found["verdict"] == {True: "reached", False: "not reached", None: ""}[reached]
 
 
-def test_report_tells_what_failed_beside_what_did_not() -> None:
+def test_report_shows_failed_and_measured_sections() -> None:
     section = Section(
-        "Reading", "How.", [Figure("rate", Spread.of([1.0, 3.0, 2.0]), "GB/s", Target(">=", 2))]
+        "Reading", "How.", [Measurement("rate", Spread.of([1.0, 3.0, 2.0]), "GB/s", Target(">=", 2))]
     )
     failed = {"title": "step", "failed": "out of memory", "figures": []}
     sections = {"reading": section.to_dict(), "step": failed}
