@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 SHOWN = 20
 
@@ -27,3 +28,26 @@ def listing(problems: Sequence[str], limit: int = SHOWN) -> str:
     if len(problems) > limit:
         lines.append(f"  ... and {len(problems) - limit} more ({len(problems)} in total)")
     return "\n".join(lines)
+
+
+def nearest(name: str, known: Iterable[str], similarity: float = 0.6) -> str | None:
+    """The known name that is most like one that does not exist, if any is; letter case does not count.
+
+    >>> nearest("EmoDB", ["emodb", "iemocap"]), nearest("emobd", ["emodb"]), nearest("x", ["emodb"])
+    ('emodb', 'emodb', None)
+    """
+    by_lower_case = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.lower(), by_lower_case, 1, similarity)
+    return by_lower_case[matches[0]] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that does not exist: the nearest known name, and all there are.
+
+    >>> did_you_mean("tran", ["train", "model"])
+    'did you mean train? There are: train, model'
+    """
+    names = list(known)
+    near = nearest(name, names)
+    every = ", ".join(names) or "none"
+    return f"did you mean {near}? There are: {every}" if near else f"there are: {every}"

@@ -27,8 +27,9 @@ from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_file, write_atomically
 from mfhca_train.data.corpus import Array
-from mfhca_train.results.checksums import RESULT, read_unit, tensors_digest
-from mfhca_train.results.summary import NETWORK, read_predictions
+from mfhca_train.results.checksums import read_unit, tensors_digest
+from mfhca_train.results.schema import NETWORK, RESULT_FILE
+from mfhca_train.results.summary import read_predictions
 from mfhca_train.runs.plan import Corpora, Ground, Plan, finished_folders
 
 FILE = "portrait.safetensors"
@@ -117,7 +118,7 @@ def _units(out: Path, plan: Plan) -> list[Path]:
     """The finished units of the first seed, in the order of the folds."""
     folders = finished_folders(out, plan.row)
     first = [folder for folder in folders if folder.parent == folders[0].parent]
-    return [folder for folder in first if (folder / RESULT).exists()]
+    return [folder for folder in first if (folder / RESULT_FILE).exists()]
 
 
 def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
@@ -166,7 +167,9 @@ def _origin(plan: Plan, folders: Sequence[Path], choice: Choice) -> dict[str, An
 
 def _unit(folder: Path) -> dict[str, str]:
     """A unit's identity. Its weights show in its predictions, which are quicker to read."""
-    digests = {name: sha256_file(folder / name) for name in (RESULT, PREDICTIONS) if (folder / name).exists()}
+    digests = {
+        name: sha256_file(folder / name) for name in (RESULT_FILE, PREDICTIONS) if (folder / name).exists()
+    }
     return {"seed": folder.parent.name, "fold": folder.name, **digests}
 
 

@@ -86,8 +86,8 @@ def ablate(
 
     found = read_grid(find_grid(grid))
     options["seeds"] = tuple(range(options["seeds"]))
-    config = _resolve(manifest, settings, config_file, found.settings).config
-    protocol = protocol or found.protocol or "strict"
+    config = _resolve(manifest, settings, config_file, found.base.settings).config
+    protocol = protocol or found.base.protocol or "strict"
     request = Request(manifest, out=out, config=config, protocol=protocol, **options)
     click.echo(table(run(request, found, rows, skip_missing)))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
@@ -127,13 +127,13 @@ def report(runs: tuple[Path, ...]) -> None:
 def rescore(run: Path, pooling: str | None) -> None:
     """Judge a finished run's utterances anew from its segments, pooled in other ways; nothing is trained."""
     from mfhca_train.results import rescore as module
-    from mfhca_train.results.summary import ROW
+    from mfhca_train.results.schema import CV_ROW
     from mfhca_train.results.summary import table as folds_table
 
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
     click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
-    if pooling and set(found[pooling]) == {ROW}:
-        click.echo(folds_table(found[pooling][ROW]))
+    if pooling and set(found[pooling]) == {CV_ROW}:
+        click.echo(folds_table(found[pooling][CV_ROW]))
     else:
         click.echo(module.table(found))
 

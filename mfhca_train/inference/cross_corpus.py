@@ -22,8 +22,8 @@ from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import normalised
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.schema import SCORES
 from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
-from mfhca_train.results.summary import SCORES
 from mfhca_train.training.evaluate import EVALUATION_BATCH, judge, over_segments
 
 OPTIONS = {  # of `mfhca-cache features`, by the field of a recipe that each sets

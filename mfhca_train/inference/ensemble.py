@@ -15,10 +15,11 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_train.config.settings import Config, from_dict
 from mfhca_train.model.network import MFHCA
-from mfhca_train.model.saved import BEST, Inputs, load_inputs, network_of
-from mfhca_train.results.checksums import note_unsealed, read_sealed
-from mfhca_train.results.summary import NETWORK, ROW, SCORES, read_result, unit_folder
-from mfhca_train.runs.folder import ABOUT, BESIDE, SURROUNDINGS, read_about
+from mfhca_train.model.saved import Inputs, load_inputs, network_of
+from mfhca_train.results.checksums import read_sealed
+from mfhca_train.results.schema import BEST, CV_ROW, NETWORK, RUN_FILE, SCORES, unit_folder
+from mfhca_train.results.summary import read_result
+from mfhca_train.runs.folder import BESIDE, SURROUNDINGS, read_about
 
 OF_A_UNIT = (
     "seed",
@@ -156,7 +157,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
     """
     about = read_about(run)
     if not about or not (run / "results.json").is_file():
-        missing = ABOUT if not about else "results.json"
+        missing = RUN_FILE if not about else "results.json"
         raise MfhcaError(
             f"{run}: no {missing}, so no finished run; run `mfhca-train cv` with this --out first"
         )
@@ -165,16 +166,15 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         if "rows" in about:
             row = _choose_row(run, results["rows"], row)
             identity, results = about["rows"][row], results["rows"][row]
-        elif row not in (None, ROW):
+        elif row not in (None, CV_ROW):
             raise MfhcaError(f"{run}: a run of cv has no rows; leave --row out")
         else:
-            row, identity = ROW, {key: value for key, value in about.items() if key not in BESIDE}
+            row, identity = CV_ROW, {key: value for key, value in about.items() if key not in BESIDE}
         digest = sha256_text(canonical_json(identity))
-        members, units = [], []
+        members = []
         for fold in results["folds"]:
             folder = unit_folder(run, row, fold["seed"], fold["id"])
             result = read_result(folder, digest)
-            units.append(result)
             named = {"fold": result["id"]} | {key: result[key] for key in OF_A_UNIT}
             members.append(Member(named, load_inputs(folder), _weights(folder)))
         card = {
@@ -188,9 +188,8 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         config = from_dict(identity["config"])
     except (KeyError, TypeError, AttributeError) as error:
         raise MfhcaError(
-            f"{run}: {ABOUT}, results.json or a result.json lacks {error}; run `mfhca-train cv` again"
+            f"{run}: {RUN_FILE}, results.json or a result.json lacks {error}; run `mfhca-train cv` again"
         ) from error
-    note_unsealed(run, units)
     return checked(Ensemble(run, card, config, tuple(members)))
 
 

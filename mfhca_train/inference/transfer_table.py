@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mfhca_train.results.summary import SCORES, percent
+from mfhca_train.results.schema import SCORES
+from mfhca_train.results.summary import percent
 
 
 def table(results: Mapping[str, Any]) -> str:

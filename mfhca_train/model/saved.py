@@ -21,9 +21,9 @@ from mfhca_train.data.batch import Normaliser
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
 from mfhca_train.model.network import MFHCA
-from mfhca_train.results.checksums import RESULT, read_unit
+from mfhca_train.results.checksums import read_unit
+from mfhca_train.results.schema import BEST, INPUTS, RESULT_FILE
 
-BEST, INPUTS = "best.safetensors", "inputs.safetensors"
 MALFORMED = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 LARGEST = 1 << 16  # frames, bins or layers; a damaged file must not make torch allocate without limit
 # Name of the tensor of audio digests, and how many hexadecimal digits of each are kept: with 64 bits, two of a
@@ -207,7 +207,7 @@ def load_network(
     Raises:
         MfhcaError: a file is missing or damaged, or does not match the settings.
     """
-    if (folder / RESULT).exists():
+    if (folder / RESULT_FILE).exists():
         read_unit(folder)
     inputs, path = load_inputs(folder), folder / BEST
     try:

@@ -23,7 +23,7 @@ from mfhca_train.report.words import unequal_seeds, untested_oracles
 from mfhca_train.results.ablation_record import AblationRecord
 from mfhca_train.results.comparison import WORTH, differences
 from mfhca_train.results.effects import Added
-from mfhca_train.results.summary import SCORES
+from mfhca_train.results.schema import SCORES
 
 TESTS = ("ua", "wa")  # the score that does not favour frequent emotions first
 

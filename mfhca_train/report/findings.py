@@ -13,7 +13,7 @@ from mfhca_train.report.words import title_of, untested_oracles
 from mfhca_train.results.ablation_record import AblationRecord
 from mfhca_train.results.comparison import TESTED
 from mfhca_train.results.effects import Added
-from mfhca_train.results.summary import NETWORK
+from mfhca_train.results.schema import NETWORK
 
 LEVEL = 0.05  # of an adjusted p value, below which rows count as different
 MOST_NAMED = 4  # rows in one sentence

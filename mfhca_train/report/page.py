@@ -18,7 +18,7 @@ from mfhca_train.report.frame import banner, page, write_page
 from mfhca_train.report.html import escaped, interval, names, per_cent, plural
 from mfhca_train.results.ablation_record import is_ablation, read_ablation
 from mfhca_train.results.record import Record, read_record
-from mfhca_train.results.summary import ROW, SCORES
+from mfhca_train.results.schema import CV_ROW, SCORES
 
 MEANING = {
     "wa": "Weighted accuracy: the share of all utterances that were recognised.",
@@ -49,7 +49,7 @@ def write_report(run: Path) -> Path:
         record = read_ablation(run)
         rows = sorted(record.rows, key=lambda name: name != record.reference)  # the reference first
         return write_page(run, ablation_page.build(record, analysis.sections(run, rows)))
-    return write_page(run, _page(read_record(run), analysis.sections(run, [ROW])))
+    return write_page(run, _page(read_record(run), analysis.sections(run, [CV_ROW])))
 
 
 def _page(record: Record, portraits: Sequence[tuple[str, str]]) -> str:

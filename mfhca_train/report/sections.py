@@ -13,7 +13,8 @@ from mfhca_train.report.plots.svg import MOST_LINES, confusion_picture, fold_pic
 from mfhca_train.report.repeat import origin, settings
 from mfhca_train.results import layer_weights
 from mfhca_train.results.record import Record
-from mfhca_train.results.summary import DURATIONS, SCORES
+from mfhca_train.results.schema import SCORES
+from mfhca_train.results.summary import DURATIONS
 
 MODULES = {  # of model.py
     "mf": "multi-spatial fusion: convolutions over the spectrogram",

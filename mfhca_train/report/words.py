@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mfhca_train.results.summary import NETWORK
+from mfhca_train.results.schema import NETWORK
 
 
 def title_of(row: Mapping[str, Any]) -> str:

@@ -14,48 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.results.checksums import note_unsealed, read_about, read_sealed
+from mfhca_cache.common.typed import problem, problems
+from mfhca_train.results.checksums import read_about, read_sealed
 from mfhca_train.results.comparison import Outcome, outcome
-from mfhca_train.results.published import CLAIM, FIGURE
-from mfhca_train.results.record import INTERVAL, RESULTS, disagreement, read_agreeing, read_history
-from mfhca_train.results.schema import problem
-from mfhca_train.results.summary import NETWORK, unit_folder
+from mfhca_train.results.record import disagreement, read_agreeing, read_history
+from mfhca_train.results.schema import NETWORK, AblationResults, RunFile, Side, unit_folder
 
-CHANGE = {"difference": float, "ci95": INTERVAL, "pairs": int, "p": float, "smallest_p": float, "method": str}
-SECOND = {"difference": float, "p": float}
-TESTED = CHANGE | {"p_holm": float}
-COMPARISON = (
-    {"reference": str, "seeds?": int, "wa": TESTED, "ua": TESTED, "utterances": {"wa": SECOND, "ua": SECOND}},
-)
-ROW = RESULTS | {"title": str, "kind": str, "published": [FIGURE], "comparison": COMPARISON}
-CITED = {"name": str, "title": str, "published": [FIGURE]}
-WORTH = {"wa": CHANGE, "ua": CHANGE}
-ABLATION = {
-    "grid": str,
-    "title": str,
-    "note": str,
-    "corpus": str,
-    "label_set": str,
-    "classes": [str],
-    "threads": int,
-    "protocol": str,
-    "reference": (str,),
-    "seeds": [int],
-    "complete": bool,
-    "rows": {"": ROW},
-    "optimism": [{"rows": {"": str}, "selection?": WORTH, "extra?": WORTH}],
-    "cited": [CITED],
-    "left_out?": {"": str},
-    "config?": {"model": {}, "train": {}},
-    "yardsticks?": [FIGURE],
-    "claims?": [CLAIM],
-}
-ABOUT = {
-    "rows": {"": {"data_digest": str, "label_digest": str, "recipes": {"": str}}},
-    "device": str,
-    "versions": {"": str},
-    "cpu": str,
-}
 SHAPES = {"ssl": (2, 3)}  # how many sizes a shape may have, where not two: see `Inputs`
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
 
@@ -128,10 +92,12 @@ def read_ablation(run: Path) -> AblationRecord:
             f"{run}: no run.json, so no finished run; run `mfhca-train ablate` with this --out first"
         )
     about, results = read_about(run), read_sealed(run / "results.json")
-    _expect(run / "run.json", problem(about, ABOUT, ""))
-    _expect(run / "results.json", problem(results, ABLATION, "") or _contradiction(results, about))
+    _expect(run / "run.json", problem(about, RunFile))
+    _expect(
+        run / "results.json",
+        problem(results, AblationResults) or _contradiction(results, about),
+    )
     outcomes, histories = {}, {}
-    every = []
     recipes: dict[str, Mapping[str, Any]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, row in results["rows"].items():
@@ -140,7 +106,6 @@ def read_ablation(run: Path) -> AblationRecord:
             read_agreeing(run, name, folder, told, row["classes"], "ablate")
             for folder, told in zip(folders, row["folds"], strict=True)
         ]
-        every += units
         outcomes[name] = outcome(units, row["classes"], row["kind"] == NETWORK)
         if row["kind"] == NETWORK:
             histories[name] = [
@@ -150,7 +115,6 @@ def read_ablation(run: Path) -> AblationRecord:
         for side, key, kept in _sides(folders[0], row["recipes"]):
             recipes.setdefault(key, kept["recipe"])
             shapes.setdefault(side, tuple(kept["shape"]))
-    note_unsealed(run, [unit.result for unit in every])
     return AblationRecord(about, results, outcomes, histories, recipes, shapes)
 
 
@@ -188,9 +152,7 @@ def _sides(folder: Path, keys: Mapping[str, str]) -> Iterator[tuple[str, str, Ma
             head = json.loads(file.read(length))
         sides = json.loads(head["__metadata__"]["sides"])
         found = [(side, keys[side], sides[side]) for side in sides if side in keys]
-        wrong = next(
-            (w for _, _, kept in found if (w := problem(kept, {"shape": [int], "recipe": {}}, ""))), None
-        )
+        wrong = [wrong for _, _, kept in found for wrong in problems(kept, Side)]
         if wrong or any(len(kept["shape"]) not in SHAPES.get(side, (2,)) for side, _, kept in found):
             raise ValueError(wrong or "a shape has another number of sizes")
     except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:

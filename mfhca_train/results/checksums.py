@@ -1,24 +1,20 @@
-"""Files that say their own digest, so that a changed byte in a run folder is found by whoever reads it.
+"""Files that hold their own digest, so that every reader notices a changed byte in a run folder.
 
-A sealed JSON file begins with `digest`, the SHA-256 of the canonical JSON of all its other
-entries, and is written in one form alone: where the text is another, it was changed.
-A unit's result.json also holds the SHA-256 of every other file of the unit (`files`), and
-run.json that of data.csv. Files of an earlier version have no digest; they are read
-as they are, and `note_unsealed` says that nothing vouches for them.
+A sealed JSON file begins with `digest`, the SHA-256 of the canonical JSON of all its other entries, and is written in
+one form alone: a file whose text differs was changed. A unit's result.json also holds the SHA-256 of every other
+file of the unit (`files`), and run.json that of data.csv.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import (
     DELETE_AND_RERUN,
@@ -30,13 +26,11 @@ from mfhca_cache.common.files import (
     sha256_text,
     write_atomically,
 )
+from mfhca_train.results.schema import DATA_FILE, RESULT_FILE, RUN_FILE, UNIT_FILES
 
 DIGEST, FILES = "digest", "files"
-ABOUT, DATA, DATA_DIGEST = "run.json", "data.csv", "data_csv_sha256"  # of a run; the last in the first
-RESULT = "result.json"  # of a unit; written last
-UNIT_FILES = ("best.safetensors", "inputs.safetensors", "history.csv", "predictions.csv", "segments.csv")
-SHA256 = re.compile(r"[0-9a-f]{64}")
-DAMAGED = "damaged, its content has not the digest that it was written with"
+DATA_DIGEST = "data_csv_sha256"  # in run.json
+DAMAGED = "damaged, its content does not have the digest it was written with"
 
 
 def seal(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,25 +51,20 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     write_atomically(path, readable_json(seal(value)))
 
 
-def read_sealed(path: Path, remedy: str = DELETE_AND_RERUN) -> Any:
-    """Reads JSON, and compares it with its digest if it has one, which is left out of what is returned.
+def read_sealed(path: Path, remedy: str = DELETE_AND_RERUN) -> dict[str, Any]:
+    """Reads a file of `write_sealed` and compares it with its digest, which is left out of what is returned.
 
     Args:
-        path: a file of `write_sealed`, or of an earlier version, which knew no digests.
-        remedy: for the message.
+        path: the file.
+        remedy: the end of the message.
 
     Raises:
         MfhcaError: it cannot be read, is not JSON, or a byte differs from what was written.
     """
     text = read_text(path, remedy)
     value = parse_json(path, text, remedy)
-    if not isinstance(value, dict) or not value:
-        return value
-    (name, said), *_ = value.items()
-    # A damaged name of the first entry does not make an earlier version of the file.
-    if name != DIGEST and not (isinstance(said, str) and SHA256.fullmatch(said)):
-        return value
-    del value[name]
+    if not isinstance(value, dict) or not isinstance(value.pop(DIGEST, None), str):
+        raise MfhcaError(f"{path}: holds no digest, so it is not a file of this program; {remedy}")
     if readable_json(seal(value)) != text:
         raise MfhcaError(f"{path}: {DAMAGED}; {remedy}")
     return value
@@ -87,13 +76,11 @@ def read_about(out: Path) -> dict[str, Any]:
     Raises:
         MfhcaError: one of them cannot be read, or differs from what was written.
     """
-    if not (out / ABOUT).exists():
+    if not (out / RUN_FILE).exists():
         return {}
-    about = read_sealed(out / ABOUT)
-    if not isinstance(about, dict):
-        raise MfhcaError(f"{out / ABOUT}: not of a run; {DELETE_AND_RERUN}")
-    if DATA_DIGEST in about and (out / DATA).exists():
-        _compare(out / DATA, about[DATA_DIGEST], DELETE_AND_RERUN)
+    about = read_sealed(out / RUN_FILE)
+    if (out / DATA_FILE).exists():
+        _compare(out / DATA_FILE, about.get(DATA_DIGEST), DELETE_AND_RERUN)
     return about
 
 
@@ -119,55 +106,34 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     for left in folder.glob(".*.tmp"):  # of a write that was killed
         left.unlink()
     complete = {**result, FILES: digests}
-    write_sealed(folder / RESULT, complete)
+    write_sealed(folder / RESULT_FILE, complete)
     return complete
 
 
-def read_unit(folder: Path) -> Any:
+def read_unit(folder: Path) -> dict[str, Any]:
     """A unit's result.json, after comparing all its files with their digests.
 
     Raises:
         MfhcaError: a file is missing, cannot be read, or differs from what was written.
     """
     remedy = f"delete {folder} and run again"
-    result = read_sealed(folder / RESULT, remedy)
-    said = result.get(FILES) if isinstance(result, dict) else None
-    if not isinstance(said, dict):  # of an earlier version, or no unit's: see `results.read_result`
-        return result
+    result = read_sealed(folder / RESULT_FILE, remedy)
+    digests = result.get(FILES)
+    if not isinstance(digests, dict):
+        raise MfhcaError(f"{folder / RESULT_FILE}: {FILES} is missing; {remedy}")
     for name in UNIT_FILES:
-        path = folder / name
-        if name not in said and not path.exists():
-            continue
-        _compare(path, said.get(name), remedy)
+        if name in digests or (folder / name).exists():
+            _compare(folder / name, digests.get(name), remedy)
     return result
 
 
-def note_unsealed(run: Path, results: Iterable[Mapping[str, Any]]) -> None:
-    """Says how many units of a run are of an earlier version, whose damage would not be found.
-
-    Args:
-        run: the run folder.
-        results: result.json of its units.
-    """
-    every = list(results)
-    without = sum(FILES not in result for result in every)
-    if without:
-        log.LOG.warning(
-            "%s: %d of %d units are of an earlier version, without digests; "
-            "damage in their files might not be found",
-            run,
-            without,
-            len(every),
-        )
-
-
-def tensors_digest(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """SHA-256 of named arrays (types, shapes, bytes) and of what is said of them, but for an entry `digest`."""
+def tensors_digest(metadata: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """SHA-256 of named arrays (types, shapes, bytes) and their metadata, without its entry `digest`."""
     content = [
         [name, str(a.dtype), a.shape, hashlib.sha256(a.tobytes()).hexdigest()]
         for name, a in sorted(arrays.items())
     ]
-    return sha256_text(canonical_json([{k: v for k, v in about.items() if k != DIGEST}, content]))
+    return sha256_text(canonical_json([{k: v for k, v in metadata.items() if k != DIGEST}, content]))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

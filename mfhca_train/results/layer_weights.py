@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 KEY = "layer_weights"  # of a unit's result.json and of results.json; absent where one layer was read
-SHAPE = {"": {"mean": float, "std": (float,)}}  # in results.json, in the words of `shape`
 
 
 def named(shares: Sequence[float]) -> dict[str, Any]:

@@ -1,41 +1,59 @@
-"""Figures that others published: manifests/published.toml, the one place where they are typed."""
+"""Published scores: manifests/published.toml, the only place where they are typed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 import mfhca_cache
-from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_toml
-from mfhca_train.results.schema import problem
+from mfhca_cache.common.typed import Number, Text, decode
 
-# What an entry of each list must have; see shape.py.
-FIGURE = {
-    "system": str,
-    "corpus": str,
-    "label_set": str,
-    "wa": float,
-    "ua?": float,
-    "score": str,
-    "protocol": str,
-    "source": str,
-    "variant?": bool,
-    "key?": str,
-}
-CLAIM = {"what": str, "value": float, "source": str}
-PUBLISHED = {"figure": FIGURE, "claim": CLAIM}
+Percent = Annotated[float, Meta(ge=0, le=100)]
 
 
-def read_published(owner: Path) -> dict[str, list[dict[str, Any]]]:
-    """The published.toml that belongs to a grid or manifest: the one beside it, above it, or the project's.
+class PublishedScore(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One [[figure]]."""
+
+    key: Text | None = None  # by which a grid's row names it
+    corpus: Text
+    label_set: Text
+    system: Text
+    wa: Percent
+    ua: Percent | None = None
+    score: Literal["mean", "pooled"]  # over folds, or over all utterances
+    protocol: Text
+    source: Text
+    variant: bool = False  # of a system that is another entry; only grids that name it show it
+
+
+class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One [[claim]]: a published number that is not a score."""
+
+    key: Text | None = None
+    what: Text
+    value: Number
+    source: Text
+
+
+class Published(Struct, frozen=True, rename={"scores": "figure", "claims": "claim"}):
+    """The whole file."""
+
+    scores: tuple[PublishedScore, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+def read_published(owner: Path) -> Published:
+    """The published.toml that belongs to a grid or manifest: in the same folder, the one above, or the project's.
 
     Args:
         owner: path of the grid or manifest.
 
     Returns:
-        Its lists `figure` and `claim`; empty where there is no such file.
+        Its entries; none where there is no such file.
 
     Raises:
         MfhcaError: the file is damaged.
@@ -43,31 +61,26 @@ def read_published(owner: Path) -> dict[str, list[dict[str, Any]]]:
     for folder in (owner.parent, owner.parent.parent, *manifest_folders()):
         path = folder / "published.toml"
         if path.is_file():
-            read = read_toml(path)
-            found = {name: read.get(name, []) for name in PUBLISHED}
-            wrong = problem(found, {name: [shape] for name, shape in PUBLISHED.items()}, "")
-            if wrong:
-                raise MfhcaError(f"{path}: {wrong}; mend the entry")
-            return found
-    return {name: [] for name in PUBLISHED}
+            return decode(path, read_toml(path), Published, "correct the entry")
+    return Published()
 
 
-def yardsticks(
-    figures: Iterable[Mapping[str, Any]], corpus: str, label_set: str, named: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """The figures to hold beside a run: of its corpus and label set, and of whole systems.
+def comparable(
+    scores: Iterable[PublishedScore], corpus: str, label_set: str, shown: Collection[str] = ()
+) -> list[PublishedScore]:
+    """The scores to show next to a run: of its corpus and label set, and of whole systems.
 
     Args:
-        figures: of published.toml.
+        scores: of published.toml.
         corpus, label_set: of the run.
-        named: keys of figures that stand beside a row already.
+        shown: keys of scores that a row shows already.
     """
     return [
-        dict(figure)
-        for figure in figures
-        if (figure["corpus"], figure["label_set"]) == (corpus, label_set)
-        and figure.get("key") not in named
-        and not figure.get("variant")
+        score
+        for score in scores
+        if (score.corpus, score.label_set) == (corpus, label_set)
+        and score.key not in shown
+        and not score.variant
     ]
 
 

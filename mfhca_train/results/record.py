@@ -12,57 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.results import layer_weights
-from mfhca_train.results.checksums import note_unsealed, read_about, read_rows, read_sealed
-from mfhca_train.results.published import FIGURE
-from mfhca_train.results.schema import problem
-from mfhca_train.results.summary import FOLD, ROW, SCORES, UnitFiles, read_units, unit_folder
+from mfhca_cache.common.typed import problem
+from mfhca_train.results.checksums import read_about, read_rows, read_sealed
+from mfhca_train.results.schema import CV_ROW, SCORES, FoldResult, Identity, Results, unit_folder
+from mfhca_train.results.summary import UnitFiles, read_units
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
 
-INTERVAL = ([float],)
-SCORE = {
-    "mean": float,
-    "std": (float,),
-    "seed_std": (float,),
-    "ci95": INTERVAL,
-    "pooled": float,
-    "pooled_ci95": INTERVAL,
-}
-GROUPS = {"": {"n": int, "wa": float, "ua": float}}
-RESULTS: dict[str, Any] = {
-    "corpus": str,
-    "label_set": str,
-    "recipes": {"": str},
-    "config": {"model": {}, "train": {"epochs": int, "patience": int}},
-    "threads": int,
-    "protocol": str,
-    "oracle": bool,
-    "complete": bool,
-    "headline": str,
-    "seeds": [int],
-    "n_folds": int,
-    "n_utterances": int,
-    "n_segments": int,
-    "parameters": int,
-    "parameters_by_module": {"": int},
-    **dict.fromkeys(SCORES, SCORE),
-    "classes": [str],
-    "confusion": [[int]],
-    "recalls": {"": (float,)},
-    "breakdown": {"": GROUPS},
-    "folds": [FOLD],
-    "yardsticks?": [FIGURE],
-    f"{layer_weights.KEY}?": layer_weights.SHAPE,
-}
-RUN = {
-    "device": str,
-    "data_digest": str,
-    "label_digest": str,
-    "versions": {"": str},
-    "cpu": str,
-    "recipe_names?": {"": str},
-}
+FOLD = FoldResult.__struct_fields__
 
 
 @dataclass(frozen=True)
@@ -106,15 +63,13 @@ def read_record(run: Path) -> Record:
                 f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
             )
     about, results = read_about(run), read_sealed(run / "results.json")
-    _expect(run / "run.json", problem(about, RUN, "") or problem(about, {"corpus": str, "protocol": str}, ""))
-    _expect(run / "results.json", problem(results, RESULTS, "") or disagreement(results))
+    _expect(run / "run.json", problem(about, Identity))
+    _expect(run / "results.json", problem(results, Results) or disagreement(results))
     histories = []
-    units = []
     for fold in results["folds"]:
-        folder = unit_folder(run, ROW, fold["seed"], fold["id"])
-        units.append(read_agreeing(run, ROW, folder, fold, results["classes"]))
+        folder = unit_folder(run, CV_ROW, fold["seed"], fold["id"])
+        read_agreeing(run, CV_ROW, folder, fold, results["classes"])
         histories.append(read_history(folder / "history.csv", fold["epochs"]))
-    note_unsealed(run, [unit.result for unit in units])
     return Record(about, results, histories)
 
 
@@ -135,7 +90,7 @@ def read_agreeing(
         MfhcaError: a file is missing, damaged, or contradicts another.
     """
     (unit,) = read_units([folder], None, classes)
-    differing = [key for key in FOLD if unit.result[key] != told[key]]
+    differing = [key for key in FOLD if unit.result.get(key) != told.get(key)]
     if differing:
         raise MfhcaError(
             f"{run / 'results.json'}: row {row}, fold {told['id']}, seed {told['seed']}: {differing[0]} is not that "

@@ -11,7 +11,8 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.results.checksums import read_rows, read_sealed
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
-from mfhca_train.results.summary import ROW, SCORES, UnitFiles, percent, read_units, summarise, unit_folder
+from mfhca_train.results.schema import CV_ROW, SCORES, unit_folder
+from mfhca_train.results.summary import UnitFiles, percent, read_units, summarise
 
 POOLINGS = {
     "mean": "mean of the segments' log-probabilities (what cv does)",
@@ -41,7 +42,7 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
     results = read_sealed(run / "results.json")
     found = {}
     try:
-        for name, row in results.get("rows", {ROW: results}).items():
+        for name, row in results.get("rows", {CV_ROW: results}).items():
             folders = [unit_folder(run, name, fold["seed"], fold["id"]) for fold in row["folds"]]
             classes = row["classes"]
             files = [

@@ -1,51 +1,294 @@
-"""What a JSON file must hold, written as a value of its shape, and the first way in which it does not.
+"""The files of a run as typed classes, the names of these files, and the kinds of rows.
 
-A type is itself (float: any finite number), (x,) is x or null, [x] a list of x, {"": x} a table of x
-under any names, {"name": x} a table with at least these names, but for those that end in "?".
+    RUN/run.json                             RunFile: what decides the results, and where the run was begun
+    RUN/results.json                         Results or AblationResults
+    RUN/ROW/seed-N/fold-ID/result.json       UnitResult, written last: the unit is finished
+    RUN/ROW/seed-N/fold-ID/*                 UNIT_FILES
+
+All files begin with a digest of their content (see `checksums`). Scores are fractions from 0 to 1. Fields stand in the
+order in which they are written; optional ones are absent from the file where they have their default.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
-LARGEST = 1e300  # nothing that is measured comes near
+from msgspec import Struct
+
+from mfhca_cache.common.typed import Count, Fraction, Number, Positive
+from mfhca_train.results.published import Claim, PublishedScore
+
+RUN_FILE, RESULTS_FILE, DATA_FILE = "run.json", "results.json", "data.csv"  # of a run
+RESULT_FILE = "result.json"  # of a unit: one fold with one seed
+BEST, INPUTS, HISTORY = "best.safetensors", "inputs.safetensors", "history.csv"
+PREDICTIONS, SEGMENTS = "predictions.csv", "segments.csv"
+UNIT_FILES = (BEST, INPUTS, HISTORY, PREDICTIONS, SEGMENTS)  # all but result.json, which holds their digests
+
+CV_ROW = "model"  # the name of the only row of a `cv` run; an ablation has many
+# Kinds of rows. A chosen row selects units of other rows; a cited row is published scores alone.
+NETWORK: Final = "network"
+SVM: Final = "svm"
+MAJORITY: Final = "majority"
+CHOSEN: Final = "chosen"
+CITED: Final = "cited"
+SCORES = ("wa", "ua", "f1")
+
+Interval = tuple[Number, Number]
+Fractions = tuple[Fraction, Fraction]
 
 
-def problem(value: Any, shape: Any, where: str) -> str | None:
-    """The first way in which a value does not fit a shape, or None.
+class File(Struct, frozen=True, omit_defaults=True):
+    """The base of all classes here: immutable, and fields of later versions are ignored."""
 
-    Args:
-        value: from a JSON file.
-        shape: see the module.
-        where: names the value in the answer; "" for a whole file.
 
-    >>> problem({"a": [1, "x"]}, {"a": [int]}, "")
-    "a[1] is 'x', not of type int"
-    """
-    if isinstance(shape, tuple):
-        return None if value is None else problem(value, shape[0], where)
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{where} is not a list"
-        found = (problem(item, shape[0], f"{where}[{i}]") for i, item in enumerate(value))
-        return next((wrong for wrong in found if wrong), None)
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{where or 'the file'} is not a table"
-        shapes = dict.fromkeys(value, shape[""]) if "" in shape else shape
-        for name, inner in shapes.items():
-            key = name.removesuffix("?") if name not in value else name
-            inside = f"{where}.{key}" if where else key
-            if key in value:
-                wrong = problem(value[key], inner, inside)
-            else:
-                wrong = f"{inside} is missing" if key == name else None
-            if wrong:
-                return wrong
-        return None
-    if shape is float:
-        # A whole number of TOML may be too large for a float.
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
-        return None if fits else f"{where} is {value!r:.40}, not a finite number"
-    fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
-    return None if fits else f"{where} is {value!r:.40}, not of type {shape.__name__}"
+class FoldResult(File, frozen=True, kw_only=True):
+    """What results.json says of a unit: the first fields of its result.json."""
+
+    id: str  # of the fold
+    seed: int
+    test_speakers: tuple[str, ...]
+    validation_speakers: tuple[str, ...]
+    wa: Fraction
+    ua: Fraction
+    f1: Fraction
+    classes_absent: tuple[str, ...]  # without an utterance of the test speakers
+    best_epoch: Positive
+    epochs: Positive  # trained
+    stopped_by: str
+    selected_on: Literal["validation", "test"]
+    n_utterances: Positive
+    n_segments: Positive
+    confusion: tuple[tuple[Count, ...], ...]  # utterances; rows = reference
+    chosen: str | None = None  # of a row that selects among others: whose unit this is
+
+
+class UnitResult(File, frozen=True, kw_only=True):
+    """result.json of a unit."""
+
+    id: str
+    seed: int
+    identity: str  # digest of everything that decides the row's results
+    test_speakers: tuple[str, ...]
+    validation_speakers: tuple[str, ...]
+    train_speakers: tuple[str, ...]
+    selected_on: Literal["validation", "test"]
+    n_utterances: Positive
+    n_segments: Positive
+    wa: Fraction
+    ua: Fraction
+    f1: Fraction
+    recalls: tuple[Fraction | None, ...]  # by class; None where it is absent
+    classes_absent: tuple[str, ...]
+    confusion: tuple[tuple[Count, ...], ...]
+    best_epoch: Positive
+    epochs: Positive
+    stopped_by: str
+    validation_wa: Fraction
+    validation_ua: Fraction
+    parameters: dict[str, Count]  # by module, and "total"
+    layer_weights: dict[str, Number] | None = None  # by layer of the encoder; None where one layer is read
+    chosen: str | None = None
+    files: dict[str, str]  # SHA-256 of the unit's other files
+
+    def __post_init__(self) -> None:
+        if "total" not in self.parameters:
+            raise ValueError("parameters.total is missing")
+
+
+class Score(File, frozen=True, kw_only=True):
+    """A score over the folds of a row."""
+
+    mean: Fraction
+    std: Number | None  # over folds, ddof 1, seeds averaged first; None for one fold
+    seed_std: Number | None  # None for one seed
+    ci95: Interval | None  # t interval of the mean
+    pooled: Fraction
+    pooled_ci95: Interval | None  # by speaker
+
+
+class Group(File, frozen=True, kw_only=True):
+    """The scores of one group of utterances."""
+
+    n: Count  # utterances over all seeds
+    wa: Fraction
+    ua: Fraction
+
+
+class LayerWeight(File, frozen=True, kw_only=True):
+    """The weight of one encoder layer in the learned sum, over folds and seeds."""
+
+    mean: Number
+    std: Number | None
+
+
+class Results(File, frozen=True, kw_only=True):
+    """results.json of a `cv` run, and the common part of every row of an ablation's."""
+
+    corpus: str
+    label_set: str
+    recipes: dict[str, str]  # keys by side
+    config: dict[str, dict[str, Any]]  # see `config.settings.from_dict`
+    threads: Positive
+    protocol: str
+    oracle: bool
+    complete: bool
+    headline: Literal["mean", "pooled"]
+    seeds: tuple[int, ...]
+    n_folds: Positive
+    n_utterances: Positive
+    n_segments: Positive
+    parameters: Count
+    parameters_by_module: dict[str, Count]
+    wa: Score
+    ua: Score
+    f1: Score
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[Count, ...], ...]
+    recalls: dict[str, Fraction | None]
+    breakdown: dict[str, dict[str, Group]]
+    folds: tuple[FoldResult, ...]
+    layer_weights: dict[str, LayerWeight] | None = None
+    yardsticks: tuple[PublishedScore, ...] = ()
+
+
+class Change(File, frozen=True, kw_only=True):
+    """A difference of two rows' scores over paired test speakers."""
+
+    difference: Number
+    ci95: Interval | None
+    pairs: Count
+    p: Fraction
+    smallest_p: Fraction  # that so few pairs can reach
+    method: str
+    p_holm: Fraction | None = None
+
+
+class Second(File, frozen=True, kw_only=True):
+    """A difference over paired utterances."""
+
+    difference: Number
+    p: Fraction
+
+
+class Utterances(File, frozen=True, kw_only=True):
+    """The differences of both scores over paired utterances."""
+
+    wa: Second
+    ua: Second
+
+
+class Comparison(File, frozen=True, kw_only=True):
+    """A row against the reference row."""
+
+    reference: str
+    seeds: Count | None = None  # that both have
+    wa: Change
+    ua: Change
+    utterances: Utterances
+
+
+class Changes(File, frozen=True, kw_only=True):
+    """The differences of both scores."""
+
+    wa: Change
+    ua: Change
+
+
+class Optimism(File, frozen=True, kw_only=True):
+    """What selecting the epoch on the test speaker is worth: rows that differ in the protocol alone."""
+
+    rows: dict[str, str]  # protocol -> row
+    selection: Changes | None = None
+    extra: Changes | None = None
+
+
+class RowResults(Results, frozen=True, kw_only=True):
+    """A row of an ablation."""
+
+    title: str
+    kind: str
+    published: tuple[PublishedScore, ...]
+    chosen_from: tuple[str, ...] = ()
+    comparison: Comparison | None
+
+
+class CitedRow(File, frozen=True, kw_only=True):
+    """A row of published scores alone."""
+
+    name: str
+    title: str
+    published: tuple[PublishedScore, ...]
+
+
+class AblationResults(File, frozen=True, kw_only=True):
+    """results.json of an ablation."""
+
+    grid: str
+    title: str
+    note: str
+    corpus: str
+    label_set: str
+    threads: Positive
+    classes: tuple[str, ...]
+    protocol: str
+    oracle: bool
+    reference: str | None
+    seeds: tuple[int, ...]
+    config: dict[str, dict[str, Any]]
+    complete: bool
+    tests: dict[str, str]  # how each number was tested
+    rows: dict[str, RowResults]
+    optimism: tuple[Optimism, ...]
+    cited: tuple[CitedRow, ...]
+    left_out: dict[str, str] = {}
+    yardsticks: tuple[PublishedScore, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+
+class Identity(File, frozen=True, kw_only=True):
+    """Everything that decides the results of a row, without paths; its digest is the row's identity."""
+
+    format: int
+    corpus: str
+    label_set: str
+    classes: tuple[str, ...]
+    protocol: str
+    config: dict[str, dict[str, Any]]
+    recipes: dict[str, str]
+    data_digest: str
+    label_digest: str
+    folds_digest: str
+    threads: Positive
+    chosen_from: dict[str, str] = {}  # identities by row
+    kind: str = NETWORK
+
+
+class RunFile(File, frozen=True, kw_only=True):
+    """run.json: what decides each row, and where the run was begun. The file of a `cv` run has its one row's fields
+    in the place of `rows`; `read_run_file` gives both the same form."""
+
+    grid: str | None = None  # None: a `cv` run
+    title: str = ""
+    rows: dict[str, Identity]
+    recipe_names: dict[str, str]  # by key; names decide nothing
+    data_csv_sha256: str
+    versions: dict[str, str]
+    cpu: str
+    device: str
+
+
+class Side(File, frozen=True):
+    """What inputs.safetensors says of one side of the inputs ("spec", "ssl", "mfcc")."""
+
+    shape: tuple[
+        Positive, ...
+    ]  # of a segment: frames and bins, after layers where a sum over them is learned
+    recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
+    name: str = ""  # of the recipe's folder
+
+
+def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
+    """The folder of a unit: one row, seed and fold."""
+    return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"

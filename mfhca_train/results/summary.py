@@ -12,45 +12,16 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.typed import problems
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
-from mfhca_train.results.schema import problem
+from mfhca_train.results.schema import SCORES, FoldResult, UnitResult
 from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
 
-ROW = "model"  # the only row of a `cv` run; an ablation has many
-NETWORK = "network"  # the kind of a row that trains a network
-CHOSEN = "chosen"  # in result.json of a row that chooses among others: whose unit it is
-SCORES = ("wa", "ua", "f1")
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
-# What result.json must hold, in the words of `shape`; results.json has the first of it for each fold.
-FOLD = {
-    "id": str,
-    "seed": int,
-    "test_speakers": [str],
-    "validation_speakers": [str],
-    "wa": float,
-    "ua": float,
-    "f1": float,
-    "classes_absent": [str],
-    "best_epoch": int,
-    "epochs": int,
-    "stopped_by": str,
-    "selected_on": str,
-    "n_utterances": int,
-    "n_segments": int,
-    "confusion": [[int]],
-}
-UNIT = {**FOLD, "identity": str, "parameters": {"total": int}, f"{layer_weights.KEY}?": {"": float}}
-
-
-def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
-    """Where a unit's files are."""
-    from urllib.parse import quote
-
-    return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
 
 
 def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
@@ -65,9 +36,12 @@ def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
             or damaged.
     """
     result: dict[str, Any] = read_unit(folder)
-    wrong = problem(result, UNIT, "") or ("" if (folder / "best.safetensors").exists() else "no weights")
+    wrong = [
+        *problems(result, UnitResult),
+        *([] if (folder / "best.safetensors").exists() else ["no weights"]),
+    ]
     if wrong:
-        raise MfhcaError(f"{folder}: not a whole unit ({wrong}); delete it and run cv again")
+        raise MfhcaError(f"{folder}: not a whole unit ({wrong[0]}); delete it and run cv again")
     if identity is not None and result["identity"] != identity:
         raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
     return result
@@ -186,7 +160,7 @@ def summarise(
         "confusion": confusion.tolist(),
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
-        "folds": [{key: unit[key] for key in (*FOLD, CHOSEN) if key in unit} for unit in units],
+        "folds": [{key: unit[key] for key in FoldResult.__struct_fields__ if key in unit} for unit in units],
         **layer_weights.summary(units),
     }
 

@@ -17,7 +17,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_train.analysis.stored import portray
 from mfhca_train.results.checksums import write_sealed
-from mfhca_train.results.summary import NETWORK
+from mfhca_train.results.schema import NETWORK, RUN_FILE
 from mfhca_train.runs import chosen, data_csv, folder, reuse
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.grid import Grid
@@ -163,7 +163,7 @@ def _claim(
     there = folder.read_about(request.out)
     if there["rows"] != rows:
         names = {**there.get("recipe_names", {}), **names}
-        write_sealed(request.out / folder.ABOUT, there | {"rows": rows, "recipe_names": names})
+        write_sealed(request.out / RUN_FILE, there | {"rows": rows, "recipe_names": names})
     return here
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mfhca_cache.common.typed import plain
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
-from mfhca_train.results.published import yardsticks
-from mfhca_train.results.summary import NETWORK, head, read_units, summarise
-from mfhca_train.runs.grid import CITED, Grid
+from mfhca_train.results.published import comparable
+from mfhca_train.results.schema import CITED, NETWORK
+from mfhca_train.results.summary import head, read_units, summarise
+from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.plan import Ground, Plan, Request, finished_folders
 
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
@@ -39,10 +41,10 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
         rows[row.name] = {
             "title": row.title,
             "kind": entry.row.kind,
-            "published": [dict(grid.figures[key]) for key in row.published],
+            "published": [plain(grid.published[key]) for key in row.published_keys],
             **head(entry.identity),
             **summary,
-            **({"chosen_from": list(row.origins)} if row.origins else {}),
+            **({"chosen_from": list(row.candidates)} if row.candidates else {}),
         }
         outcomes[row.name] = outcome(files, classes, row.kind == NETWORK)
     oracles = [name for name, summary in rows.items() if summary["oracle"]]
@@ -51,7 +53,7 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
         summary["comparison"] = compared.get(name)
     first = next(iter(rows.values()))
     shared = {key: first[key] for key in SHARED}
-    named = {key for row in grid.rows for key in row.published}
+    named = {key for row in grid.rows for key in row.published_keys}
     return {
         "grid": grid.name,
         "title": grid.title,
@@ -71,11 +73,13 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             {
                 "name": row.name,
                 "title": row.title,
-                "published": [dict(grid.figures[k]) for k in row.published],
+                "published": [plain(grid.published[k]) for k in row.published_keys],
             }
             for row in grid.rows
             if row.kind == CITED
         ],
-        "yardsticks": yardsticks(grid.figures.values(), shared["corpus"], shared["label_set"], named),
-        "claims": [dict(claim) for claim in grid.claims],
+        "yardsticks": plain(
+            comparable(grid.published.values(), shared["corpus"], shared["label_set"], named)
+        ),
+        "claims": plain(grid.claims),
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mfhca_train.results.summary import CHOSEN, read_units
+from mfhca_train.results.schema import CHOSEN
+from mfhca_train.results.summary import read_units
 from mfhca_train.runs import reuse
 from mfhca_train.runs.plan import Plan
 

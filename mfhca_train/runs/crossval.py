@@ -18,13 +18,15 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
+from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_train.analysis.stored import portray
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.results.checksums import write_sealed
-from mfhca_train.results.published import read_published, yardsticks
-from mfhca_train.results.summary import ROW, head, read_units, summarise
+from mfhca_train.results.published import comparable, read_published
+from mfhca_train.results.schema import CV_ROW, RUN_FILE
+from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs import data_csv, folder
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
@@ -55,7 +57,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
     """
     with log.phase(f"reading {request.manifest} and making folds"):
         ground = read_ground(request)
-        figures = read_published(request.manifest)["figure"]
+        published = read_published(request.manifest)
         folds = folds_of(ground, request.protocol, request.config)
     chosen = choose_folds(folds, request.folds)
     check(request, ground, [request.protocol])
@@ -63,7 +65,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
     recipes = choose_recipes(
         request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
     )
-    row = Row(ROW, request.config, request.protocol, request.seeds, folds, chosen, recipes)
+    row = Row(CV_ROW, request.config, request.protocol, request.seeds, folds, chosen, recipes)
     with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
         with Corpora(ground) as corpora:
             with log.phase("opening the features"):
@@ -87,7 +89,9 @@ def cross_validate(request: Request) -> dict[str, Any]:
             results = aggregate(
                 request, finished, planned.digest, ground.utterances, classes, len(folds), planned.identity
             )
-            results["yardsticks"] = yardsticks(figures, results["corpus"], results["label_set"])
+            results["yardsticks"] = plain(
+                comparable(published.scores, results["corpus"], results["label_set"])
+            )
             write_sealed(request.out / "results.json", results)
         if request.portraits:
             with log.phase("portraits"):
@@ -118,6 +122,6 @@ def _refuse_another(request: Request, identity: Any, corpus: Corpus) -> None:
     there = folder.read_about(request.out)
     if "rows" in there:
         raise MfhcaError(f"{request.out} holds an ablation; choose another --out (or RUN=)")
-    if there and not folder.refuse_another(request.out, ROW, there, identity, corpus):
-        (request.out / folder.ABOUT).unlink()
+    if there and not folder.refuse_another(request.out, CV_ROW, there, identity, corpus):
+        (request.out / RUN_FILE).unlink()
         (request.out / data_csv.FILE).unlink(missing_ok=True)

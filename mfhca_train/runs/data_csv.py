@@ -14,11 +14,12 @@ import numpy as np
 
 from mfhca_cache.common.files import sha256_text, write_atomically
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.results.checksums import DATA, read_about
 from mfhca_train.results.checksums import DATA_DIGEST as DATA_DIGEST
+from mfhca_train.results.checksums import read_about
 from mfhca_train.results.files import csv_text
+from mfhca_train.results.schema import DATA_FILE
 
-FILE = DATA
+FILE = DATA_FILE
 COLUMNS = ("utterance", "speaker", "session", "gender", "class", "audio_sha256")
 
 

@@ -10,9 +10,9 @@ from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.results.checksums import ABOUT as ABOUT
 from mfhca_train.results.checksums import DATA_DIGEST, write_sealed
 from mfhca_train.results.checksums import read_about as read_about
+from mfhca_train.results.schema import RUN_FILE
 from mfhca_train.runs import data_csv
 from mfhca_train.training import process, queue
 
@@ -84,7 +84,7 @@ def claim(
     there = read_about(out)
     if not there:
         here = queue.surroundings(device, cluster)
-        write_sealed(out / ABOUT, {**deciding, **here})
+        write_sealed(out / RUN_FILE, {**deciding, **here})
         _log(here)
         return here
     here = queue.surroundings(device, cluster) if to_train else {"versions": process.versions()}

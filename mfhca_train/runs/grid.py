@@ -1,11 +1,11 @@
-"""Grids: the rows of an ablation as they stand in a TOML file, checked before anything is trained.
+"""Grids: the rows of an ablation, read from a TOML file and checked before anything is trained.
 
     title = "..."
     [base]                      # what all rows begin with; protocol, set, spec, ssl, recipe: all optional
     [[row]]
     name = "mf"                 # of its folder
-    title = "Spec + MF"         # as shown
-    kind = "network"            # svm, majority: see classic.py; chosen: see chosen.py; cited: a published figure alone
+    title = "Spec + MF"         # in tables
+    kind = "network"            # svm, majority: see training.classical; chosen: see runs.reuse; cited: published scores
     set = { "model.inputs" = "spec" }
     reference = true            # the others are tested against this row
     published = "spec-mf"       # key(s) of published.toml
@@ -15,72 +15,119 @@ manifests/README.md explains every field.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from mfhca_cache.common.errors import MfhcaError
+from msgspec import NODEFAULT, Meta, Struct, structs
+
+from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.files import read_toml
+from mfhca_cache.common.typed import Text, decode
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.data.folds import PROTOCOLS
-from mfhca_train.results.published import manifest_folders, read_published
-from mfhca_train.results.summary import NETWORK
-from mfhca_train.training.classical import KINDS as CLASSIC
+from mfhca_train.results.published import Claim, PublishedScore, manifest_folders, read_published
+from mfhca_train.results.schema import CHOSEN, CITED, NETWORK, SVM
 
-CITED = "cited"
-CHOSEN = "chosen"
-ROW_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,60}")
-# Fields of a TOML table and the type each must have.
-COMMON = {"protocol": str, "set": dict, "spec": str, "ssl": str, "recipe": dict}
-BASE_FIELDS = COMMON
-ROW_FIELDS = COMMON | {
-    "name": str,
-    "title": str,
-    "kind": str,
-    "reference": bool,
-    "published": (str, list),
-    "features": str,
-    "from": list,
-}
-CHOSEN_FIELDS = ("name", "title", "kind", "reference", "published", "from")
-FIELDS = {"title": str, "note": str, "base": dict, "row": list}
+RowName = Annotated[
+    str,
+    Meta(pattern="^[a-z0-9][a-z0-9.-]{0,60}$", description="a name of at most 61 of a-z, 0-9, '.' and '-'"),
+]
+Setting = str | int | float | bool | list[int]
+USED_BY_CHOSEN = ("name", "title", "kind", "reference", "published", "candidates")
+REMEDY = "correct the grid"
 
 
-@dataclass(frozen=True)
-class GridRow:
-    """One row as written, the grid's base filled in where the row says nothing."""
+class Selection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"settings": "set"}):
+    """What the base of a grid and each of its rows may choose: protocol, settings and features."""
 
-    name: str
-    title: str
-    kind: str
-    settings: Mapping[str, Any]  # the row's own, over base and --set
-    protocol: str | None  # None: the run's
-    spec: str | None  # how the recipe's name must begin; None: as the run says
-    ssl: str | None
-    recipe: Mapping[str, Any]  # fields that the recipes must have
-    features: str  # arguments of `mfhca-cache features` that make what it reads, for the message
-    published: tuple[str, ...]  # keys of published.toml
-    origins: tuple[str, ...] = ()  # of a chosen row: those that it chooses among
+    protocol: str | None = None  # None: the run's
+    settings: dict[str, Setting] = {}
+    spec: Text | None = None  # how the recipe's name begins; None: as the run says
+    ssl: Text | None = None
+    recipe: dict[str, Any] = {}  # fields that the recipes must have
+
+    def __post_init__(self) -> None:
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"protocol {self.protocol!r} does not exist; {did_you_mean(self.protocol, PROTOCOLS)}"
+            )
+
+
+class GridRow(Selection, frozen=True, kw_only=True, rename={"settings": "set", "candidates": "from"}):
+    """One [[row]]; its settings win over the base and over --set."""
+
+    name: RowName
+    title: str = ""  # replaced by the name
+    kind: Literal["network", "svm", "majority", "chosen", "cited"] = NETWORK
+    reference: bool = False
+    published: str | tuple[str, ...] = ()  # key(s) of published.toml
+    features: str = ""  # arguments of `mfhca-cache features` that make what the row reads, for messages
+    candidates: tuple[str, ...] = ()  # of a chosen row: the rows it selects from
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind == CITED and not self.published:
+            raise ValueError("a cited row needs a published score")
+        if self.kind != CHOSEN and self.candidates:
+            raise ValueError(f"from belongs to kind {CHOSEN}")
+        if self.kind == CHOSEN and len(self.candidates) < 2:
+            raise ValueError("a chosen row needs the names of two rows or more in from")
+        for field in structs.fields(self):
+            default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+            if (
+                self.kind == CHOSEN
+                and field.name not in USED_BY_CHOSEN
+                and getattr(self, field.name) != default
+            ):
+                raise ValueError(f"{field.encode_name} would be ignored by kind {CHOSEN}; leave it out")
+
+    @property
+    def published_keys(self) -> tuple[str, ...]:
+        """The keys of its published scores."""
+        return (self.published,) if isinstance(self.published, str) else self.published
+
+
+class GridFile(Struct, frozen=True, forbid_unknown_fields=True, rename={"rows": "row"}):
+    """The whole file as written."""
+
+    title: str = ""
+    note: str = ""
+    base: Selection = Selection()
+    rows: tuple[GridRow, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two rows are called {twice[0]!r}")
+        trained = [row for row in self.rows if row.kind != CITED]
+        if not trained:
+            raise ValueError("no [[row]] to train")
+        networks = [row.name for row in self.rows if row.kind == NETWORK]
+        for row in self.rows:
+            for name in row.candidates:
+                if name not in networks:
+                    raise ValueError(f"row {row.name}: from: no row of kind {NETWORK} is called {name!r}")
+        references = [row for row in self.rows if row.reference]
+        if len(references) > 1 or any(row not in trained for row in references):
+            called = ", ".join(row.name for row in references)
+            raise ValueError(f"reference must be one row that is trained, is {called}")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole file."""
+    """A grid with the published scores its rows name."""
 
     name: str
     title: str
     note: str
-    settings: Mapping[str, Any]
-    protocol: str | None
-    spec: str | None  # the recipe to choose where several would do: how its name begins
-    ssl: str | None
-    recipe: Mapping[str, Any]  # and what fields it has
+    base: Selection
     rows: tuple[GridRow, ...]
     reference: str | None
-    figures: Mapping[str, Mapping[str, Any]]  # published ones by their key
-    claims: tuple[Mapping[str, Any], ...] = ()  # published ones that are no scores
+    published: Mapping[str, PublishedScore]  # by key
+    claims: tuple[Claim, ...] = ()
 
     @property
     def trained(self) -> tuple[GridRow, ...]:
@@ -101,11 +148,11 @@ def find_grid(name: Path) -> Path:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     known = sorted({path.stem for folder in shipped for path in folder.glob("*.toml")})
-    raise MfhcaError(f"{name}: no such grid file; those of the project: {', '.join(known)}")
+    raise MfhcaError(f"{name}: no such grid file; {did_you_mean(str(name), known)}")
 
 
 def read_grid(path: Path) -> Grid:
-    """Reads a grid and checks all that can be checked without a corpus.
+    """Reads a grid and checks everything that can be checked without a corpus.
 
     Args:
         path: the TOML file.
@@ -113,42 +160,21 @@ def read_grid(path: Path) -> Grid:
     Raises:
         MfhcaError: it cannot be read, or a field, name, kind, protocol or published key is not known.
     """
-    data = read_toml(path)
-    _known(path, "the file", data, FIELDS)
-    base = data.get("base", {})
-    _known(path, "[base]", base, BASE_FIELDS)
+    file = decode(path, read_toml(path), GridFile, REMEDY)
     published = read_published(path)
-    figures = {figure["key"]: figure for figure in published["figure"] if "key" in figure}
-    rows = tuple(_row(path, index, entry, figures) for index, entry in enumerate(data.get("row", []), 1))
-    names = [row.name for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise MfhcaError(f"{path}: two rows are called {twice[0]!r}")
-    networks = [row.name for row in rows if row.kind == NETWORK]
-    for row in rows:
-        for name in row.origins:
-            if name not in networks:
-                raise MfhcaError(f"{path}: row {row.name}: from: no row of kind {NETWORK} is called {name!r}")
-    references = [row["name"] for row in data.get("row", []) if row.get("reference")]
-    grid = Grid(
-        path.stem,
-        data.get("title", path.stem),
-        data.get("note", ""),
-        base.get("set", {}),
-        base.get("protocol"),
-        base.get("spec"),
-        base.get("ssl"),
-        base.get("recipe", {}),
-        rows,
-        references[0] if references else None,
-        figures,
-        tuple(published["claim"]),
+    by_key = {score.key: score for score in published.scores if score.key is not None}
+    for row in file.rows:
+        for key in row.published_keys:
+            if key not in by_key:
+                known = did_you_mean(key, by_key)
+                raise MfhcaError(
+                    f"{path}: row {row.name}: published.toml has no figure with key {key!r}; {known}"
+                )
+    rows = tuple(structs.replace(row, title=row.title or row.name) for row in file.rows)
+    reference = next((row.name for row in rows if row.reference), None)
+    return Grid(
+        path.stem, file.title or path.stem, file.note, file.base, rows, reference, by_key, published.claims
     )
-    if not grid.trained:
-        raise MfhcaError(f"{path}: no [[row]] to train")
-    if len(references) > 1 or (references and references[0] not in [row.name for row in grid.trained]):
-        raise MfhcaError(f"{path}: reference must be one row that is trained, is {', '.join(references)}")
-    return grid
 
 
 def row_config(base: Config, row: GridRow) -> Config:
@@ -161,58 +187,6 @@ def row_config(base: Config, row: GridRow) -> Config:
         config = with_settings(base, row.settings)
     except MfhcaError as error:
         raise MfhcaError(f"row {row.name}: {error}") from error
-    if row.kind == "svm" and config.model.inputs != "ssl":
+    if row.kind == SVM and config.model.inputs != "ssl":
         raise MfhcaError(f'row {row.name}: kind svm reads hidden states alone; set "model.inputs" = "ssl"')
     return config
-
-
-def _row(path: Path, index: int, entry: dict[str, Any], figures: Mapping[str, Any]) -> GridRow:
-    where = f"row {index}"
-    if not isinstance(entry, dict):
-        raise MfhcaError(f"{path}: {where} is not a table")
-    _known(path, where, entry, ROW_FIELDS)
-    name, kind = entry.get("name", ""), entry.get("kind", NETWORK)
-    if not ROW_NAME.fullmatch(name):
-        raise MfhcaError(f"{path}: {where}: name {name!r} is not made of a-z, 0-9, '.' and '-'")
-    kinds = (NETWORK, *CLASSIC, CHOSEN, CITED)
-    if kind not in kinds:
-        raise MfhcaError(f"{path}: row {name}: kind {kind!r} is not one of {', '.join(kinds)}")
-    published = entry.get("published", [])
-    published = (published,) if isinstance(published, str) else tuple(published)
-    unknown = [key for key in published if not isinstance(key, str) or key not in figures]
-    if unknown:
-        raise MfhcaError(f"{path}: row {name}: published.toml has no figure with key {unknown[0]!r}")
-    if kind == CITED and not published:
-        raise MfhcaError(f"{path}: row {name}: a cited row needs a published figure")
-    if kind != CHOSEN and "from" in entry:
-        raise MfhcaError(f"{path}: row {name}: from belongs to kind {CHOSEN}")
-    if kind == CHOSEN and len(entry.get("from", [])) < 2:
-        raise MfhcaError(f"{path}: row {name}: a chosen row needs the names of two rows or more in from")
-    ignored = [field for field in entry if kind == CHOSEN and field not in CHOSEN_FIELDS]
-    if ignored:
-        raise MfhcaError(f"{path}: row {name}: {ignored[0]} would be ignored by kind {CHOSEN}; leave it out")
-    return GridRow(
-        name,
-        str(entry.get("title", name)),
-        kind,
-        entry.get("set", {}),
-        entry.get("protocol"),
-        entry.get("spec"),
-        entry.get("ssl"),
-        entry.get("recipe", {}),
-        entry.get("features", ""),
-        published,
-        tuple(entry.get("from", [])),
-    )
-
-
-def _known(path: Path, where: str, table: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
-    for name, value in table.items():
-        if name not in fields:
-            raise MfhcaError(f"{path}: {where}: no field is called {name!r}; there are: {', '.join(fields)}")
-        if not isinstance(value, fields[name]):
-            raise MfhcaError(f"{path}: {where}: {name} = {value!r} has the wrong type")
-    if table.get("protocol") not in (None, *PROTOCOLS):
-        raise MfhcaError(
-            f"{path}: {where}: no protocol is called {table['protocol']!r}; there are: {', '.join(PROTOCOLS)}"
-        )

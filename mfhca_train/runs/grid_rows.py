@@ -11,8 +11,8 @@ from mfhca_cache.store.reader import list_recipes
 from mfhca_train.config.settings import Config, value_of, with_settings
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
-from mfhca_train.results.summary import NETWORK
-from mfhca_train.runs.grid import CHOSEN, Grid, GridRow, row_config
+from mfhca_train.results.schema import CHOSEN, NETWORK
+from mfhca_train.runs.grid import Grid, GridRow, row_config
 from mfhca_train.runs.plan import Ground, Request, Row, choose_folds, folds_of
 
 KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by side
@@ -36,7 +36,7 @@ def select(grid: Grid, names: Sequence[str]) -> list[str]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise MfhcaError(f"no row is called {unknown[0]!r}; there are: {', '.join(known)}")
-    wanted = {*names, *(origin for row in grid.trained if row.name in names for origin in row.origins)}
+    wanted = {*names, *(origin for row in grid.trained if row.name in names for origin in row.candidates)}
     return [name for name in known if not names or name in wanted]
 
 
@@ -62,7 +62,7 @@ def resolve(
     configs = {row.name: row_config(request.config, row) for row in wanted}
     for row in wanted:
         if row.kind == CHOSEN:
-            origins, left = resolve(request, grid, ground, row.origins)
+            origins, left = resolve(request, grid, ground, row.candidates)
             if left:
                 lacking.append(
                     Lacking(row.name, f"it chooses among rows that lack something: {left[0].name}")
@@ -155,11 +155,11 @@ def _asked(request: Request, row: GridRow, side: str) -> str | None:
 def _name(request: Request, grid: Grid, row: GridRow, side: str, there: Sequence[RecipeFolder]) -> str | None:
     """The folder of the one recipe that fits; of several the one that the grid's base describes, if there is one."""
     found, asked = _fitting(request, row, side, there), _asked(request, row, side)
-    usual = {"spec": grid.spec, "ssl": grid.ssl}.get(side)
+    usual = {"spec": grid.base.spec, "ssl": grid.base.ssl}.get(side)
     if len(found) > 1 and asked is None and usual:
         found = [r for r in found if r.path.name.startswith((usual, f"{r.kind}-{usual}"))] or found
     if len(found) > 1:
-        preferred = {field: value for field, value in grid.recipe.items() if field not in row.recipe}
+        preferred = {field: value for field, value in grid.base.recipe.items() if field not in row.recipe}
         alike = [r for r in found if all(r.recipe.get(f, v) == v for f, v in preferred.items())]
         found = alike if len(alike) == 1 else found
     return found[0].path.name if len(found) == 1 else asked

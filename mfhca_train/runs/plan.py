@@ -20,8 +20,7 @@ from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold, make_folds
-from mfhca_train.results.checksums import RESULT
-from mfhca_train.results.summary import NETWORK, ROW, unit_folder
+from mfhca_train.results.schema import CV_ROW, NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.training.unit import Unit, label_digest
 
 RUN_FORMAT = 1
@@ -68,12 +67,12 @@ class Row:
 class RowUnit(Unit):
     """A unit that knows its row, for messages."""
 
-    row: str = ROW
+    row: str = CV_ROW
 
     @property
     def name(self) -> str:
         """For messages."""
-        return super().name if self.row == ROW else f"{self.row}, {super().name}"
+        return super().name if self.row == CV_ROW else f"{self.row}, {super().name}"
 
 
 @dataclass(frozen=True)
@@ -269,4 +268,4 @@ def finished_seeds(out: Path, row: Row, folds: Sequence[Fold] | None = None) -> 
 
 
 def _done(out: Path, row: Row, seed: int, fold: Fold) -> bool:
-    return (unit_folder(out, row.name, seed, fold.id) / RESULT).exists()
+    return (unit_folder(out, row.name, seed, fold.id) / RESULT_FILE).exists()

@@ -15,9 +15,10 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, fsync_folder, lock, sha256_text
-from mfhca_train.results.checksums import RESULT, UNIT_FILES, write_result
-from mfhca_train.results.summary import ROW, read_units, unit_folder
-from mfhca_train.runs.folder import ABOUT, BESIDE, SURROUNDINGS, read_about
+from mfhca_train.results.checksums import write_result
+from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RUN_FILE, UNIT_FILES, unit_folder
+from mfhca_train.results.summary import read_units
+from mfhca_train.runs.folder import BESIDE, SURROUNDINGS, read_about
 from mfhca_train.runs.plan import RowUnit
 
 LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
@@ -66,7 +67,7 @@ def adopt(
 
 def _rows_beside(out: Path, here: Mapping[str, Any]) -> Iterable[tuple[Path, str, str]]:
     """(run folder, row, digest of its identity) of all runs in the same folder, this one included."""
-    for path in sorted(out.absolute().parent.glob(f"*/{ABOUT}")):
+    for path in sorted(out.absolute().parent.glob(f"*/{RUN_FILE}")):
         run = out if path.parent == out.absolute() else path.parent
         try:
             about = read_about(run)
@@ -75,7 +76,7 @@ def _rows_beside(out: Path, here: Mapping[str, Any]) -> Iterable[tuple[Path, str
         if any(about.get(name) != here.get(name) for name in SURROUNDINGS):
             continue
         alone = {name: value for name, value in about.items() if name not in BESIDE}
-        rows = about["rows"] if isinstance(about.get("rows"), dict) else {ROW: alone}
+        rows = about["rows"] if isinstance(about.get("rows"), dict) else {CV_ROW: alone}
         for row, identity in rows.items():
             yield run, row, sha256_text(canonical_json(identity))
 
@@ -94,7 +95,7 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
     Raises:
         MfhcaError: its folder cannot be written.
     """
-    if not (folder / RESULT).exists():
+    if not (folder / RESULT_FILE).exists():
         return False
     try:
         ((found),) = read_units([folder], unit.identity, classes)
@@ -125,7 +126,7 @@ def link(folder: Path, unit: RowUnit, result: Mapping[str, Any] | None = None) -
         try:
             shutil.rmtree(work, ignore_errors=True)  # of a process that was killed here
             work.mkdir()
-            for name in UNIT_FILES if result else (*UNIT_FILES, RESULT):
+            for name in UNIT_FILES if result else (*UNIT_FILES, RESULT_FILE):
                 if (folder / name).exists():
                     _link(folder / name, work / name)
             if result:

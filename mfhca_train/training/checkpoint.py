@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import sha256_file, write_atomically
-from mfhca_train.model.saved import BEST
+from mfhca_cache.common.typed import Number, problems
 from mfhca_train.results.checksums import DAMAGED, DIGEST, tensors_digest
-from mfhca_train.results.schema import problem
+from mfhca_train.results.schema import BEST
 
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 CHECKPOINT = "checkpoint.safetensors"
@@ -80,8 +80,8 @@ def resume(
         if set(metadata) != {"history", "identity"} and metadata[DIGEST] != _digest(metadata, tensors):
             raise ValueError(DAMAGED)
         history: list[dict[str, float]] = json.loads(metadata["history"])
-        if wrong := problem(history, [dict.fromkeys(HISTORY, float)], "history"):
-            raise ValueError(wrong)
+        if wrong := problems(history, list[dict[str, Number]], "history"):
+            raise ValueError(wrong[0])
         if metadata["identity"] != identity:
             raise ValueError("it is of a run with other settings or data")
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}

@@ -29,8 +29,9 @@ from mfhca_train.data.folds import Fold
 from mfhca_train.model.network import parameter_counts
 from mfhca_train.model.saved import build_network, inputs_of, save_inputs
 from mfhca_train.results import layer_weights
-from mfhca_train.results.checksums import RESULT, write_result
+from mfhca_train.results.checksums import write_result
 from mfhca_train.results.files import csv_text
+from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.results.summary import read_result
 from mfhca_train.training import process
 from mfhca_train.training.checkpoint import CHECKPOINT, HISTORY, load_best, resume, save_best, save_checkpoint
@@ -81,7 +82,7 @@ def fit(
     Raises:
         MfhcaError: the loss is not finite, the disk is full, or another process trains this unit.
     """
-    result_file = folder / RESULT
+    result_file = folder / RESULT_FILE
     if result_file.exists():
         return read_result(folder, identity)
     work = folder.with_name(f".{folder.name}.partial")

@@ -21,7 +21,7 @@ from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.results.checksums import RESULT
+from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
 from mfhca_train.training.unit import Unit, run_unit
 
@@ -158,7 +158,7 @@ def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping
     done = results(cluster, _run_on_worker, tasks, lambda task: task[0].name)
     with contextlib.closing(done):  # at once, so that nothing trains on after an error here
         for (unit, _), cpu in done:
-            await_file(unit.folder / RESULT)
+            await_file(unit.folder / RESULT_FILE)
             bar.update()
             if cpu not in warned:
                 warned.add(cpu)

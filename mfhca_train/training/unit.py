@@ -18,7 +18,7 @@ from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import SSL_KIND, with_layer
-from mfhca_train.results.checksums import RESULT
+from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
 
 
@@ -49,7 +49,7 @@ class Unit:
     @property
     def finished(self) -> bool:
         """Whether its result is there."""
-        return (self.folder / RESULT).exists()
+        return (self.folder / RESULT_FILE).exists()
 
     def absolute(self) -> Unit:
         """The same, for a process that works in another folder."""

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from grid_factory import write_grid
-from run_factory import FOUR, make_utterances, write_unit
+from msgspec import structs
+from run_factory import FOUR, SURROUNDINGS, make_utterances, reseal, write_unit
 
-from mfhca_cache.common.files import write_json
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.data.folds import make_folds
 from mfhca_train.model.network import MFHCA, parameter_counts
-from mfhca_train.results.summary import NETWORK, unit_folder
+from mfhca_train.results.checksums import write_sealed
+from mfhca_train.results.schema import NETWORK, unit_folder
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.grid import Grid, row_config
 from mfhca_train.runs.plan import RUN_FORMAT, Ground, Plan, Request, Row
@@ -84,6 +85,7 @@ def make_ablation(
             "recipes": {side: KEYS[side] for side in sides},
             "data_digest": "0" * 64,
             "label_digest": "1" * 64,
+            "folds_digest": "2" * 64,
             "threads": 1,
         }
         plans[row.name] = Plan(entry, identity, "digest", ())
@@ -110,18 +112,19 @@ def make_ablation(
                 )
                 if row.kind == NETWORK:
                     _write_inputs(folder / "inputs.safetensors", sides)
+                    reseal(folder)
     results = aggregate(request, grid, Ground(manifest, label_set, utterances), plans)
     about = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title}
     about |= {"rows": {name: entry.identity for name, entry in plans.items()}}
-    write_json(run / "run.json", about | {"versions": {"torch": "2.8.0"}, "cpu": "x86_64", "device": "auto"})
-    write_json(run / "results.json", results)
+    write_sealed(run / "run.json", about | SURROUNDINGS)
+    write_sealed(run / "results.json", results)
     return results
 
 
 def with_title(grid: Grid, name: str, title: str) -> Grid:
     """The grid with another title for one of its rows."""
     return replace(
-        grid, rows=tuple(replace(row, title=title) if row.name == name else row for row in grid.rows)
+        grid, rows=tuple(structs.replace(row, title=title) if row.name == name else row for row in grid.rows)
     )
 
 

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mfhca_cache.common.files import write_json
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.data.folds import Fold, make_folds
+from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
 from mfhca_train.results.metrics import confusion_matrix, scores
-from mfhca_train.results.summary import unit_folder
+from mfhca_train.results.schema import CV_ROW, unit_folder
 from mfhca_train.runs import crossval
-from mfhca_train.runs.plan import ROW
 
 FOUR = ("anger", "happiness", "neutral", "sadness")
 HOSTILE = '<script>alert("x")</script>&$\\frac{'
@@ -44,6 +43,28 @@ def make_utterances(
     ]
 
 
+# What run.json says of where a run was begun.
+SURROUNDINGS: dict[str, Any] = {
+    "recipe_names": {},
+    "data_csv_sha256": "3" * 64,
+    "versions": {"torch": "2.8.0"},
+    "cpu": "x86_64 AVX2",
+    "device": "auto",
+}
+
+
+def edit(path: Path, change: str) -> None:
+    """Changes a sealed file by a statement on its content `r`, and gives it a new digest."""
+    content = read_sealed(path)
+    exec(change, {"r": content})
+    write_sealed(path, content)
+
+
+def reseal(unit: Path) -> None:
+    """Gives result.json of a unit the digests of its files as they are now."""
+    write_result(unit, read_sealed(unit / "result.json"))
+
+
 def write_unit(
     folder: Path,
     fold: Fold,
@@ -67,7 +88,7 @@ def write_unit(
     guess = np.where(random.random(len(truth)) < skill, truth, random.integers(0, len(classes), len(truth)))
     confusion = confusion_matrix(truth, guess, len(classes))
     found = scores(confusion)
-    length = epochs - int(random.integers(0, 4))
+    length = max(1, epochs - int(random.integers(0, 4)))
     _write_csv(
         folder / "predictions.csv",
         ["utterance", "speaker", "label", "prediction"],
@@ -90,21 +111,25 @@ def write_unit(
         "identity": "digest",
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
+        "train_speakers": list(fold.train),
         "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
         "n_utterances": len(tested),
         "n_segments": 2 * len(tested),
         "wa": found.wa,
         "ua": found.ua,
         "f1": found.f1,
+        "recalls": list(found.recalls),
         "classes_absent": [n for n, r in zip(classes, found.recalls, strict=True) if r is None],
         "confusion": confusion.tolist(),
         "best_epoch": max(1, length - 5),
         "epochs": length,
         "stopped_by": stopped_by,
+        "validation_wa": 0.5,
+        "validation_ua": 0.5,
         "parameters": parameters or {"mf": 54321, "classifier": 33540, "total": 87861},
     }
-    write_json(folder / "result.json", result)
     (folder / "best.safetensors").touch()  # looked for, not read
+    write_result(folder, result)
 
 
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
@@ -199,7 +224,7 @@ def make_run(
     units = []
     for seed in range(seeds):
         for fold in folds[chosen]:
-            folder = unit_folder(run, ROW, seed, fold.id)
+            folder = unit_folder(run, CV_ROW, seed, fold.id)
             write_unit(folder, fold, seed, utterances, classes, random, skill, epochs, stopped_by)
             units.append(folder)
     identity = {
@@ -212,11 +237,11 @@ def make_run(
         "recipes": {"spec": "d8df7b2649005f00", "ssl": "79e523475b60a6af"},
         "data_digest": "0" * 64,
         "label_digest": "1" * 64,
+        "folds_digest": "2" * 64,
         "threads": 1,
-        "device": "auto",
     }
-    write_json(run / "run.json", identity | {"versions": {"torch": "2.8.0"}, "cpu": "x86_64 AVX2"})
+    write_sealed(run / "run.json", identity | SURROUNDINGS)
     request = crossval.Request(run / "toy.csv", run, run, config, protocol, seeds=tuple(range(seeds)))
     results = crossval.aggregate(request, units, "digest", utterances, classes, len(folds), identity)
-    write_json(run / "results.json", results)
+    write_sealed(run / "results.json", results)
     return results

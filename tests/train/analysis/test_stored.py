@@ -17,7 +17,6 @@ from grid_factory import write_grid
 from safetensors.numpy import load_file
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import write_json
 from mfhca_cache.common.log import FILE as LOG_FILE
 from mfhca_train.analysis.stored import FILE, choose, portray, read
 from mfhca_train.cli.main import main
@@ -28,7 +27,7 @@ from mfhca_train.model.saved import load_network
 from mfhca_train.report import analysis
 from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import read_sealed, write_sealed
-from mfhca_train.results.summary import unit_folder
+from mfhca_train.results.schema import unit_folder
 from mfhca_train.runs.ablation import ablate
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.runs.grid_rows import resolve, select
@@ -289,18 +288,6 @@ def test_a_portrait_of_other_folds_is_not_shown_and_made_again(single: Path, tmp
     cross_validate(asked(folder, folds=("s0", "s1", "s2")))
     assert [fold["id"] for fold in read(folder / "run" / "model" / FILE).about["folds"]] == ["s0", "s1", "s2"]
     assert "attend to" in (folder / "run" / "report.html").read_text()
-
-
-def test_units_of_an_earlier_version_are_left_out_with_a_word(single: Path, tmp_path: Path) -> None:
-    folder = copy(single, tmp_path)
-    (folder / "run" / "model" / FILE).unlink()
-    unit = unit_folder(folder / "run", "model", 0, "s0")
-    (unit / "inputs.safetensors").unlink()
-    result = read_sealed(unit / "result.json")
-    write_json(unit / "result.json", {k: v for k, v in result.items() if k != "files"})
-    cross_validate(asked(folder))
-    assert "row model: no portrait; an earlier version trained it" in (folder / "run" / LOG_FILE).read_text()
-    assert not (folder / "run" / "model" / FILE).exists()
 
 
 def test_absent_audio_costs_the_waveforms_alone(single: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import os
 import re
 import shlex
@@ -20,16 +19,16 @@ import numpy as np
 import pytest
 from ablation_factory import PUBLISHED, ROWS, SKILLS, make_ablation, small_grid, with_title
 from places import REPOSITORY
-from run_factory import FOUR, HOSTILE, Page
+from run_factory import FOUR, HOSTILE, Page, edit, reseal
 from scipy import stats
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import write_json
 from mfhca_train.report import ablation_detail, ablation_sections
 from mfhca_train.report.page import write_report
 from mfhca_train.report.parameters import find_baseline
 from mfhca_train.results.ablation_record import read_ablation
+from mfhca_train.results.checksums import write_sealed
 from mfhca_train.results.effects import find_parts
 from mfhca_train.runs.grid import read_grid
 
@@ -453,7 +452,7 @@ def test_command_recipes_and_settings_repeat_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = {"train.lr": "3e-4", "model.hca_scale": "sqrt"}
     results = make_ablation(run, small_grid(tmp_path), {"full": 0.8, "no-bilstm": 0.7}, settings=settings)
-    write_json(run / "results.json", results | {"left_out": {"svm": "no ssl features: x"}})
+    write_sealed(run / "results.json", results | {"left_out": {"svm": "no ssl features: x"}})
     page = Page(write_report(run))
     words = shlex.split(next(t for t in page.shown if t.startswith("mfhca-train ablate")))
     assert words[2:8] == ["small", "manifests/toy.csv", "--cache", "cache", "--out", "runs/again"]
@@ -472,9 +471,7 @@ def _edit(change: str, name: str = "results.json") -> Any:
     """A function that spoils a JSON file: a statement on `r`."""
 
     def spoil(run: Path) -> None:
-        r = json.loads((run / name).read_text())
-        exec(change, {"r": r})
-        (run / name).write_text(json.dumps(r))
+        edit(run / name, change)
 
     return spoil
 
@@ -497,21 +494,24 @@ DAMAGE: Mapping[str, tuple[Any, str]] = {
     ),
     "p not a number": (
         _edit("r['rows']['svm']['comparison']['ua']['p'] = 'small'"),
-        "results.json: rows.svm.comparison.ua.p is 'small', not a finite number",
+        "results.json: rows.svm.comparison.ua.p is 'small', expected a number from 0 to 1",
     ),
     "no run.json": (lambda run: (run / "run.json").unlink(), "no run.json, so no finished run"),
     "no versions": (_edit("del r['versions']", "run.json"), "run.json: versions is missing"),
     "no result": (lambda run: (run / UNIT / "result.json").unlink(), f"{UNIT}/result.json: cannot be read"),
     "half a result": (
-        lambda run: (run / UNIT / "result.json").write_text("{}"),
-        f"{UNIT}: not a whole unit .id is missing",
+        lambda run: write_sealed(run / UNIT / "result.json", {"files": {}}),
+        f"{UNIT}/best.safetensors: damaged",
     ),
     "no predictions": (
         lambda run: (run / UNIT / "predictions.csv").unlink(),
         f"{UNIT}/predictions.csv: cannot be read",
     ),
     "predictions cut": (
-        lambda run: (run / UNIT / "predictions.csv").write_text("utterance,speaker,label,prediction\n"),
+        lambda run: (
+            (run / UNIT / "predictions.csv").write_text("utterance,speaker,label,prediction\n"),
+            reseal(run / UNIT),
+        ),
         f"{UNIT}/predictions.csv: does not fit result.json",
     ),
     "no curves": (
@@ -519,7 +519,10 @@ DAMAGE: Mapping[str, tuple[Any, str]] = {
         f"{UNIT}/history.csv: cannot be read",
     ),
     "inputs": (
-        lambda run: (run / "plain/seed-0/fold-01/inputs.safetensors").write_bytes(b"x" * 99),
+        lambda run: (
+            (run / "plain/seed-0/fold-01/inputs.safetensors").write_bytes(b"x" * 99),
+            reseal(run / "plain/seed-0/fold-01"),
+        ),
         "fold-01/inputs.safetensors: cannot be read",
     ),
 }

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from places import REPOSITORY
-from run_factory import HOSTILE, Page, make_run
+from run_factory import HOSTILE, Page, edit, make_run, reseal
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import write_json
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.report import sections
 from mfhca_train.report.html import interval, per_cent
 from mfhca_train.report.page import write_report
 from mfhca_train.results import record
-from mfhca_train.results.summary import ROW, SCORES, unit_folder
+from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
+from mfhca_train.results.schema import CV_ROW, SCORES, unit_folder
 
 
 def report(run: Path) -> Page:
@@ -218,8 +218,8 @@ def test_oracle_matched_is_marked_too(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_selection_on_a_test_speaker_is_an_oracle_whatever_the_file_says(damaged: Path) -> None:
-    for path in (damaged / "results.json", damaged / "model/seed-0/fold-03/result.json"):
-        path.write_text(path.read_text().replace('"selected_on": "validation"', '"selected_on": "test"', 1))
+    edit(damaged / "results.json", "r['folds'][0]['selected_on'] = 'test'")
+    edit(damaged / "model/seed-0/fold-03/result.json", "r['selected_on'] = 'test'")
     assert "ORACLE: these figures" in report(damaged).text
 
 
@@ -252,8 +252,8 @@ def test_published_figures_and_markdown_stand_beside_the_run(damaged: Path) -> N
     path = damaged / "results.json"
     figure = {"system": "Theirs", "corpus": "toy", "label_set": "four", "wa": 61.25, "score": "pooled"}
     figure |= {"protocol": "one speaker out", "source": "a paper"}
-    results = json.loads(path.read_text()) | {"yardsticks": [figure]}
-    write_json(path, results)
+    write_sealed(path, read_sealed(path) | {"yardsticks": [figure]})
+    results = read_sealed(path)
     page, text = report(damaged), (damaged / "report.md").read_text()
     pooled = [per_cent(results[name]["pooled"]) for name in ("wa", "ua")]
     assert page.table("System")[1:] == [
@@ -305,11 +305,11 @@ def test_many_folds_one_epoch_many_classes_and_an_infinite_loss_are_drawn(tmp_pa
     short = tmp_path / "short"
     for file in short.glob("*/seed-0/fold-*/history.csv"):
         file.write_text("epoch,train_loss,validation_loss,validation_wa,validation_ua\n1,0.5,inf,0.5,0.5\n")
-    for unit in (results := json.loads((short / "results.json").read_text()))["folds"]:
+    for unit in (results := read_sealed(short / "results.json"))["folds"]:
         unit["epochs"] = unit["best_epoch"] = 1
-        result = unit_folder(short, ROW, unit["seed"], unit["id"]) / "result.json"
-        write_json(result, json.loads(result.read_text()) | unit)
-    write_json(short / "results.json", results)
+        folder = unit_folder(short, CV_ROW, unit["seed"], unit["id"])
+        write_result(folder, read_sealed(folder / "result.json") | unit)
+    write_sealed(short / "results.json", results)
     assert report(short).tables
 
 
@@ -317,27 +317,42 @@ def _edit(change: str) -> Any:
     """A function that spoils results.json: a statement on `r`."""
 
     def spoil(run: Path) -> None:
-        r = json.loads((run / "results.json").read_text())
-        exec(change, {"r": r})
-        (run / "results.json").write_text(json.dumps(r))
+        edit(run / "results.json", change)
 
     return spoil
+
+
+def _curves(change: Callable[[str], str]) -> Any:
+    """A function that changes the text of a unit's history.csv, as if it had been written so."""
+
+    def spoil(run: Path) -> None:
+        _history(run).write_text(change(_history(run).read_text()))
+        reseal(_history(run).parent)
+
+    return spoil
+
+
+def _text(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
 DAMAGE = {
     "no run": (lambda run: shutil.rmtree(run), "no run.json, so no finished run"),
     "not finished": (lambda run: (run / "results.json").unlink(), "no results.json, so no finished run"),
     "not JSON": (lambda run: (run / "results.json").write_text("{"), "results.json: not valid JSON"),
-    "a list": (lambda run: (run / "results.json").write_text("[]"), "results.json: the file is not a table"),
-    "run.json empty": (lambda run: (run / "run.json").write_text("{}"), "run.json: device is missing"),
+    "a list": (lambda run: (run / "results.json").write_text("[]"), "results.json: holds no digest"),
+    "run.json empty": (lambda run: write_sealed(run / "run.json", {}), "run.json: format is missing"),
     "no WA": (_edit("del r['wa']"), "wa is missing"),
-    "WA a text": (_edit("r['wa']['mean'] = 'high'"), "wa.mean is 'high', not a finite number"),
+    "WA a text": (_edit("r['wa']['mean'] = 'high'"), "wa.mean is 'high', expected a number from 0 to 1"),
     "UA not a number": (
-        _edit("r['ua']['pooled'] = float('nan')"),
-        "not valid JSON .NaN is not a finite number",
+        lambda run: _text(run / "results.json", '"pooled": 0.', '"pooled": NaN'),
+        "not valid JSON .*NaN is not a finite number",
     ),
-    "true for a count": (_edit("r['n_folds'] = True"), "n_folds is True, not of type int"),
-    "half an interval": (_edit("r['wa']['ci95'] = [0.5]"), "an interval has not two ends"),
+    "true for a count": (
+        _edit("r['n_folds'] = True"),
+        "n_folds is True, expected a whole number of at least 1",
+    ),
+    "half an interval": (_edit("r['wa']['ci95'] = [0.5]"), "wa.ci95 is a list, expected a list of 2"),
     "fold without epoch": (_edit("del r['folds'][1]['best_epoch']"), r"folds\[1\].best_epoch is missing"),
     "fold missing": (_edit("r['folds'].pop()"), "3 different folds and seeds are listed, expected 4"),
     "fold twice": (
@@ -345,10 +360,13 @@ DAMAGE = {
         "3 different folds and seeds are listed, expected 4",
     ),
     "confusion not square": (_edit("r['confusion'].pop()"), "confusion is not a table of 4 by 4 counts"),
-    "confusion negative": (_edit("r['confusion'][0][0] = -1"), "confusion is not a table of 4 by 4 counts"),
+    "confusion negative": (
+        _edit("r['confusion'][0][0] = -1"),
+        r"confusion\[0\]\[0\] is -1, expected a whole number of at least 0",
+    ),
     "confusion empty": (_edit("r['confusion'] = [[0] * 4] * 4"), "confusion counts no utterance"),
     "other classes": (_edit("r['classes'][0] = 'joy'"), "recalls are not those of the classes"),
-    "headline": (_edit("r['headline'] = 'best'"), "headline is 'best', neither mean nor pooled"),
+    "headline": (_edit("r['headline'] = 'best'"), "headline is 'best', expected one of mean, pooled"),
     "best epoch": (_edit("r['folds'][0]['best_epoch'] = 99"), "fold '03': best epoch 99 of"),
     "another run's curves": (
         _edit("r['folds'][0]['epochs'] += 1"),
@@ -356,26 +374,26 @@ DAMAGE = {
     ),
     "no curves": (lambda run: _history(run).unlink(), "history.csv: cannot be read .No such file"),
     "curves cut": (
-        lambda run: _history(run).write_text("epoch,train_loss\n1,"),
+        _curves(lambda _: "epoch,train_loss\n1,"),
         "cannot be read .ValueError could not convert",
     ),
     "curves no text": (
-        lambda run: _history(run).write_bytes(b"\xff\xfe"),
+        lambda run: (_history(run).write_bytes(b"\xff\xfe"), reseal(_history(run).parent)),
         "cannot be read .UnicodeDecodeError",
     ),
     "curves no numbers": (
-        lambda run: _history(run).write_text(_history(run).read_text().replace("0.", "x.")),
+        _curves(lambda text: text.replace("0.", "x.")),
         "cannot be read .ValueError",
     ),
     "score above one": (
-        lambda run: _history(run).write_text(_history(run).read_text().replace(",0.", ",7.")),
+        _curves(lambda text: text.replace(",0.", ",7.")),
         "a score is not between 0 and 1",
     ),
 }
 
 
 def _history(run: Path) -> Path:
-    return unit_folder(run, ROW, 0, "03") / "history.csv"
+    return unit_folder(run, CV_ROW, 0, "03") / "history.csv"
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

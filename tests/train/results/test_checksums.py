@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 from pathlib import Path
@@ -20,7 +19,6 @@ from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import (
     DIGEST,
     FILES,
-    UNIT_FILES,
     read_about,
     read_sealed,
     read_unit,
@@ -28,6 +26,7 @@ from mfhca_train.results.checksums import (
     write_result,
     write_sealed,
 )
+from mfhca_train.results.schema import UNIT_FILES
 from mfhca_train.runs.crossval import cross_validate
 
 UNIT = "model/seed-0/fold-s0"
@@ -87,7 +86,7 @@ def test_every_bit_of_a_small_file_counts(tmp_path: Path) -> None:
 def test_another_text_of_the_same_values_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps(seal({"a": 1})))
-    with pytest.raises(MfhcaError, match="has not the digest that it was written with; delete it"):
+    with pytest.raises(MfhcaError, match="does not have the digest it was written with; delete it"):
         read_sealed(path)
 
 
@@ -143,20 +142,18 @@ def test_a_deleted_data_csv_is_written_again_with_the_same_bytes(finished: Path,
         assert (tmp_path / "x/run" / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_units_of_an_earlier_version_are_read_and_said(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = (run / "report.html").read_bytes()
-    with caplog.at_level(logging.WARNING, "mfhca"):
+@pytest.mark.parametrize("name", ["run.json", "results.json", f"{UNIT}/result.json"])
+def test_a_file_without_its_digest_is_refused(run: Path, name: str) -> None:
+    write_json(run / name, read_sealed(run / name))
+    with pytest.raises(MfhcaError, match=f"{re.escape(name)}: holds no digest"):
         write_report(run)
-    assert not caplog.messages
-    for path in (run / "run.json", run / "results.json", run / UNIT / "result.json"):
-        value = read_sealed(path)
-        write_json(path, {k: v for k, v in value.items() if k not in (FILES, "data_csv_sha256")})
-    with caplog.at_level(logging.WARNING, "mfhca"):
-        write_report(run)
-    assert caplog.messages == [
-        f"{run}: 1 of 1 units are of an earlier version, without digests; damage in their files might not be found"
-    ]
-    assert (run / "report.html").read_bytes() == whole
+
+
+def test_a_result_without_digests_of_its_files_is_refused(run: Path) -> None:
+    result = read_sealed(run / UNIT / "result.json")
+    write_sealed(run / UNIT / "result.json", {k: v for k, v in result.items() if k != FILES})
+    with pytest.raises(MfhcaError, match=r"result\.json: files is missing; delete .*fold-s0 and run again"):
+        read_unit(run / UNIT)
 
 
 def test_results_that_are_not_those_of_the_units_are_refused(run: Path) -> None:

@@ -14,11 +14,10 @@ from click.testing import CliRunner
 from corpus_factory import CLASSES, request
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import write_json
 from mfhca_train.cli.main import POOLING_NAMES, main
-from mfhca_train.results.checksums import read_sealed
+from mfhca_train.results.checksums import read_sealed, write_result
 from mfhca_train.results.rescore import POOLINGS, rescore
-from mfhca_train.results.summary import ROW
+from mfhca_train.results.schema import CV_ROW
 from mfhca_train.runs.crossval import cross_validate
 
 
@@ -31,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_mean_reproduces_results_json_exactly(run: Path) -> None:
     results = json.loads((run / "results.json").read_text())
-    found = json.loads(json.dumps(rescore(run, "mean")[ROW]))
+    found = json.loads(json.dumps(rescore(run, "mean")[CV_ROW]))
     assert found.pop("breakdown") == {}
     assert {key: results[key] for key in found} == found
 
@@ -57,7 +56,7 @@ def test_poolings_agree_with_a_plain_loop(run: Path, pooling: str) -> None:
                 votes = Counter(p.argmax(axis=1).tolist())
                 guess = max(votes, key=lambda k: (votes[k], p[:, k].mean()))
             confusion[CLASSES.index(label), guess] += 1
-    assert rescore(run, pooling)[ROW]["confusion"] == confusion.tolist()
+    assert rescore(run, pooling)[CV_ROW]["confusion"] == confusion.tolist()
 
 
 def test_the_command_prints_every_pooling_and_changes_nothing(run: Path) -> None:
@@ -67,7 +66,7 @@ def test_the_command_prints_every_pooling_and_changes_nothing(run: Path) -> None
     assert result.exit_code == 0, result.output
     for name, words in POOLINGS.items():
         assert f"{name}: {words}" in result.output
-        assert f"{100 * rescore(run, name)[ROW]['wa']['pooled']:6.2f}" in result.output
+        assert f"{100 * rescore(run, name)[CV_ROW]['wa']['pooled']:6.2f}" in result.output
     alone = CliRunner().invoke(main, ["rescore", str(run), "--pooling", "mean"])
     assert "<- headline" in alone.output
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -81,10 +80,7 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     with pytest.raises(MfhcaError, match=r"segments.csv: damaged"):
         rescore(tmp_path / "run", "mean")
-    result = read_sealed(path.parent / "result.json")
-    write_json(
-        path.parent / "result.json", {k: v for k, v in result.items() if k != "files"}
-    )  # as before digests
+    write_result(path.parent, read_sealed(path.parent / "result.json"))  # with the digest of the shorter file
     with pytest.raises(MfhcaError, match=r"segments.csv: lacks utterances"):
         rescore(tmp_path / "run", "mean")
     path.unlink()

@@ -36,10 +36,10 @@ from mfhca_train.report.terminal import table
 from mfhca_train.results.ablation_record import read_ablation
 from mfhca_train.results.checksums import read_sealed, write_sealed
 from mfhca_train.results.rescore import rescore
-from mfhca_train.results.summary import NETWORK
+from mfhca_train.results.schema import CHOSEN, NETWORK
 from mfhca_train.runs.ablation import ablate
 from mfhca_train.runs.crossval import cross_validate
-from mfhca_train.runs.grid import CHOSEN, read_grid, row_config
+from mfhca_train.runs.grid import read_grid, row_config
 from mfhca_train.training import queue
 
 CARDS = sorted(p for p in (REPOSITORY / "manifests").glob("*.toml") if p.stem != "published")
@@ -106,7 +106,9 @@ def test_shipped_grids_are_valid(path: Path) -> None:
 @pytest.mark.parametrize("card", [None, *CARDS], ids=lambda card: card.stem if card else "no card")
 def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, card: Path | None) -> None:
     grid = read_grid(path)
-    base = with_settings(with_settings(Config(), read_card(card).settings if card else {}), grid.settings)
+    base = with_settings(
+        with_settings(Config(), read_card(card).settings if card else {}), grid.base.settings
+    )
     found: dict[str, str] = {}
     for row in grid.trained:
         if row.kind == CHOSEN:
@@ -116,8 +118,8 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
         read = {name: value_of(config, name) for name in FIELDS if name not in idle}
         if row.kind != NETWORK:  # the majority class reads no settings, the support vector machine hardly any
             read = {}
-        protocol = row.protocol or grid.protocol or "strict"
-        features = row.spec or grid.spec, row.ssl or grid.ssl, {**grid.recipe, **row.recipe}
+        protocol = row.protocol or grid.base.protocol or "strict"
+        features = row.spec or grid.base.spec, row.ssl or grid.base.ssl, {**grid.base.recipe, **row.recipe}
         found[row.name] = repr((row.kind, protocol, features, read))
     alike = {frozenset((a, b)) for a in found for b in found if a < b and found[a] == found[b]}
     # A learning rate that the card sets, or nobody, stands in the grid again, so that all three rates are there.
@@ -134,7 +136,7 @@ def test_published_figures_are_whole_and_have_a_key_each() -> None:
     assert all(needed <= set(figure) <= needed | {"ua", "variant"} for figure in figures)
     assert len({figure["key"] for figure in figures}) == len(figures)
     assert all(20 < figure[name] < 100 for figure in figures for name in ("wa", "ua") if name in figure)
-    used = {key for path in GRIDS for row in read_grid(path).rows for key in row.published}
+    used = {key for path in GRIDS for row in read_grid(path).rows for key in row.published_keys}
     assert used == {figure["key"] for figure in figures if figure["corpus"] == "iemocap"}
 
 
@@ -525,7 +527,7 @@ def test_a_chosen_row_takes_the_unit_that_did_best_on_validation(corpus: Path, t
     assert tree(run) == before
     with (run / "best/seed-0/fold-s0/history.csv").open("a") as file:  # of the chosen one's too
         file.write("x")
-    with pytest.raises(MfhcaError, match="damaged, its content has not the digest"):
+    with pytest.raises(MfhcaError, match="damaged, its content does not have the digest"):
         ablate(request, grid)
 
 
@@ -540,21 +542,27 @@ def test_a_chosen_row_refuses_rows_that_differ_in_more_than_the_rate(corpus: Pat
     ("text", "words"),
     [
         ("title = 'x'", "no \\[\\[row\\]\\] to train"),
-        ("[[row]]\nname = 'A b'", "is not made of a-z"),
+        ("[[row]]\nname = 'A b'", "row 'A b'.name is 'A b', expected a name of at most 61 of a-z"),
         ("[[row]]\nname = 'a'\n[[row]]\nname = 'a'", "two rows are called 'a'"),
-        ("[[row]]\nname = 'a'\nseds = 1", "row 1: no field is called 'seds'"),
-        ("[[row]]\nname = 'a'\nset = 1", "set = 1 has the wrong type"),
-        ("[[row]]\nname = 'a'\nprotocol = 'p'", "no protocol is called 'p'"),
-        ("[[row]]\nname = 'a'\nkind = 'k'", "kind 'k' is not one of network, majority, svm, chosen, cited"),
+        (
+            "[[row]]\nname = 'a'\nseds = 1",
+            "row 'a'.seds is not a known field; there are: protocol, set, spec",
+        ),
+        ("[[row]]\nname = 'a'\nset = 1", "row 'a'.set is 1, expected a table"),
+        ("[[row]]\nname = 'a'\nprotocol = 'p'", "row 'a': protocol 'p' does not exist; there are: strict"),
+        (
+            "[[row]]\nname = 'a'\nkind = 'k'",
+            "row 'a'.kind is 'k', expected one of network, svm, majority, chosen, cited",
+        ),
         ("[[row]]\nname = 'a'\npublished = 'p'", "no figure with key 'p'"),
-        ("[[row]]\nname = 'a'\nkind = 'cited'", "needs a published figure"),
+        ("[[row]]\nname = 'a'\nkind = 'cited'", "needs a published score"),
         ("[[row]]\nname = 'a'\nreference = true\n[[row]]\nname = 'b'\nreference = true", "must be one row"),
         ("[[row]]\nname = 'a'\nfrom = ['b', 'c']", "from belongs to kind chosen"),
         ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['a']", "needs the names of two rows or more"),
         ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'a']", "no row of kind network is called 'b'"),
         (
-            "[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'c']\nset = {}",
-            "set would be ignored by kind chosen",
+            "[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'c']\nspec = 'x'",
+            "spec would be ignored by kind chosen",
         ),
         ("[[row]", "not valid TOML"),
     ],
