@@ -24,7 +24,7 @@ from corpus_factory import request, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import REPOSITORY
-from run_factory import make_run
+from run_factory import make_run, reseal
 
 from mfhca_cache.build import users
 from mfhca_cache.common.errors import MfhcaError
@@ -44,8 +44,8 @@ from mfhca_train.model.saved import load_network
 from mfhca_train.report import ablation_detail, ablation_sections, sections
 from mfhca_train.report.page import write_report
 from mfhca_train.results.ablation_record import read_ablation
-from mfhca_train.results.checksums import DIGEST, read_sealed, seal
-from mfhca_train.results.published import read_published, yardsticks
+from mfhca_train.results.checksums import DIGEST, seal
+from mfhca_train.results.published import comparable, read_published
 from mfhca_train.results.record import read_record
 from mfhca_train.results.rescore import rescore
 from mfhca_train.runs.crossval import cross_validate
@@ -68,6 +68,7 @@ class Target:
 
     path: Path
     read: Callable[[], object]
+    unit: Path | None = None  # whose result.json gets the digest of the changed file
 
 
 Damage = Callable[[bytes], bytes]
@@ -205,7 +206,10 @@ def try_on(target: Target, damage: Damage, vouched: bool) -> None:
     good = target.path.read_bytes()
     bad = damage(good)
     inode = target.path.stat().st_ino
+    result = (target.unit / "result.json").read_bytes() if target.unit else b""
     target.path.write_bytes(bad)
+    if target.unit:
+        reseal(target.unit)
     start = time.monotonic()
     try:
         target.read()
@@ -216,21 +220,18 @@ def try_on(target: Target, damage: Damage, vouched: bool) -> None:
     finally:
         assert target.path.stat().st_ino == inode
         target.path.write_bytes(good)
+        if target.unit:
+            (target.unit / "result.json").write_bytes(result)
     assert time.monotonic() - start < PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one fold with its portrait, its bundle, a run without digests, an ablation, and a cache."""
+    """A run of one fold with its portrait, its bundle, a copy, an ablation, and a cache."""
     folder = tmp_path_factory.mktemp("fuzz")
     cross_validate(request(folder, folds=("s0",), portraits=True))
     write_bundle(read_run(folder / "run"), folder / "bundle")
-    plain = shutil.copytree(folder / "run", folder / "plain")  # as an earlier version would have left it
-    for path in (plain / "run.json", plain / "results.json", plain / UNIT / "result.json"):
-        value = read_sealed(path)
-        path.write_text(
-            readable_json({k: v for k, v in value.items() if k not in ("files", "data_csv_sha256")})
-        )
+    shutil.copytree(folder / "run", folder / "plain")
     make_run(folder / "shown")
     grid = small_grid(folder / "of")
     make_ablation(folder / "ablation", grid, SKILLS)
@@ -314,7 +315,7 @@ def vouched_targets(made: Path) -> dict[str, Target]:
 
 
 def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Damage]]]:
-    """Files that nothing vouches for: people write them, or an earlier version did."""
+    """Files whose digest does not help: people write them, or they are wrong and have the right digest."""
     plain, unit = made / "plain", made / "plain" / UNIT
     read = run_readers(plain)
     config = request(made).config
@@ -326,12 +327,12 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
 
     def rows() -> None:
         found = read_grid(grid)
-        base = with_settings(Config(), found.settings)
+        base = with_settings(Config(), found.base.settings)
         for row in found.rows:
             row_config(base, row)
 
     def figures() -> None:
-        yardsticks(read_published(grid)["figure"], "iemocap", "four")
+        comparable(read_published(grid).scores, "iemocap", "four")
 
     def carded() -> None:
         check_expected(read_card(card), utterances())
@@ -354,15 +355,15 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
         "run.json": (Target(plain / "run.json", read), JSONS),
         "results.json": (Target(plain / "results.json", read), JSONS),
         "result.json": (Target(unit / "result.json", read), JSONS),
-        "history.csv": (Target(unit / "history.csv", read), TABLES),
-        "predictions.csv": (Target(unit / "predictions.csv", read), TABLES),
-        "segments.csv": (Target(unit / "segments.csv", read), TABLES),
+        "history.csv": (Target(unit / "history.csv", read, unit), TABLES),
+        "predictions.csv": (Target(unit / "predictions.csv", read, unit), TABLES),
+        "segments.csv": (Target(unit / "segments.csv", read, unit), TABLES),
         "best": (
-            Target(unit / "best.safetensors", lambda: load_network(unit, config.model, 4)),
+            Target(unit / "best.safetensors", lambda: load_network(unit, config.model, 4), unit),
             HEADERS,
         ),
         "inputs": (
-            Target(unit / "inputs.safetensors", lambda: load_network(unit, config.model, 4)),
+            Target(unit / "inputs.safetensors", lambda: load_network(unit, config.model, 4), unit),
             HEADERS,
         ),
         "card.json": (

@@ -104,7 +104,7 @@ def test_a_missing_field_and_a_value_that_is_no_table() -> None:
 
 def test_all_problems_are_listed() -> None:
     with pytest.raises(
-        MfhcaError, match=r"(?s)^x: correct these:\n  type is 'c'.*\n  sizes\[0\] is 0.*\n  colour is"
+        MfhcaError, match=r"(?s)^x: correct these:\n  colour is.*\n  type is 'c'.*\n  sizes\[0\] is 0"
     ):
         decode_all(Path("x"), {"type": "c", "sizes": [0]} | {"colour": 1}, Whole, "correct these")
 
