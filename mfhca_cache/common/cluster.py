@@ -47,8 +47,8 @@ class CancelledTaskError(Exception):
 
 @dataclass(frozen=True)
 class _Answer:
-    """A worker's answer: a value, or the message of an expected failure (exceptions lose their cause when they
-    are pickled), and the records it logged."""
+    """A worker's answer: a value, or the message of an expected failure (exceptions lose their cause on
+    the way to another process), and the records it logged."""
 
     value: Any
     failure: str | None
