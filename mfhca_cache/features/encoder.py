@@ -172,7 +172,7 @@ def _load(backbone: Backbone, attention: str) -> Any:
                 trust_remote_code=False,
                 attn_implementation=attention,
                 output_loading_info=True,
-                weights_only=True,  # of pickled weights (.bin) only tensors are read
+                weights_only=True,  # of weights in the old form (.bin) only tensors are read
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below
             )
     except Exception as error:  # torch, safetensors and transformers raise their own types for a damaged file
