@@ -19,8 +19,7 @@ from mfhca_train.data.batch import Layers
 from mfhca_train.data.corpus import Array, Corpus, Normaliser, Segments
 from mfhca_train.model.fusion import attention_of
 from mfhca_train.model.mf import GlobalReceptiveField
-from mfhca_train.model.network import MFHCA
-from mfhca_train.model.pooling import mean_over_time, valid_mask
+from mfhca_train.model.network import MFHCA, map_rows, mean_over_map
 from mfhca_train.training.evaluate import EVALUATION_BATCH, autocast
 
 
@@ -73,9 +72,7 @@ def record_gates(model: MFHCA) -> Iterator[list[tuple[Tensor, Tensor]]]:
             handle.remove()
 
 
-def over_time(
-    config: ModelConfig, attention: Tensor | None, spec: Tensor | None, valid: Tensor | None
-) -> Tensor | None:
+def over_time(config: ModelConfig, attention: Tensor | None, valid: Tensor | None) -> Tensor | None:
     """The weights of a batch as one value a frame (or a channel).
 
     The reading `frames` has weights for every frame of MF's map; the features are the mean over these, and so
@@ -84,14 +81,11 @@ def over_time(
     Args:
         config: the readings.
         attention: as in `Output`.
-        spec, valid: (B, 1, T, F) and (B,) its real frames; read where padding is masked.
+        valid: (B,) real frames of the spectrogram; used with `mask_padding`.
     """
     if attention is None or attention.ndim == 2:
         return attention
-    if spec is None or valid is None or not config.mask_padding:
-        return attention.mean(dim=1)
-    height = attention.shape[1]
-    return mean_over_time(attention, valid_mask(valid * height // spec.shape[2], height))
+    return mean_over_map(attention, map_rows(config, valid) if config.mask_padding else None)
 
 
 def behold(
@@ -116,7 +110,7 @@ def behold(
         with torch.inference_mode(), autocast(device, precision), record_gates(model) as gates:
             out = model(*batch.inputs)
             shown = out.attention if attended(model.config) else None
-            weights = over_time(model.config, shown, batch.spec, batch.spec_valid)
+            weights = over_time(model.config, shown, batch.spec_valid)
             logp = torch.log_softmax(out.logits.float(), dim=-1)
         yield Sight(
             slice(start, start + len(logp)),

@@ -237,7 +237,7 @@ class Predictor:
             outputs, attention = judge(model, batch, self._device, config.train.precision)
             for (waiting, row), output in zip(taken, outputs, strict=True):
                 waiting.outputs[m, row] = output
-            weights = over_time(config.model, attention, batch.spec, batch.spec_valid)
+            weights = over_time(config.model, attention, batch.spec_valid)
             if weights is not None and taken[0][0].weights.shape[1]:
                 found = shares(weights.float().cpu().numpy())
                 for (waiting, row), share in zip(taken, found, strict=True):

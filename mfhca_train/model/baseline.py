@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
-from mfhca_train.model.pooling import valid_mask
+from mfhca_train.model.masking import masked, row_mask
 from mfhca_train.model.recurrent import run_lstm
 
 MFCC_UNITS, MFCC_LAYERS = 256, 2  # of the BiLSTM over the MFCCs
@@ -75,16 +75,44 @@ class AlexNet(nn.Module):
                 state["features.0.weight"] = first.sum(dim=1, keepdim=True)
             self.load_state_dict(state)
 
-    def forward(self, spec: Tensor) -> Tensor:
-        """(B, 1, T, F) to a map (B, 256, H, W), H and W about 1/32 of T and F: 8 x 5 for 300 x 200."""
+    @staticmethod
+    def map_rows(frames: Tensor) -> Tensor:
+        """Rows of the map of a spectrogram with these many frames, at least one."""
+        rows = ((frames - 7) // 4 + 1).clamp(min=1)  # the first convolution; the others keep the size
+        for _ in range(3):
+            rows = ((rows - 3) // 2 + 1).clamp(min=1)  # pooling
+        return rows
+
+    def forward(self, spec: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(B, 1, T, F) to a map (B, 256, H, W), H and W about 1/32 of T and F: 8 x 5 for 300 x 200.
+
+        With `valid` (B,), real frames, padding has no influence: the map is zero there after every layer.
+        """
         if min(spec.shape[2:]) < MINIMUM_SIZE:
             size = " x ".join(str(n) for n in spec.shape[2:])
             raise MfhcaError(
                 f"model.spec_encoder=alexnet needs spectrograms of at least {MINIMUM_SIZE} x {MINIMUM_SIZE}, "
                 f"these are {size}; use model.spec_encoder=mf"
             )
-        features: Tensor = self.features(spec)
-        return features
+        if valid is None:
+            features: Tensor = self.features(spec)
+            return features
+        x, rows = masked(spec, row_mask(valid, spec.shape[2])), valid
+        for layer in self.features:
+            x, rows = layer(x), output_rows(layer, rows)
+            x = masked(x, row_mask(rows, x.shape[2]))
+        return x
+
+
+def output_rows(layer: nn.Module, rows: Tensor) -> Tensor:
+    """Real rows after a layer of AlexNet, of windows within the real rows of its input; at least one."""
+    if isinstance(layer, nn.Conv2d):
+        window, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
+    elif isinstance(layer, nn.MaxPool2d):
+        window, stride, padding = 3, 2, 0
+    else:
+        return rows
+    return ((rows + 2 * padding - window) // stride + 1).clamp(min=1)
 
 
 def imagenet_weights() -> dict[str, Tensor]:
@@ -127,8 +155,6 @@ class MfccBranch(nn.Module):
         self.out = nn.Linear(frames * 2 * MFCC_UNITS, config.width)
 
     def forward(self, mfcc: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, T, 40) to (B, N); with `valid` (B,), outputs at padded frames are set to zero."""
-        x = run_lstm(self.lstm, mfcc)  # (B, T, 512)
-        if valid is not None:
-            x = x * valid_mask(valid, x.shape[1])[..., None]
+        """(B, T, 40) to (B, N); with `valid` (B,), over the real frames only, and outputs at padding are zero."""
+        x = run_lstm(self.lstm, mfcc, valid)  # (B, T, 512)
         return functional.relu(self.out(self.dropout(x.flatten(1))))

@@ -53,7 +53,8 @@ class FusionInputs(NamedTuple):
         spec_map: the pooled spectrogram map from which f_spec was made, (B, 6C) or (B, H, 3C).
         hidden: f_hubert, the encoder's hidden states, (B, L, D).
         context: f'_hubert, the hidden states after the BiLSTM, or the same as `hidden` without one, (B, L, D).
-        mask: (B, L), true at real frames; None treats padding like speech, as the paper does.
+        mask: (B, L), true at real frames; `hidden` and `context` are zero elsewhere. None treats padding like
+            speech, as the paper does.
     """
 
     guide: Tensor

@@ -94,6 +94,9 @@ class HierarchicalCooperativeAttention(Fusion):
             f_att = functional.relu(weights if mask is None else weights * mask)  # (B, L), no softmax
             summed = torch.einsum("bl,bld->bd", f_att, context)  # (B, D)
             low = functional.adaptive_avg_pool2d(hidden, (32, hidden.shape[2] // 32))  # (B, 32, D/32)
+            if mask is not None:  # the mean over the real frames of each cell
+                real = functional.adaptive_avg_pool1d(mask[:, None].to(low.dtype), 32).transpose(1, 2)
+                low = low / real.clamp(min=1 / mask.shape[1])
             product = low @ summed.reshape(len(summed), -1, 32)  # (B, 32, 32)
             pooled = self.mix(product.flatten(1))  # (B, D)
         return functional.relu(self.out(self.dropout(pooled))), f_att

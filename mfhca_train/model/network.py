@@ -165,7 +165,7 @@ class MFHCA(nn.Module):
             sides.append(side)
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
-            features = self.mean_over_map(features, spec, spec_valid)
+            features = mean_over_map(features, map_rows(self.config, spec_valid))
         return Output(self.classifier(features), features, attention)
 
     def spec_side(self, spec: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -173,10 +173,10 @@ class MFHCA(nn.Module):
 
         AlexNet's map has 6 x 6 cells: 36C, and 6C with H = 8 for `frames`, one time step per 0.4 s.
         """
-        x = self.spec_encoder(spec)  # (B, C, H, W)
+        x = self.spec_encoder(spec, valid)  # (B, C, H, W)
         rows, columns = self.spec_encoder.cells
         cells = (x.shape[2] if self.per_frame else rows, columns)
-        pooled = pool_cells(x, cells, None if valid is None else valid / spec.shape[2])  # (B, C, h, w)
+        pooled = pool_cells(x, cells, map_rows(self.config, valid))  # (B, C, h, w)
         pooled = pooled.permute(0, 2, 1, 3).flatten(2) if self.per_frame else pooled.flatten(1)
         return pooled, functional.relu(self.spec_out(self.dropout(pooled)))
 
@@ -196,25 +196,33 @@ class MFHCA(nn.Module):
         The guide is f_spec (B, N) or (B, H, N); with MFCCs both their vectors, (B, 2N).
         """
         mask = None if valid is None else valid_mask(valid, hidden.shape[1])
-        context = self.with_context(hidden) if self.config.bilstm else hidden  # f'_hubert, (B, L, D)
+        if mask is not None:
+            hidden = hidden.masked_fill(~mask[..., None], 0)
+        context = self.with_context(hidden, valid) if self.config.bilstm else hidden  # f'_hubert, (B, L, D)
+        if mask is not None:
+            context = context.masked_fill(~mask[..., None], 0)
         if self.has_fusion and guide is not None and spec_map is not None:
-            fused: tuple[Tensor, Tensor] = self.fusion(FusionInputs(guide, spec_map, hidden, context, mask))
-            return fused
+            output: tuple[Tensor, Tensor] = self.fusion(FusionInputs(guide, spec_map, hidden, context, mask))
+            return output
         return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
 
-    def with_context(self, hidden: Tensor) -> Tensor:
-        """f'_hubert: the BiLSTM over f_hubert, (B, L, D) to (B, L, D)."""
+    def with_context(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
+        """f'_hubert: the BiLSTM over f_hubert, (B, L, D) to (B, L, D); with `valid` over the real frames."""
         if cpu.is_faster(hidden):
-            return cpu.bilstm(self.bilstm, hidden)
-        return run_lstm(self.bilstm, hidden)
+            return cpu.bilstm(self.bilstm, hidden, valid)
+        return run_lstm(self.bilstm, hidden, valid)
 
-    @staticmethod
-    def mean_over_map(features: Tensor, spec: Tensor | None, valid: Tensor | None) -> Tensor:
-        """(B, H, 2N) to (B, 2N): the mean over the map's frames; over the real ones if `valid` is given."""
-        if spec is None or valid is None:
-            return features.mean(dim=1)
-        frames = features.shape[1]
-        return mean_over_time(features, valid_mask(valid * frames // spec.shape[2], frames))
+
+def map_rows(config: ModelConfig, valid: Tensor | None) -> Tensor | None:
+    """Real rows of the spectrogram's map, (B,), for real frames (B,); None for None."""
+    if valid is None:
+        return None
+    return (AlexNet if config.spec_encoder == "alexnet" else MultiSpatialFusion).map_rows(valid)
+
+
+def mean_over_map(x: Tensor, rows: Tensor | None) -> Tensor:
+    """(B, H, D), with a value for each row of the spectrogram's map, to the mean over the real rows (B, D)."""
+    return mean_over_time(x, None if rows is None else valid_mask(rows, x.shape[1]))
 
 
 def parameter_counts(model: MFHCA) -> dict[str, int]:

@@ -26,15 +26,15 @@ def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
     return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
-def pool_cells(x: Tensor, cells: tuple[int, int], fraction: Tensor | None) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to `cells`; with `fraction` (B,), over the real fraction of H only.
+def pool_cells(x: Tensor, cells: tuple[int, int], rows: Tensor | None) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W) to `cells`; with `rows` (B,), over the first rows of each map only.
 
     A cell of padding only becomes zero.
     """
-    if fraction is None:
+    if rows is None:
         return adaptive_average(x, cells)
     height = x.shape[2]
-    mask = valid_mask((fraction * height).ceil().long(), height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
+    mask = valid_mask(rows, height)[:, None, :, None].to(x.dtype)  # (B, 1, H, 1)
     real = adaptive_average(mask, (cells[0], 1))  # the real fraction of each cell
     return adaptive_average(x * mask, cells) / real.clamp(min=1 / height)
 

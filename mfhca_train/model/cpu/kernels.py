@@ -1,9 +1,10 @@
-"""The loops of `fused`, compiled by Numba: each reads and writes its maps once.
+"""The loops of `grf` and `norm`, compiled by Numba: each reads and writes its maps once.
 
 Shape letters as in `network`; maps are (B, H, W, C), channels last, in float32,
 float64, or bfloat16 as 16-bit integers. Arithmetic has the type of the per-channel
 arrays, float32 for bfloat16. Sums are accumulated per sample, so that the result does
-not depend on the number of threads (`over_samples`).
+not depend on the number of threads (`over_samples`). Each map has `rows` (B,) real rows;
+the rows after them are padding, which is not read, and written as zero.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from mfhca_train.model.cpu.numba_tools import compiled, narrow, widen
 
 
 @compiled
-def moments(first, last, x, mean, squares):  # type: ignore[no-untyped-def]
+def moments(first, last, x, rows, mean, squares):  # type: ignore[no-untyped-def]
     """Mean, and sum of squared deviations from it, per channel and sample: (B, C) each."""
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     total, centre = np.zeros((2, width * channels), mean.dtype)
     for b in range(first, last):
+        height = rows[b]
         total[:] = 0
         for h in range(height):
             line = x[b, h].reshape(-1)
@@ -43,13 +45,15 @@ def moments(first, last, x, mean, squares):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pool_forward(first, last, x, sign, pooled, index):  # type: ignore[no-untyped-def]
+def pool_forward(first, last, x, rows, sign, pooled, index):  # type: ignore[no-untyped-def]
     """The maximum of 3 x 3 values (the minimum where the sign is -1), stride 2, and which of the nine it is.
 
-    Of equal values the first one, row by row, as in torch.
+    Of equal values the first one, row by row, as in torch. `rows` are those of x.
     """
-    _, height, width, channels = pooled.shape
+    _, _, width, channels = pooled.shape
     for b in range(first, last):
+        height = (rows[b] - 1) // 2
+        pooled[b, height:] = 0
         for h in range(height):
             for w in range(width):
                 for c in range(channels):
@@ -64,18 +68,20 @@ def pool_forward(first, last, x, sign, pooled, index):  # type: ignore[no-untype
 
 
 @compiled
-def pool_backward(first, last, x, d, index, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
+def pool_backward(first, last, x, rows, d, index, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
     """d_x = offset + slope x, plus scale d where each pooled value came from. Per-channel arrays are tiled."""
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     line = np.empty(width * channels, scale.dtype)
     routed = np.empty(d.shape[2] * channels, scale.dtype)
     for b in range(first, last):
+        height = rows[b]
+        d_x[b, height:] = 0
         for h in range(height):
             source, out = x[b, h].reshape(-1), d_x[b, h].reshape(-1)
             for n in range(len(line)):
                 line[n] = offset[n] + slope[n] * widen(source[n])
             # The pooled rows whose windows include row h.
-            for i in range(max(0, (h - 1) // 2), min(h // 2 + 1, d.shape[1])):
+            for i in range(max(0, (h - 1) // 2), min(h // 2 + 1, (height - 1) // 2)):
                 d_row, position = d[b, i].reshape(-1), index[b, i].reshape(-1)
                 for k in range(3):
                     at = 3 * (h - 2 * i) + k
@@ -90,13 +96,15 @@ def pool_backward(first, last, x, d, index, scale, slope, offset, d_x):  # type:
 
 
 @compiled
-def pools_forward(first, last, x, scale, shift, rate, z_h, z_w, low):  # type: ignore[no-untyped-def]
+def pools_forward(first, last, x, rows, scale, shift, rate, z_h, z_w, low):  # type: ignore[no-untyped-def]
     """Eq. 1, 2 and AvgPool_r of eq. 7 of the map ReLU(scale x + shift); scale and shift are tiled."""
-    _, height, width, channels = x.shape
-    rows, columns = low.shape[1] * rate, low.shape[2] * rate
+    _, _, width, channels = x.shape
+    covered, columns = low.shape[1] * rate, low.shape[2] * rate
     line = np.empty(width * channels, scale.dtype)
     for b in range(first, last):
+        height = rows[b]
         z_w[b], low[b] = 0, 0
+        z_h[b, height:] = 0
         along = z_w[b].reshape(-1)
         for h in range(height):
             source = x[b, h].reshape(-1)
@@ -111,25 +119,29 @@ def pools_forward(first, last, x, scale, shift, rate, z_h, z_w, low):  # type: i
                 part = line[w * channels :]
                 for c in range(channels):
                     total[c] += part[c]
-            if h < rows:
+            if h < covered:
                 for w in range(columns):
                     cell, part = low[b, h // rate, w // rate], line[w * channels :]
                     for c in range(channels):
                         cell[c] += part[c]
-        z_h[b] /= width
+        z_h[b, :height] /= width
         z_w[b] /= height
-        low[b] /= rate * rate
+        for i in range(low.shape[1]):  # a cell at the end may have fewer real rows than the others
+            low[b, i] /= max(1, min(rate, height - i * rate)) * rate
 
 
 @compiled
-def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  # type: ignore[no-untyped-def]
+def pools_backward(first, last, x, rows, scale, shift, rate, d_h, d_w, d_low, d_n):  # type: ignore[no-untyped-def]
     """The gradient of `pools_forward` with respect to scale x + shift; scale and shift are tiled."""
-    _, height, width, channels = x.shape
-    rows, columns = d_low.shape[1] * rate, d_low.shape[2] * rate
+    _, _, width, channels = x.shape
+    covered, columns = d_low.shape[1] * rate, d_low.shape[2] * rate
     line = np.empty(width * channels, scale.dtype)
     one = scale.dtype.type(1)
-    per_height, per_width, per_cell = one / height, one / width, one / (rate * rate)
+    per_width = one / width
     for b in range(first, last):
+        height = rows[b]
+        per_height = one / height
+        d_n[b, height:] = 0
         along = d_w[b].reshape(-1)
         for h in range(height):
             source, out = x[b, h].reshape(-1), d_n[b, h].reshape(-1)
@@ -139,7 +151,8 @@ def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  #
                 part, d_row = line[w * channels :], d_h[b, h]
                 for c in range(channels):
                     part[c] += d_row[c] * per_width
-            if h < rows:
+            if h < covered:
+                per_cell = one / (min(rate, height - h // rate * rate) * rate)
                 for w in range(columns):
                     cell, part = d_low[b, h // rate, w // rate], line[w * channels :]
                     for c in range(channels):
@@ -150,13 +163,15 @@ def pools_backward(first, last, x, scale, shift, rate, d_h, d_w, d_low, d_n):  #
 
 
 @compiled
-def sum_forward(first, last, x, scale, shift, g_h, g_w, low, along_h, along_w, y):  # type: ignore[no-untyped-def]
+def sum_forward(first, last, x, rows, scale, shift, g_h, g_w, low, along_h, along_w, y):  # type: ignore[no-untyped-def]
     """Eq. 6-8: Y = X (2 + g_h g_w) + Up(low) with X = ReLU(scale x + shift).
 
-    `along_h` (H, 3) and `along_w` (W, 3) are made by `fused.interpolation`.
+    `along_h` (H, 3) and `along_w` (W, 3) are made by `grf.interpolation`.
     """
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     for b in range(first, last):
+        height = rows[b]
+        y[b, height:] = 0
         for h in range(height):
             p, q, t = int(along_h[h, 0]), int(along_h[h, 1]), along_h[h, 2]
             row = low[b, p] * (1 - t) + low[b, q] * t
@@ -171,14 +186,16 @@ def sum_forward(first, last, x, scale, shift, g_h, g_w, low, along_h, along_w, y
 
 @compiled
 def sum_backward(  # type: ignore[no-untyped-def]
-    first, last, x, scale, shift, g_h, g_w, along_h, along_w, d_y, d_n, d_h, d_w, d_low
+    first, last, x, rows, scale, shift, g_h, g_w, along_h, along_w, d_y, d_n, d_h, d_w, d_low
 ):
     """The gradients of `sum_forward` for scale x + shift, g_h, g_w and low; scale and shift are tiled."""
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     line, gate = np.empty((2, width * channels), scale.dtype)
     tall = np.empty((d_low.shape[1], width * channels), scale.dtype)  # d_y reduced to the height of low
     for b in range(first, last):
+        height = rows[b]
         d_w[b], d_low[b], tall[:] = 0, 0, 0
+        d_h[b, height:], d_n[b, height:] = 0, 0
         along, columns = d_w[b].reshape(-1), g_w[b].reshape(-1)
         for h in range(height):
             source, d_row, out = x[b, h].reshape(-1), d_y[b, h].reshape(-1), d_n[b, h].reshape(-1)
@@ -218,10 +235,11 @@ def sum_backward(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def norm_sums(first, last, x, d, mean, d_times_x, d_sum):  # type: ignore[no-untyped-def]
+def norm_sums(first, last, x, rows, d, mean, d_times_x, d_sum):  # type: ignore[no-untyped-def]
     """Sums of d (x - mean) and of d per channel and sample: (B, C) each; mean is tiled."""
-    _, height, width, channels = x.shape
+    _, _, width, channels = x.shape
     for b in range(first, last):
+        height = rows[b]
         dots, total = np.zeros((2, width * channels), mean.dtype)
         for h in range(height):
             source, d_row = x[b, h].reshape(-1), d[b, h].reshape(-1)
@@ -234,10 +252,11 @@ def norm_sums(first, last, x, d, mean, d_times_x, d_sum):  # type: ignore[no-unt
 
 
 @compiled
-def norm_backward(first, last, x, d, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
+def norm_backward(first, last, x, rows, d, scale, slope, offset, d_x):  # type: ignore[no-untyped-def]
     """d_x = scale d + slope x + offset; per-channel arrays are tiled."""
     for b in range(first, last):
-        for h in range(x.shape[1]):
+        d_x[b, rows[b] :] = 0
+        for h in range(rows[b]):
             source, d_row, out = x[b, h].reshape(-1), d[b, h].reshape(-1), d_x[b, h].reshape(-1)
             for n in range(len(out)):
                 out[n] = narrow(scale[n] * widen(d_row[n]) + slope[n] * widen(source[n]) + offset[n], d_x)

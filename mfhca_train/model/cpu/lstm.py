@@ -24,7 +24,15 @@ class BidirectionalLSTM(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, low: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        bias: Tensor,
+        low: torch.dtype,
+        lengths: Tensor | None,
+    ) -> Tensor:
         """(B, L, D), (S, 4H, D), (S, 4H, H), (S, 4H) to (L, S, B, H), each direction in its own order of time.
 
         Matrix products, saved tensors and the result have the type `low`; gates and cells are computed in the
@@ -34,7 +42,8 @@ class BidirectionalLSTM(Function):
         directions, _, units = w_hh.shape
         ctx.dtype, ctx.x_dtype = w_hh.dtype, x.dtype
         x, w_ih, w_hh, bias = (part.to(low) for part in (x, w_ih, w_hh, bias))
-        both = both_directions(x)
+        ctx.lengths = lengths
+        both = both_directions(x, lengths)
         gates = x.new_empty(length, directions, batch, 4 * units)
         # The input's projection does not depend on the state: one matrix product for all frames.
         for s in range(directions):
@@ -93,7 +102,7 @@ class BidirectionalLSTM(Function):
             # a saved tensor was modified.
             gates[t] = d_step
         d_gates = gates
-        both = both_directions(x)
+        both = both_directions(x, ctx.lengths)
         d_w_ih, d_w_hh, d_bias = [], [], []
         for s in range(directions):
             flat = d_gates[:, s].flatten(0, 1)  # (L B, 4H)
@@ -103,9 +112,9 @@ class BidirectionalLSTM(Function):
         d_x = None
         if w_ih is not None:
             by_direction = [(d_gates[:, s].flatten(0, 1) @ w_ih[s]).view(length, batch, -1) for s in range(2)]
-            d_x = (by_direction[0] + by_direction[1].flip(0)).transpose(0, 1).to(ctx.x_dtype)
+            d_x = (by_direction[0] + reverse(by_direction[1], ctx.lengths)).transpose(0, 1).to(ctx.x_dtype)
         d_w = (torch.stack(parts).to(ctx.dtype) for parts in (d_w_ih, d_w_hh))
-        return d_x, *d_w, torch.stack(d_bias), None
+        return d_x, *d_w, torch.stack(d_bias), None, None
 
 
 class _Exact:
@@ -128,13 +137,25 @@ class _Exact:
             stored.copy_(self._buffer)
 
 
-def both_directions(x: Tensor) -> tuple[Tensor, Tensor]:
+def both_directions(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """(B, L, D) to (L, B, D) in both orders of time."""
     forwards = x.transpose(0, 1).contiguous()
-    return forwards, forwards.flip(0)
+    return forwards, reverse(forwards, lengths)
 
 
-def bilstm(layer: nn.LSTM, x: Tensor) -> Tensor:
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(L, B, D) with the first `lengths` (B,) frames of each sample in reverse order; None for all frames.
+
+    Padding stays at the end, so that in both directions it comes after the real frames and cannot influence them.
+    """
+    if lengths is None:
+        return x.flip(0)
+    frames = torch.arange(len(x))[:, None]
+    order = torch.where(frames < lengths, lengths - 1 - frames, frames)  # (L, B)
+    return x[order, torch.arange(x.shape[1])]
+
+
+def bilstm(layer: nn.LSTM, x: Tensor, lengths: Tensor | None = None) -> Tensor:
     """`layer(x)[0]` for a one-layer, batch-first, bidirectional LSTM with biases.
 
     Under autocast, matrix products and the result have autocast's type, but not gates and cells.
@@ -142,6 +163,7 @@ def bilstm(layer: nn.LSTM, x: Tensor) -> Tensor:
     Args:
         layer: the weights.
         x: (B, L, D).
+        lengths: (B,) real frames, over which both directions run; outputs at padding are undefined. None: all.
 
     Returns:
         (B, L, 2H).
@@ -152,5 +174,5 @@ def bilstm(layer: nn.LSTM, x: Tensor) -> Tensor:
     )
     low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else w_hh.dtype
     with torch.autocast("cpu", enabled=False):  # the function chooses its types itself
-        hidden = BidirectionalLSTM.apply(x, w_ih, w_hh, b_ih + b_hh, low)  # (L, 2, B, H)
-    return torch.cat([hidden[:, 0], hidden[:, 1].flip(0)], dim=-1).transpose(0, 1)
+        hidden = BidirectionalLSTM.apply(x, w_ih, w_hh, b_ih + b_hh, low, lengths)  # (L, 2, B, H)
+    return torch.cat([hidden[:, 0], reverse(hidden[:, 1], lengths)], dim=-1).transpose(0, 1)

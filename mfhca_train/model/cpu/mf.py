@@ -1,7 +1,7 @@
 """MF (`mfhca_train.model.mf`) on a CPU: the same equations with fewer passes over memory.
 
 On a CPU the head is bound by memory, not arithmetic: the feature maps of a batch are hundreds of megabytes, and
-separate operations read and write each of them a dozen times. Here each map is read once per step; see `fused`.
+separate operations read and write each of them a dozen times. Here each map is read once per step; see `maps`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mfhca_train.model.cpu import fused
+from mfhca_train.model.cpu.grf import GatedSum, PositionalPools
+from mfhca_train.model.cpu.maps import NormedMap, channels_last
+from mfhca_train.model.cpu.norm import norm_relu
+from mfhca_train.model.masking import row_mask
 
 
 class GrfBlock(Protocol):
     """What is used of `GlobalReceptiveField`."""
 
     rate: int
-    context: nn.Conv2d
-    context_norm: nn.BatchNorm2d
 
-    def gates(self, z_h: Tensor, z_w: Tensor) -> tuple[Tensor, Tensor]:
+    def gates(self, z_h: Tensor, z_w: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Eq. 3-5."""
+
+    def low_resolution(self, pooled: Tensor, rows: Tensor | None) -> Tensor:
+        """F(AvgPool_r(X)) of eq. 7."""
 
 
 class Mf(Protocol):
@@ -38,12 +42,20 @@ class Mf(Protocol):
     norms: nn.ModuleList
 
 
-def multi_spatial_fusion(mf: Mf, spec: Tensor) -> Tensor:
-    """`MultiSpatialFusion.forward` with the GRF block of eq. 3-8."""
-    x = fused.norm_relu(parallel_convolutions(mf, spec), (mf.time_norm, mf.frequency_norm), pool=True)
-    y = grf_block(cast(GrfBlock, mf.grfs[0]), x)
+def multi_spatial_fusion(mf: Mf, spec: Tensor, rows: Tensor | None) -> Tensor:
+    """`MultiSpatialFusion.forward` with the GRF block of eq. 3-8.
+
+    Args:
+        mf: the module.
+        spec: (B, 1, T, F), zero in padding.
+        rows: (B,) real rows after the first convolutions; None treats padding like speech.
+    """
+    norms = mf.time_norm, mf.frequency_norm
+    x = norm_relu(parallel_convolutions(mf, spec), norms, rows, pool=True)
+    y = grf_block(cast(GrfBlock, mf.grfs[0]), x, rows is not None)
     for conv, norm, grf in zip(mf.convs, mf.norms, mf.grfs[1:], strict=True):
-        y = grf_block(cast(GrfBlock, grf), fused.norm_relu(conv(y), (cast(nn.BatchNorm2d, norm),)))
+        normed = norm_relu(conv(y), (cast(nn.BatchNorm2d, norm),), x.rows)
+        y = grf_block(cast(GrfBlock, grf), normed, rows is not None)
     return y
 
 
@@ -58,12 +70,14 @@ def parallel_convolutions(mf: Mf, spec: Tensor) -> Tensor:
         ]
     )
     bias = torch.cat([mf.time_conv.bias, mf.frequency_conv.bias])  # type: ignore[list-item]
-    return functional.conv2d(fused.channels_last(spec), weight, bias, padding=(4, 3))
+    return functional.conv2d(channels_last(spec), weight, bias, padding=(4, 3))
 
 
-def grf_block(grf: GrfBlock, x: fused.NormedMap) -> Tensor:
+def grf_block(grf: GrfBlock, x: NormedMap, masked: bool) -> Tensor:
     """`GlobalReceptiveField.forward` of a map (B, C, H, W) that is not stored."""
-    z_h, z_w, low = fused.PositionalPools.apply(*x, grf.rate)  # eq. 1, 2, AvgPool_r of eq. 7
-    g_h, g_w = grf.gates(z_h, z_w)  # eq. 3-5
-    y: Tensor = fused.GatedSum.apply(*x, g_h, g_w, grf.context_norm(grf.context(low)))  # eq. 6-8
+    z_h, z_w, pooled = PositionalPools.apply(*x, grf.rate)  # eq. 1, 2, AvgPool_r of eq. 7
+    mask = row_mask(x.rows, x.source.shape[2]) if masked else None
+    g_h, g_w = grf.gates(z_h, z_w, mask)  # eq. 3-5
+    low = grf.low_resolution(pooled, x.rows if masked else None)
+    y: Tensor = GatedSum.apply(*x, g_h, g_w, low)  # eq. 6-8
     return y
