@@ -19,7 +19,7 @@ from mfhca_cache.common.cluster import Cluster, cluster_options
 from mfhca_cache.common.console import Commands, device_option, jobs_option, progress, threads_option
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
-from mfhca_cache.common.text import duration_text, size_text
+from mfhca_cache.common.text import duration_text, first_names, size_text
 from mfhca_cache.options import (
     FOLDER,
     ManifestCommand,
@@ -163,6 +163,9 @@ def features(
             )
         for note in outcome.notes:
             click.echo(note)
+        for warning, names in sorted(outcome.warnings.items()):
+            count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
+            log.LOG.warning("%s %s: %s", count, warning, first_names(names))
         if outcome.resumed:
             click.echo(f"resumed: {outcome.resumed} utterances were already finished by an interrupted run")
         rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0

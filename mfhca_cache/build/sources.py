@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
+from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, read_audio, read_bytes, segment_count, span_digest
+from mfhca_cache.features.audio import Audio, file_digest, read_audio, segment_count, span_digest
 from mfhca_cache.manifest.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe.kinds import Recipe
 
@@ -32,7 +30,7 @@ class Source:
     digest: str  # see audio.digest_of
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Reads and decodes the audio; see `audio.decode`."""
+        """Reads and decodes the audio; see `audio.read_audio`."""
         start_s, end_s = self.utterance.start_s, self.utterance.end_s
         return read_audio(self.path, sample_rate, start_s, end_s, pre_emphasis)
 
@@ -100,7 +98,7 @@ def read_sources(
         # Utterances cut from one long recording share one reading of it.
         try:
             path = resolve_audio(root, rows[0], allow_outside, resolved_folders)
-            digest = hashlib.sha256(read_bytes(path)).hexdigest()
+            digest = file_digest(path)
         except MfhcaError as error:
             return [(row.utterance, str(error)) for row in rows]
         return [Source(row, path, span_digest(digest, row.start_s, row.end_s)) for row in rows]
@@ -134,7 +132,7 @@ def read_sources(
 
 def _seconds(path: Path) -> float | None:
     try:
-        info = soundfile.info(path)
-        return float(info.frames / info.samplerate)
-    except (soundfile.SoundFileError, RuntimeError, OSError, ZeroDivisionError):
+        samples, rate = header_length(path)
+        return None if samples is None else samples / rate
+    except (RuntimeError, OSError):  # libsndfile's errors are RuntimeErrors
         return None  # decoding will report the error

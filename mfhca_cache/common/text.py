@@ -1,8 +1,11 @@
-"""Sizes and durations formatted for people."""
+"""Sizes, durations and lists of names formatted for people."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+
+EXAMPLES = 3  # names shown
 
 
 def size_text(count: float) -> str:
@@ -28,3 +31,14 @@ def duration_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
+
+
+def first_names(names: Iterable[str]) -> str:
+    """The first few of some names, in alphabetical order, and how many more there are.
+
+    >>> first_names(["d", "c", "b", "a"]), first_names(["a"])
+    ('a, b, c and 1 more', 'a')
+    """
+    ordered = sorted(names)
+    more = f" and {len(ordered) - EXAMPLES} more" if len(ordered) > EXAMPLES else ""
+    return ", ".join(ordered[:EXAMPLES]) + more

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import first_names
 from mfhca_cache.manifest.manifest import Utterance
 
 # Reasons for ignoring a file, worded to follow a number: "5 hidden, 7 without a label".
@@ -17,8 +19,8 @@ NOT_WAV = "not .wav"
 UNLABELLED = "without a label"
 IN_OTHER_FOLDERS = "in folders without utterances"
 LINKED_TWICE = "folders already visited through another link"
-EXAMPLES = 3  # files named for each reason
 LFS_HEADER = b"version https://git-lfs"
+HEADER_BYTES = 1024  # a file with a length of 0 and more than this may still have audio
 THREADS = 8  # they wait for the disk or the network file system most of the time
 
 Ignored = dict[str, list[str]]  # reason -> files, relative to the corpus root
@@ -51,17 +53,6 @@ class Scan:
             f"  {reason}: {first_names(self.ignored[reason])}" for reason in counts if reason != HIDDEN
         ]
         return "\n".join([line, *examples])
-
-
-def first_names(files: Iterable[str]) -> str:
-    """The first few of a list of names, in alphabetical order, and how many more there are.
-
-    >>> first_names(["d", "c", "b", "a"]), first_names(["a"])
-    ('a, b, c and 1 more', 'a')
-    """
-    names = sorted(files)
-    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
-    return ", ".join(names[:EXAMPLES]) + more
 
 
 def ignore(ignored: Ignored, reason: str, *files: str) -> None:
@@ -158,23 +149,24 @@ def read_lengths(root: Path, utterances: Iterable[Utterance]) -> tuple[list[Utte
         The utterances with `samples` and `sample_rate`, in the same order, without those whose audio cannot be
         used; and one problem for each of these (one for all pointers of git-lfs together).
     """
-    import soundfile
-
     pointers: list[str] = []
 
     def read(utterance: Utterance) -> Utterance | str | None:
         file = root / utterance.path
+        if not file.is_file():  # a named pipe would be waited for, a device read without end
+            return f"utterance {utterance.utterance}: {utterance.path} is not a regular file"
         try:
-            info = soundfile.info(str(file))
+            samples, rate = header_length(file)
         except (OSError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
             if is_lfs_pointer(file):
                 pointers.append(utterance.path)
                 return None
             reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
             return f"utterance {utterance.utterance}: {utterance.path} is not readable audio ({reason})"
-        if info.frames <= 0:
+        if samples == 0 and file.stat().st_size < HEADER_BYTES:  # some streamed WAVs declare a length of 0
             return f"utterance {utterance.utterance}: {utterance.path} has no samples"
-        return replace(utterance, samples=info.frames, sample_rate=info.samplerate)
+        # None where the header does not say how many.
+        return replace(utterance, samples=samples or None, sample_rate=rate)
 
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(read, utterances))

@@ -15,9 +15,11 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import Audio, cut
 from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.features.hub import one_line
 from mfhca_cache.features.mel import logmel, mfcc
 from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
@@ -42,6 +44,7 @@ class Extracted:
     segments: int
     samples: int  # at the sample rate of the recipes
     features: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()  # see audio.Audio
 
 
 @dataclass
@@ -49,6 +52,7 @@ class _Encoding(Generic[Tag]):
     """An utterance whose segments are being encoded."""
 
     tag: Tag
+    name: str  # for messages
     extracted: Extracted
     inputs: np.ndarray  # float32 (S, samples), prepared
     lengths: np.ndarray  # int32 (S,), samples without padding
@@ -81,11 +85,11 @@ class Extractor(Generic[Tag]):
             The tag, and the features or the error. Results are in the order of the requests, except that those
             without "ssl" may come earlier.
         """
-        ahead: deque[tuple[Tag, Future[tuple[Extracted, np.ndarray, np.ndarray | None]]]] = deque()
+        ahead: deque[tuple[Tag, str, Future[tuple[Extracted, np.ndarray, np.ndarray | None]]]] = deque()
         pool = ThreadPoolExecutor(self._jobs, "decode")
         try:
             for tag, source, kinds in requests:
-                ahead.append((tag, pool.submit(self._decode, source, kinds)))
+                ahead.append((tag, name_of(source), pool.submit(self._decode, source, kinds)))
                 if len(ahead) >= AHEAD * self._jobs:
                     yield from self._encode(*ahead.popleft())
             while ahead:
@@ -98,13 +102,28 @@ class Extractor(Generic[Tag]):
     def _decode(
         self, source: Readable, kinds: Collection[str]
     ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
-        """Everything except the encoder: the spectra, segment lengths (S,), the encoder's input. Runs in a thread."""
+        """Everything except the encoder: the spectra, segment lengths (S,), the encoder's input. Runs in a thread.
+
+        Raises:
+            MfhcaError: the audio cannot be used; whatever a library raised for it is turned into this.
+        """
+        try:
+            return self._compute(source, kinds)
+        except MfhcaError:
+            raise
+        except Exception as error:  # one bad file never stops the others
+            raise _failure(name_of(source), "computing its features", error) from error
+
+    def _compute(
+        self, source: Readable, kinds: Collection[str]
+    ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
         shared = next(iter(self._recipes.values()))
         audio = source.read(shared.sample_rate, shared.pre_emphasis)
         segments, lengths = cut(
             audio.samples, shared.segment_samples, shared.tail, shared.minimum_tail_samples
         )
-        extracted, inputs = Extracted(audio.digest, len(lengths), len(audio.samples)), None
+        extracted = Extracted(audio.digest, len(lengths), len(audio.samples), warnings=audio.warnings)
+        inputs = None
         for kind in kinds:
             recipe = self._recipes[kind]
             if isinstance(recipe, LogSpec):
@@ -118,7 +137,7 @@ class Extractor(Generic[Tag]):
         return extracted, lengths, inputs
 
     def _encode(
-        self, tag: Tag, future: Future[tuple[Extracted, np.ndarray, np.ndarray | None]]
+        self, tag: Tag, name: str, future: Future[tuple[Extracted, np.ndarray, np.ndarray | None]]
     ) -> Iterator[tuple[Tag, Extracted | MfhcaError]]:
         try:
             extracted, lengths, inputs = future.result()
@@ -129,7 +148,7 @@ class Extractor(Generic[Tag]):
             yield tag, extracted
             return
         states = np.empty((len(lengths), *self._encoder.frame_shape), dtype=np.float32)
-        encoding = _Encoding(tag, extracted, inputs, lengths, states)
+        encoding = _Encoding(tag, name, extracted, inputs, lengths, states)
         self._queue.extend((encoding, row) for row in range(len(lengths)))
         while len(self._queue) >= self._encoder.batch_size:
             yield from self._encode_batch()
@@ -141,10 +160,32 @@ class Extractor(Generic[Tag]):
         batch = [self._queue.popleft() for _ in range(min(self._encoder.batch_size, len(self._queue)))]
         inputs = np.stack([encoding.inputs[row] for encoding, row in batch])
         lengths = np.array([encoding.lengths[row] for encoding, row in batch], dtype=np.int32)
-        for (encoding, row), states in zip(batch, self._encoder.forward(inputs, lengths), strict=True):
+        try:
+            encoded = self._encoder.forward(inputs, lengths)
+        except MfhcaError:
+            raise
+        except Exception as error:
+            # All utterances of the batch fail, because any of them may be the cause.
+            failed = {id(encoding): encoding for encoding, _ in batch}
+            self._queue = deque(item for item in self._queue if id(item[0]) not in failed)
+            for encoding in failed.values():
+                yield encoding.tag, _failure(encoding.name, "running the encoder on it", error)
+            return
+        for (encoding, row), states in zip(batch, encoded, strict=True):
             encoding.states[row] = states
             encoding.encoded += 1
             if encoding.encoded == len(encoding.lengths):
                 valid = self._encoder.backbone.valid_frames(encoding.lengths)
                 encoding.extracted.features[Ssl.kind] = (encoding.states, valid)
                 yield encoding.tag, encoding.extracted
+
+
+def name_of(source: object) -> str:
+    """The name of a recording for messages: its path, or its name."""
+    return str(getattr(source, "path", None) or getattr(source, "name", source))
+
+
+def _failure(name: str, action: str, error: Exception) -> MfhcaError:
+    """The error of one recording; its traceback goes to the log and to -v."""
+    log.LOG.debug("%s: %s failed", name, action, exc_info=error)
+    return MfhcaError(f"{name}: {action} failed ({one_line(error)}); repair it, or leave it out")

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, read_audio, segment_starts, to_mono
+from mfhca_cache.features.audio import CANCELLED, SILENT, Audio, Channels, read_audio, segment_starts, to_rate
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.features.extract import Extracted, Extractor
+from mfhca_cache.features.extract import Extracted, Extractor, name_of
 from mfhca_cache.features.extract import Readable as Readable
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.folder import from_dict
@@ -63,10 +63,17 @@ class Samples:
                 f"{self.name}: {values.dtype} of shape {values.shape} at {self.rate} Hz, expected floating "
                 "point (n,) or (n, channels) with full scale 1 at a rate above 0"
             )
+        if values.ndim == 2 and values.shape[1] > values.shape[0] > 0:
+            raise MfhcaError(
+                f"{self.name}: shape {values.shape} has more channels than samples, expected (n, channels); "
+                "transpose it"
+            )
         values = values.astype(np.float32)
-        columns = values[:, None] if values.ndim == 1 else values
-        mono = to_mono(columns, self.rate, sample_rate, pre_emphasis, self.name)
-        return Audio(mono, hashlib.sha256(values.tobytes()).hexdigest(), len(values), self.rate)
+        channels = Channels(self.name, self.rate)
+        channels.append(values[:, None] if values.ndim == 1 else values)
+        mono = to_rate(channels.mono(), self.rate, sample_rate, pre_emphasis, self.name)
+        digest = hashlib.sha256(values.tobytes()).hexdigest()
+        return Audio(mono, digest, len(values), self.rate, channels.warnings())
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,10 @@ class OnlineExtractor:
 
     def _as_stored(self, recording: Readable, extracted: Extracted) -> Recording:
         recipe = next(iter(self._recipes.values()))
-        name = str(getattr(recording, "path", None) or getattr(recording, "name", recording))
+        name = name_of(recording)
+        for warning in (SILENT, CANCELLED):
+            if warning in extracted.warnings:
+                raise MfhcaError(f"{name}: a recording {warning}; there is nothing to predict from")
         starts = segment_starts(extracted.samples, extracted.segments, recipe.segment_samples, recipe.tail)
         return Recording(
             extracted.digest,

@@ -138,7 +138,7 @@ def test_utterances_outside_the_manifest_are_kept(
         (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"RIFF nothing"), "not readable as audio"),
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "cut short"),
-        (lambda path: soundfile.write(path, np.zeros(0), 16_000), "holds a header and no audio"),
+        (lambda path: soundfile.write(path, np.zeros(0), 16_000), "has a header and no audio"),
         (lambda path: soundfile.write(path, np.full(9, np.nan), 16_000, "FLOAT"), "is not a finite number"),
     ],
     ids=["missing", "empty", "garbage", "truncated", "header only", "not a number"],

@@ -63,7 +63,7 @@ def test_samples_are_heard_like_the_file_that_holds_them(tmp_path: Path) -> None
 
 def test_failures_are_told_apart_from_the_rest(tmp_path: Path) -> None:
     stream = OnlineExtractor([LogSpec().to_dict()])
-    samples = np.zeros(16_000)
+    samples = sound("x", 1.0, 16_000)[:, 0]
     outcome = dict(
         stream.run([Samples(samples, 0, "never"), Samples(samples, 16_000, "good"), AudioFile(tmp_path)])
     )
@@ -71,4 +71,21 @@ def test_failures_are_told_apart_from_the_rest(tmp_path: Path) -> None:
     assert isinstance(outcome[1], Recording)
     assert isinstance(outcome[2], MfhcaError)
     empty = dict(stream.run([Samples(np.zeros(0), 16_000, "empty")]))
-    assert "empty: holds no audio" in str(empty[0])
+    assert "empty: has no audio" in str(empty[0])
+
+
+def test_channels_first_is_refused_and_silence_has_no_prediction() -> None:
+    extractor = OnlineExtractor([LogSpec().to_dict()])
+    samples = sound("x", 1.0, 16_000)
+    result = dict(
+        extractor.run(
+            [
+                Samples(samples.T, 16_000, "first"),
+                Samples(np.zeros(16_000), 16_000, "silent"),
+                Samples(np.concatenate([samples, -samples], axis=1), 16_000, "opposite"),
+            ]
+        )
+    )
+    assert "first: shape (1, 16000) has more channels than samples, expected (n, channels)" in str(result[0])
+    assert "silent: a recording of digital silence; there is nothing to predict" in str(result[1])
+    assert "opposite: a recording whose channels cancel each other out" in str(result[2])

@@ -187,7 +187,7 @@ def test_a_bad_file_is_named_and_the_others_are_judged(tmp_path: Path) -> None:
     outcome = list(predictor.each(paths))
     failed = {Path(one.name).name: one.reason for one in outcome if isinstance(one, Failure)}
     assert sorted(failed) == ["empty.wav", "gone.wav", "text.wav"]
-    assert "Format not recognised" in failed["text.wav"]
+    assert "not readable as audio (unknown format)" in failed["text.wav"]
     assert "manifest" not in "".join(failed.values())
     assert [one.name for one in outcome if not isinstance(one, Failure)] == [str(path) for path in good]
     with pytest.raises(MfhcaError, match=r"text\.wav: not readable as audio"):

@@ -1,0 +1,244 @@
+"""mfhca_cache.features.containers, and what read_audio makes of it: complete files decode, cut ones are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_factory import sound
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features.audio import WRONG_LENGTH, read_audio
+from mfhca_cache.features.containers import ContainerError, inspect
+
+RATE = 16_000
+SAMPLES = sound("container", 2.0, RATE)
+# (name, format, subtype, endian) of every container that libsndfile writes and we read.
+FORMATS = [
+    ("wav", "WAV", "PCM_16", "LITTLE"),
+    ("wavex", "WAVEX", "PCM_16", "LITTLE"),
+    ("rifx", "WAV", "PCM_16", "BIG"),
+    ("rf64", "RF64", "PCM_16", "LITTLE"),
+    ("w64", "W64", "PCM_16", "LITTLE"),
+    ("aiff", "AIFF", "PCM_16", "BIG"),
+    ("aifc", "AIFF", "FLOAT", None),
+    ("svx", "SVX", "PCM_16", "BIG"),
+    ("au", "AU", "PCM_16", "BIG"),
+    ("au-little", "AU", "PCM_16", "LITTLE"),
+    ("sphere", "NIST", "PCM_16", "BIG"),
+    ("voc", "VOC", "PCM_16", "LITTLE"),
+    ("caf", "CAF", "PCM_16", "BIG"),
+    ("alac", "CAF", "ALAC_16", "BIG"),
+    ("flac", "FLAC", "PCM_16", None),
+    ("ogg", "OGG", "VORBIS", None),
+    ("opus", "OGG", "OPUS", None),
+    ("mp3", "MP3", "MPEG_LAYER_III", None),
+]
+NAMES = [row[0] for row in FORMATS]
+
+
+def encode(folder: Path, name: str, samples: np.ndarray = SAMPLES, **options: object) -> bytes:
+    _, container, subtype, endian = FORMATS[NAMES.index(name)]
+    path = folder / "encoded"
+    soundfile.write(path, samples, RATE, format=container, subtype=subtype, endian=endian, **options)
+    return path.read_bytes()
+
+
+def decode(folder: Path, data: bytes, name: str = "a.bin") -> np.ndarray:
+    """Through read_audio, from a file whose name says nothing."""
+    (folder / name).write_bytes(data)
+    return read_audio(folder / name, RATE).samples
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_complete_file_decodes_to_what_libsndfile_decodes(name: str, tmp_path: Path) -> None:
+    data = encode(tmp_path, name)
+    with soundfile.SoundFile(tmp_path / "encoded") as file:
+        expected = file.read(dtype="float32")
+    np.testing.assert_array_equal(decode(tmp_path, data), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.97, -1])
+def test_a_file_that_was_cut_short_is_refused(name: str, part: float, tmp_path: Path) -> None:
+    data = encode(tmp_path, name)
+    end = int(len(data) * part) if part > 0 else len(data) - 1
+    if name in ("wav", "wavex", "rifx") and part == -1:
+        end -= 1  # half a sample less is a length of its own, see below
+    with pytest.raises(MfhcaError, match=r"a\.bin: (cut short|not readable|damaged)"):
+        decode(tmp_path, data[:end])
+
+
+# --- WAV headers with a wrong length
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("length", [0, 0x7FFFFF00, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, -44])
+def test_a_complete_wav_with_a_wrong_length_is_decoded_and_reported(
+    order: str, length: int, tmp_path: Path
+) -> None:
+    data = bytearray(encode(tmp_path, "wav" if order == "<" else "rifx"))
+    position = data.index(b"data") + 8
+    there = len(data) - position
+    data[position - 4 : position] = struct.pack(f"{order}I", there + 44 if length == -44 else length)
+    (tmp_path / "a.wav").write_bytes(data)
+    audio = read_audio(tmp_path / "a.wav", RATE)
+    np.testing.assert_array_equal(audio.samples, read_audio(tmp_path / "encoded", RATE).samples)
+    assert audio.warnings == (WRONG_LENGTH,)
+    assert read_audio(tmp_path / "encoded", RATE).warnings == ()
+
+
+def test_an_empty_data_chunk_before_another_chunk_is_empty(tmp_path: Path) -> None:
+    data = bytearray(encode(tmp_path, "wav"))
+    position = data.index(b"data") + 8
+    del data[position:]
+    data[position - 4 : position] = bytes(4)
+    with pytest.raises(MfhcaError, match="has a header and no audio"):
+        decode(tmp_path, bytes(data) + b"LIST" + struct.pack("<I", 200) + bytes(200))
+
+
+# --- FLAC lengths
+
+
+def with_flac_length(data: bytes, samples: int) -> bytes:
+    value = int.from_bytes(data[18:26], "big") >> 36 << 36 | samples
+    return data[:18] + value.to_bytes(8, "big") + data[26:]
+
+
+def test_a_flac_of_unknown_length_decodes(tmp_path: Path) -> None:
+    data = encode(tmp_path, "flac")
+    np.testing.assert_array_equal(decode(tmp_path, with_flac_length(data, 0)), decode(tmp_path, data))
+
+
+@pytest.mark.parametrize("samples", [2**36 - 1, 32_001])
+def test_a_flac_that_declares_more_than_it_has_is_refused_without_allocating_it(
+    samples: int, tmp_path: Path
+) -> None:
+    data = encode(tmp_path, "flac")
+    with pytest.raises(MfhcaError, match=f"cut short, 32000 of {samples} samples decode"):
+        decode(tmp_path, with_flac_length(data, samples))
+
+
+# --- several streams in one file
+
+
+@pytest.mark.parametrize("name", ["ogg", "opus"])
+def test_chained_ogg_is_refused(name: str, tmp_path: Path) -> None:
+    data = encode(tmp_path, name)
+    other = bytearray(data)
+    with pytest.raises(MfhcaError, match="several Ogg streams one after the other, of which only the first"):
+        decode(tmp_path, data + bytes(other))
+
+
+def test_an_ogg_without_its_last_page_is_refused(tmp_path: Path) -> None:
+    data = encode(tmp_path, "ogg")
+    last = data.rindex(b"OggS")
+    with pytest.raises(MfhcaError, match="cut short, the last page of an Ogg stream is missing"):
+        decode(tmp_path, data[:last])
+    with pytest.raises(MfhcaError, match="damaged at byte"):
+        decode(tmp_path, data[:last] + b"junk" + data[last + 4 :])
+
+
+def mp3_frames(data: bytes) -> list[int]:
+    """Offsets of the frames of an MPEG-2 layer III file of 16 kHz (as soundfile writes), and its end."""
+    rates = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+    offsets = [0]
+    while offsets[-1] + 4 <= len(data):
+        header = data[offsets[-1] :]
+        offsets.append(offsets[-1] + 72 * rates[header[2] >> 4] * 1000 // RATE + ((header[2] >> 1) & 1))
+    return offsets
+
+
+def vbr(folder: Path) -> bytes:
+    """Silence, then noise: the first frames are much shorter than the others."""
+    samples = np.concatenate([np.zeros(3 * RATE), np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE)])
+    return encode(folder, "mp3", samples, bitrate_mode="VARIABLE", compression_level=0.3)
+
+
+def test_mp3_frames_are_counted_as_the_encoder_counted_them(tmp_path: Path) -> None:
+    data = vbr(tmp_path)
+    offsets = mp3_frames(data)
+    assert offsets[-1] == len(data)
+    assert inspect(io.BytesIO(data), len(data)).samples is None  # its Xing frame has the number
+    without = data[offsets[1] :]
+    assert inspect(io.BytesIO(without), len(without)).samples == (len(offsets) - 2 - 3) * 576
+
+
+def test_a_vbr_mp3_without_its_xing_frame_is_never_decoded_in_part(tmp_path: Path) -> None:
+    data = vbr(tmp_path)
+    without = data[mp3_frames(data)[1] :]
+    (tmp_path / "without.mp3").write_bytes(without)
+    if soundfile.info(tmp_path / "without.mp3").frames > 5.7 * RATE:
+        assert len(decode(tmp_path, without)) > 5.7 * RATE
+    else:
+        with pytest.raises(
+            MfhcaError, match=r"only [\d.]+ of about 6\.\d s would be decoded \(MP3 with variable"
+        ):
+            decode(tmp_path, without)
+
+
+def test_joined_mp3_is_refused(tmp_path: Path) -> None:
+    data = encode(tmp_path, "mp3")
+    tag = b"ID3\x04\0\0" + bytes([0, 0, 0, 20]) + bytes(20)
+    for joined in (data + data, data + tag + data):
+        with pytest.raises(MfhcaError, match=r"MP3 frames, of which only the declared \d+ would be decoded"):
+            decode(tmp_path, joined)
+
+
+def test_mp3_tags_before_and_after_the_audio_are_no_frames(tmp_path: Path) -> None:
+    data = encode(tmp_path, "mp3")
+    expected = decode(tmp_path, data)
+    np.testing.assert_array_equal(decode(tmp_path, data + b"TAG" + bytes(125)), expected)
+
+
+# --- files that are none
+
+
+@pytest.mark.parametrize("data", [b"not audio at all", b"RIFF", b"\0" * 100, b"%PDF-1.4 " + bytes(1000)])
+def test_what_is_not_audio_is_refused(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(MfhcaError, match=r"a\.wav: (not readable as audio|cut short|a WAV file without)"):
+        decode(tmp_path, data, "a.wav")
+
+
+@pytest.mark.parametrize("suffix", ["raw", "gsm", "vox", "sds"])
+def test_the_suffix_alone_makes_no_audio(suffix: str, tmp_path: Path) -> None:
+    """libsndfile takes anything named .vox for ADPCM."""
+    with pytest.raises(MfhcaError, match="not readable as audio"):
+        decode(tmp_path, b"just a text that is long enough" * 10, f"a.{suffix}")
+
+
+def test_devices_and_pipes_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (Path("/dev/zero"), tmp_path / "pipe.wav"):
+        errors: list[str] = []
+
+        def read(path: Path = path, errors: list[str] = errors) -> None:
+            try:
+                read_audio(path, RATE)
+            except MfhcaError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert errors == [f"{path}: a device or pipe, not a file; copy the audio into a file"]
+
+
+def test_every_byte_of_a_structure_may_be_anything(tmp_path: Path) -> None:
+    """Damaged structures end in a ContainerError or a container, never in another error or an endless loop."""
+    generator = np.random.default_rng(0)
+    for name in NAMES:
+        data = encode(tmp_path, name)[:3000]
+        for _ in range(30):
+            damaged = bytearray(data)
+            for position in generator.integers(0, len(data), 4):
+                damaged[position] = generator.integers(256)
+            with contextlib.suppress(ContainerError):
+                assert inspect(io.BytesIO(bytes(damaged)), len(damaged)).name
