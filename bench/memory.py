@@ -99,7 +99,7 @@ def main(
         click.echo(f"{len(rows):,} utterances; the encoder's weights take {weights:.2f} GB")
         print_quarters("features", sample_memory(command("mfhca_cache", *features), lambda pid: [pid]))
         folds = [part for row in dict.fromkeys(u.speaker for u in rows) for part in ("--fold", row)][:4]
-        cv = ["cv", *places, "--out", str(folder / "run"), "--jobs", "2", *folds, "--no-portraits"]
+        cv = ["cv", *places, "--out", str(folder / "run"), "--jobs", "2", *folds, "--no-analysis"]
         cv += [part for setting in settings for part in ("--set", setting)]
         print_quarters(
             "a fold of cv, two in parallel", sample_memory(command("mfhca_train", *cv), fold_workers)

@@ -1,58 +1,58 @@
-"""How attention is spread: on padding, on few frames or many, on loud frames or soft ones. Arrays alone.
+"""Measures of attention and gates: weight on padding, concentration, correlation with the level. Arrays only.
 
-N segments, L encoder frames, T spectrogram frames, F bins; a GRF map has H x W cells.
+N segments, L encoder frames, T spectrogram frames, F bins; the map of a GRF block has H x W cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from mfhca_train.data.corpus import Array
+from mfhca_train.analysis.stored import MeanAndCount
+from mfhca_train.data.batch import Array
 
-FEWEST = 8  # frames of which a correlation is worth something
+MIN_FRAMES = 8  # fewer are too few for a correlation
 
 
-def shares(weights: Array) -> Array:
-    """(N, L) weights to shares of their sum; a segment without any weight stays zero."""
+def normalise_weights(weights: Array) -> Array:
+    """(N, L) weights divided by their sum; a segment of zero weights stays zero."""
     sums = weights.sum(axis=1, keepdims=True, dtype=np.float64)
-    found: Array = np.divide(weights, sums, out=np.zeros(weights.shape), where=sums > 0)
-    return found
+    normalised: Array = np.divide(weights, sums, out=np.zeros(weights.shape), where=sums > 0)
+    return normalised
 
 
 def padding_mass(weights: Array, valid: Array) -> tuple[Array, Array]:
-    """The share of attention on padded frames, and the share of the frames that are padded.
+    """The fraction of the attention on padded frames, and the fraction of the frames that are padded.
 
-    Equal attention to all frames makes the two equal.
+    For uniform attention the two are equal.
 
     Args:
         weights: (N, L), not negative.
-        valid: (N,) real frames, the first ones.
+        valid: (N,) number of real frames, which come first.
 
     Returns:
-        Two arrays (M,), of the segments that have padding and any weight.
+        Two arrays (M,), for the segments with padding and nonzero weights.
     """
     frames = weights.shape[1]
     valid = np.maximum(valid, 1)
-    chosen = (valid < frames) & (weights.sum(axis=1) > 0)
-    padded = np.arange(frames)[None] >= valid[chosen, None]
-    return (shares(weights[chosen]) * padded).sum(axis=1), 1 - valid[chosen] / frames
+    selected = (valid < frames) & (weights.sum(axis=1) > 0)
+    padded = np.arange(frames)[None] >= valid[selected, None]
+    return (normalise_weights(weights[selected]) * padded).sum(axis=1), 1 - valid[selected] / frames
 
 
 def effective_frames(weights: Array, valid: Array) -> Array:
-    """exp(entropy) of the weights on real frames, over the number of these: 1 for even weights, 1/n for a single frame.
+    """exp(entropy) of the weights on real frames over their number n: 1 for uniform weights, 1/n for a single frame.
 
     Args:
         weights, valid: as in `padding_mass`.
 
     Returns:
-        (M,), of the segments with any weight on real frames.
+        (M,), for the segments with nonzero weights on real frames.
     """
     valid = np.maximum(valid, 1)
     real = np.arange(weights.shape[1])[None] < valid[:, None]
-    p = shares(weights * real)
+    p = normalise_weights(weights * real)
     logs = np.log(p, out=np.zeros(p.shape), where=p > 0)
     effective: Array = np.exp(-(p * logs).sum(axis=1)) / valid
     return effective[p.any(axis=1)]
@@ -65,29 +65,29 @@ def level(spec: Array) -> Array:
 
 
 def at_encoder_frames(values: Array, frames: int) -> Array:
-    """(T,) values of spectrogram frames at the middles of `frames` encoder frames that span the same time."""
+    """(T,) values of spectrogram frames interpolated at the centres of `frames` encoder frames of the same duration."""
     count = len(values)
     return np.interp((np.arange(frames) + 0.5) * count / frames - 0.5, np.arange(count), values)
 
 
 def level_correlation(weights: Array, valid: Array, levels: Array) -> Array:
-    """Spearman's correlation of weight and level over each segment's real frames.
+    """Spearman's correlation of weight and level over the real frames of each segment.
 
     Args:
         weights, valid: as in `padding_mass`.
         levels: (N, T) dB.
 
     Returns:
-        (M,), of the segments with enough real frames in which both vary.
+        (M,), for the segments with enough real frames in which both vary.
     """
-    from scipy.stats import rankdata  # here, so that drawing what is stored does not wait for it
+    from scipy.stats import rankdata  # takes a second to import, and drawing stored analyses does not need it
 
-    found = []
+    correlations = []
     for w, count, loudness in zip(weights, np.maximum(valid, 1), levels, strict=True):
         x, y = w[:count], at_encoder_frames(loudness, len(w))[:count]
-        if count >= FEWEST and np.ptp(x) > 0 and np.ptp(y) > 0:
-            found.append(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
-    return np.array(found)
+        if count >= MIN_FRAMES and np.ptp(x) > 0 and np.ptp(y) > 0:
+            correlations.append(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+    return np.array(correlations)
 
 
 def gate_map(g_h: Array, g_w: Array) -> Array:
@@ -99,29 +99,29 @@ def gate_map(g_h: Array, g_w: Array) -> Array:
 
 def resized(maps: Array, height: int, width: int) -> Array:
     """(N, T, F) to (N, height, width) by averaging: cell i covers floor(i T / height) to ceil((i + 1) T / height)."""
-    found: Array = _averages(maps.shape[1], height) @ maps @ _averages(maps.shape[2], width).T
-    return found
+    averaged: Array = _averages(maps.shape[1], height) @ maps @ _averages(maps.shape[2], width).T
+    return averaged
 
 
 def _averages(size: int, cells: int) -> Array:
     at = np.arange(cells)
     low, high = at * size // cells, -(-(at + 1) * size // cells)
     covered = (np.arange(size) >= low[:, None]) & (np.arange(size) < high[:, None])
-    shares: Array = covered / covered.sum(axis=1, keepdims=True)
-    return shares.astype(np.float32)
+    matrix: Array = covered / covered.sum(axis=1, keepdims=True)
+    return matrix.astype(np.float32)
 
 
 def gate_measures(maps: Array, spec: Array, valid: Array) -> tuple[Array, Array]:
-    """How far gates differ between places, and whether they follow the spectrogram, over each segment's real frames.
+    """How much gates vary over a map, and whether they follow the spectrogram, over the real frames of each segment.
 
     Args:
         maps: (N, H, W) from `gate_map`.
-        spec: (N, T, F) as the network sees it.
+        spec: (N, T, F), the network's input.
         valid: (N,) real spectrogram frames.
 
     Returns:
         (N, 2): the 5th and 95th percentile of the map's cells; (M,): Pearson's correlation of map and spectrogram
-        over the cells, of the segments in which both vary.
+        over the cells, for the segments in which both vary.
     """
     count, height, width = maps.shape
     cells = resized(spec, height, width)
@@ -135,7 +135,7 @@ def gate_measures(maps: Array, spec: Array, valid: Array) -> tuple[Array, Array]
     return ends, np.array(correlations)
 
 
-def mean_and_count(parts: Sequence[Array]) -> dict[str, Any]:
-    """{"n", "mean"} of the values of all parts; the mean of none is None."""
+def mean_and_count(parts: Sequence[Array]) -> MeanAndCount:
+    """Number and mean of the values of all parts; the mean of none is None."""
     values = np.concatenate([np.zeros(0), *parts])
     return {"n": len(values), "mean": float(values.mean()) if len(values) else None}

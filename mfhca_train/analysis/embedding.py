@@ -1,7 +1,4 @@
-"""How far classes and speakers lie apart among features: silhouettes, which are figures, and t-SNE, a picture.
-
-scikit-learn is imported when something is computed.
-"""
+"""How well features separate classes and speakers: silhouettes, and t-SNE for a figure."""
 
 from __future__ import annotations
 
@@ -9,26 +6,26 @@ import warnings
 
 import numpy as np
 
-from mfhca_train.data.corpus import Array
+from mfhca_train.data.batch import Array
 
-PERPLEXITY = 30.0  # scikit-learn's; less for few points
+PERPLEXITY = 30.0  # scikit-learn's default; less for few points
 SEED = 0
 
 
 def silhouette(features: Array, groups: Array) -> float | None:
-    """The mean silhouette: 1 where groups are far apart, 0 where they touch, below where they are mixed.
+    """The mean silhouette: 1 for groups far apart, 0 for groups that touch, negative for mixed groups.
 
-    With a, the mean distance of a point to its own group, and b, that to the nearest other one, a point has
-    (b - a) / max(a, b), and one that is alone in its group 0. Distances are Euclidean.
+    With the mean distance a of a point to its own group, and b to the nearest other group, its silhouette is
+    (b - a) / max(a, b); 0 for a point alone in its group. Distances are Euclidean.
 
     Args:
         features: (n, d).
-        groups: (n,) whole numbers.
+        groups: (n,) integers.
 
     Returns:
-        -1 to 1; None if there are fewer than two groups, no more points than groups, or all points are the same.
+        -1 to 1; None if there are fewer than two groups, no more points than groups, or all points are equal.
     """
-    from sklearn.metrics import silhouette_score
+    from sklearn.metrics import silhouette_score  # takes more than a second to import
 
     count = len(np.unique(groups))
     if not 2 <= count < len(groups) or not np.ptp(features, axis=0).any():
@@ -40,13 +37,13 @@ def silhouette(features: Array, groups: Array) -> float | None:
 
 
 def tsne(features: Array) -> Array | None:
-    """t-SNE to two dimensions: fixed seed, principal components first, one thread; equal input gives equal bits.
+    """t-SNE to two dimensions, with a fixed seed, PCA initialisation and one thread: equal input gives equal bits.
 
     Args:
         features: (n, d).
 
     Returns:
-        (n, 2) float32; None for fewer than five points, or if nearly all are the same.
+        (n, 2) float32; None for fewer than five different points.
     """
     count = len(features)
     if count < 5 or min(features.shape) < 2 or len(np.unique(features, axis=0)) < 5:
@@ -56,8 +53,8 @@ def tsne(features: Array) -> Array | None:
 
     perplexity = min(PERPLEXITY, (count - 1) / 3)
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of defaults that later versions change
-        found = TSNE(perplexity=perplexity, init="pca", random_state=SEED, n_jobs=1).fit_transform(
+        warnings.simplefilter("ignore", FutureWarning)  # about defaults that later versions change
+        coordinates = TSNE(perplexity=perplexity, init="pca", random_state=SEED, n_jobs=1).fit_transform(
             features.astype(np.float32)
         )
-    return found.astype(np.float32) if np.isfinite(found).all() else None
+    return coordinates.astype(np.float32) if np.isfinite(coordinates).all() else None

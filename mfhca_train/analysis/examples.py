@@ -1,8 +1,8 @@
-"""An example: what one utterance's network saw, weighed and was moved by, small enough to be stored and drawn."""
+"""Examples: spectrogram, attention, gates, sensitivity and waveform of single utterances, small enough to store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +10,89 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.manifest import Utterance
 from mfhca_train.analysis import attention, probe
-from mfhca_train.analysis.waveform import envelope
-from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Array, Corpus, Segments
-from mfhca_train.model.network import MFHCA
-from mfhca_train.model.saved import Inputs
+from mfhca_train.analysis.stored import ExampleSummary
+from mfhca_train.data.batch import Array
+from mfhca_train.data.corpus import Corpus, Segments
 
-MOST_SEGMENTS = 2  # of an example: 6 s
+MAX_SEGMENTS = 2  # of an example: 6 s
+SPANS = 300  # of a segment's waveform; a figure has no more columns
 
 
 def examples(
-    model: MFHCA, inputs: Inputs, corpus: Corpus, names: Sequence[str], config: Config
-) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """Level, spectrogram, attention, gates and saliency of some utterances; empty for rows without a spectrogram."""
-    if "spec" not in inputs.shapes:
+    network: probe.Network, corpus: Corpus, names: Sequence[str]
+) -> tuple[list[ExampleSummary], dict[str, Array]]:
+    """Summaries and arrays of some utterances; empty for networks without a spectrogram.
+
+    Args:
+        network: on the CPU.
+        corpus: the features.
+        names: of the utterances.
+    """
+    if not network.model.has_spec:
         return [], {}
-    at = {u.utterance: i for i, u in enumerate(corpus.utterances)}
-    about: list[dict[str, Any]] = []
+    indices = {u.utterance: i for i, u in enumerate(corpus.utterances)}
+    summaries: list[ExampleSummary] = []
     arrays: dict[str, Array] = {}
     for k, name in enumerate(names):
-        said, found = _example(model, inputs, corpus, at[name], config)
-        about.append({"utterance": name, **said})
-        arrays |= {f"example-{k}.{part}": array for part, array in found.items()}
-    return about, arrays
+        summary, parts = _example(network, corpus, name, indices[name])
+        summaries.append(summary)
+        arrays |= {f"example-{k}.{part}": array for part, array in parts.items()}
+    return summaries, arrays
 
 
-def stored_spec(corpus: Corpus, segments: Segments, at: slice) -> Array:
+def stored_spec(corpus: Corpus, segments: Segments, batch: slice) -> Array:
     """(B, T, F) as stored, in dB."""
-    rows = segments.rows["spec"][at]
+    rows = segments.rows["spec"][batch]
     return corpus.features["spec"].gather(rows[:, 0], rows[:, 1])
 
 
+def _example(
+    network: probe.Network, corpus: Corpus, name: str, index: int
+) -> tuple[ExampleSummary, dict[str, Array]]:
+    segments = corpus.segments(np.array([index]))
+    outputs = list(probe.run_segments(network, corpus, segments))
+    logp = np.concatenate([output.log_probabilities for output in outputs]).mean(axis=0)
+    prediction, label = int(logp.argmax()), int(corpus.labels[index])
+    count = min(MAX_SEGMENTS, len(segments))
+    batch = next(corpus.batches(segments, np.arange(count), count, network.normalisers))
+    gradient = probe.saliency(network.model, batch.inputs, prediction, network.precision)
+    spec = stored_spec(corpus, segments, slice(0, count)).astype(np.float32)
+    height, width = (max(1, size // 2) for size in spec.shape[1:])
+    small = attention.resized(spec, height, width)
+    low, high = float(small.min()), float(small.max())
+    arrays = {
+        "level": attention.level(spec).astype(np.float32),
+        "spec": _bytes(small, low, high),
+        "saliency": _bytes(attention.resized(gradient, height, width), 0.0),
+    }
+    if outputs[0].weights is not None:
+        arrays["weights"] = outputs[0].weights[:count]
+    for k, (g_h, g_w) in enumerate(outputs[0].gates):
+        arrays |= {
+            f"gates-{k}-h": g_h[:count].astype(np.float16),
+            f"gates-{k}-w": g_w[:count].astype(np.float16),
+        }
+    return {
+        "utterance": name,
+        "label": label,
+        "prediction": prediction,
+        "probability": float(np.exp(logp - np.logaddexp.reduce(logp))[label]),
+        "segments": len(segments),
+        "valid": {side: counts[:count].tolist() for side, counts in segments.valid.items()},
+        "db": [low, high],
+    }, arrays
+
+
+def _bytes(values: Array, low: float, high: float | None = None) -> Array:
+    """Values from low to high (by default their maximum) as 0 to 255."""
+    high = float(values.max()) if high is None else high
+    return np.round(255 * (values - low) / (high - low if high > low else 1.0)).clip(0, 255).astype(np.uint8)
+
+
 def waveforms(corpus: Corpus, names: Sequence[str], root: Path) -> dict[str, Array]:
-    """The waveforms of the examples; of none, and a word on standard error, where one cannot be had."""
+    """The waveforms of the examples; empty, with a warning, if the audio of one cannot be read."""
     features = corpus.features["spec"]
     utterances = {u.utterance: u for u in corpus.utterances}
     arrays = {}
@@ -52,52 +101,36 @@ def waveforms(corpus: Corpus, names: Sequence[str], root: Path) -> dict[str, Arr
             shard = features.shards[features.rows(name)[0]]
             digest = shard.audio_sha256[list(shard.utterance_ids).index(name)]
             ends = envelope(root, utterances[name], corpus.recipes["spec"].recipe, digest)
-            arrays[f"example-{k}.wave"] = ends[:MOST_SEGMENTS]
+            arrays[f"example-{k}.wave"] = ends[:MAX_SEGMENTS]
     except MfhcaError as error:
-        log.LOG.info(f"warning: pictures without waveforms: {error}")
+        log.LOG.info(f"warning: figures without waveforms: {error}")
         return {}
     return arrays
 
 
-def _example(
-    model: MFHCA, inputs: Inputs, corpus: Corpus, index: int, config: Config
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    segments = corpus.segments(np.array([index]))
-    precision = config.train.precision
-    sights = list(probe.behold(model, corpus, segments, inputs.normalisers, "cpu", precision))
-    logp = np.concatenate([sight.log_probabilities for sight in sights]).mean(axis=0)
-    shown = min(MOST_SEGMENTS, len(segments))
-    sight = sights[0]
-    batch = next(corpus.batches(segments, np.arange(shown), shown, inputs.normalisers))
-    moved = probe.saliency(model, batch.inputs, int(logp.argmax()), precision)
-    spec = stored_spec(corpus, segments, slice(0, shown)).astype(np.float32)
-    height, width = (max(1, size // 2) for size in spec.shape[1:])
-    small = attention.resized(spec, height, width)
-    low, high = float(small.min()), float(small.max())
-    arrays = {
-        "level": attention.level(spec).astype(np.float32),
-        "spec": _bytes(small, low, high),
-        "saliency": _bytes(attention.resized(moved, height, width), 0.0),
-    }
-    if sight.weights is not None:
-        arrays["weights"] = sight.weights[:shown]
-    for k, (g_h, g_w) in enumerate(sight.gates):
-        arrays |= {
-            f"gates-{k}-h": g_h[:shown].astype(np.float16),
-            f"gates-{k}-w": g_w[:shown].astype(np.float16),
-        }
-    label = int(corpus.labels[index])
-    return {
-        "label": label,
-        "prediction": int(logp.argmax()),
-        "probability": float(np.exp(logp - np.logaddexp.reduce(logp))[label]),
-        "segments": len(segments),
-        "valid": {side: counts[:shown].tolist() for side, counts in segments.valid.items()},
-        "db": [low, high],
-    }, arrays
+def envelope(root: Path, utterance: Utterance, recipe: Mapping[str, Any], digest: str) -> Array:
+    """Minimum and maximum of the samples in each short span of each segment.
 
+    Args:
+        root: folder that the manifest's paths are relative to.
+        utterance: whose audio.
+        recipe: of the spectrogram, with sample rate and segmentation.
+        digest: of the audio that the features were computed from.
 
-def _bytes(values: Array, low: float, high: float | None = None) -> Array:
-    """Values from low to high (their largest) as 0 to 255."""
-    high = float(values.max()) if high is None else high
-    return np.round(255 * (values - low) / (high - low if high > low else 1.0)).clip(0, 255).astype(np.uint8)
+    Returns:
+        (S, SPANS, 2) float16, full scale 1.
+
+    Raises:
+        MfhcaError: the audio cannot be read, or is not the audio of the features.
+    """
+    from mfhca_cache.features.audio import cut, read_audio  # only waveforms need audio, and its libraries
+
+    audio = read_audio(root / utterance.path, recipe["sample_rate"], utterance.start_s, utterance.end_s)
+    if audio.digest != digest:
+        raise MfhcaError(f"{root / utterance.path}: not the audio that the features were computed from")
+    segments, _ = cut(
+        audio.samples, recipe["segment_samples"], recipe["tail"], recipe["minimum_tail_samples"]
+    )
+    spans = np.array_split(segments, min(SPANS, segments.shape[1]), axis=1)
+    ends = [np.stack([span.min(axis=1), span.max(axis=1)], axis=1) for span in spans]
+    return np.stack(ends, axis=1).astype(np.float16)

@@ -1,8 +1,4 @@
-"""What a trained network does with some utterances: its final features, its attention, its gates. Nothing is kept
-of a batch but what the caller keeps.
-
-Shape letters as in `model`.
-"""
+"""Runs a trained network and records its final features, its attention and its gates. Shape letters as in `network`."""
 
 from __future__ import annotations
 
@@ -15,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mfhca_train.config.settings import ModelConfig
-from mfhca_train.data.batch import Layers
-from mfhca_train.data.corpus import Array, Corpus, Normaliser, Segments
+from mfhca_train.data.batch import Array, Layers, Normaliser
+from mfhca_train.data.corpus import Corpus, Segments
 from mfhca_train.model.fusion import attention_of
 from mfhca_train.model.mf import GlobalReceptiveField
 from mfhca_train.model.network import MFHCA, map_rows, mean_over_map
@@ -24,19 +20,29 @@ from mfhca_train.training.evaluate import EVALUATION_BATCH, autocast
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One batch.
+class Network:
+    """A trained network in evaluation mode, and how it is run: scaling of its inputs, device and precision."""
+
+    model: MFHCA
+    normalisers: Mapping[str, Normaliser | None]
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class BatchOutput:
+    """What is recorded of one batch.
 
     Attributes:
-        at: which segments.
+        segments: the indices of its segments.
         log_probabilities: (B, K).
-        features: (B, N, 2N or 3N), f''_att of eq. 11.
-        weights: (B, L) for `attended` = TIME, (B, D) for CHANNELS, None where there is no attention.
+        features: f''_att of eq. 11, (B, 2N) or (B, 3N).
+        weights: of the attention, (B, L) over time or (B, D) over dimensions; None without attention.
         gates: g_h (B, C, H) and g_w (B, C, W) of every GRF block (eq. 4, 5), each in (0, 1).
-        spec: (B, T, F) as the network sees it, None without a spectrogram.
+        spec: (B, T, F), the network's input; None without a spectrogram.
     """
 
-    at: slice
+    segments: slice
     log_probabilities: Array
     features: Array
     weights: Array | None
@@ -53,33 +59,33 @@ def attended(config: ModelConfig) -> str | None:
 @contextmanager
 def record_gates(model: MFHCA) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Collects g_h (B, C, H) and g_w (B, C, W) of each GRF block while the network runs; empty without MF."""
-    found: list[tuple[Tensor, Tensor]] = []
-    rows: list[Tensor] = []
+    gates: list[tuple[Tensor, Tensor]] = []
+    pending: list[Tensor] = []
 
-    def keep_h(_: object, __: object, out: Tensor) -> None:
-        rows.append(torch.sigmoid(out.detach().float()).squeeze(3))  # (B, C, H), eq. 4
+    def record_h(_: object, __: object, out: Tensor) -> None:
+        pending.append(torch.sigmoid(out.detach().float()).squeeze(3))  # (B, C, H), eq. 4
 
-    def keep_w(_: object, __: object, out: Tensor) -> None:
-        found.append((rows.pop(), torch.sigmoid(out.detach().float()).squeeze(3)))  # (B, C, W), eq. 5
+    def record_w(_: object, __: object, out: Tensor) -> None:
+        gates.append((pending.pop(), torch.sigmoid(out.detach().float()).squeeze(3)))  # (B, C, W), eq. 5
 
     blocks = [block for block in model.modules() if isinstance(block, GlobalReceptiveField)]
-    handles = [block.excite_h.register_forward_hook(keep_h) for block in blocks]
-    handles += [block.excite_w.register_forward_hook(keep_w) for block in blocks]
+    handles = [block.excite_h.register_forward_hook(record_h) for block in blocks]
+    handles += [block.excite_w.register_forward_hook(record_w) for block in blocks]
     try:
-        yield found
+        yield gates
     finally:
         for handle in handles:
             handle.remove()
 
 
 def over_time(config: ModelConfig, attention: Tensor | None, valid: Tensor | None) -> Tensor | None:
-    """The weights of a batch as one value a frame (or a channel).
+    """The attention weights of a batch as one value per frame (or dimension).
 
-    The reading `frames` has weights for every frame of MF's map; the features are the mean over these, and so
-    are the weights.
+    With `hca=frames` there are weights for every frame of MF's map; features are the mean over these frames, and
+    so are the weights.
 
     Args:
-        config: the readings.
+        config: the network's settings.
         attention: as in `Output`.
         valid: (B,) real frames of the spectrogram; used with `mask_padding`.
     """
@@ -88,31 +94,18 @@ def over_time(config: ModelConfig, attention: Tensor | None, valid: Tensor | Non
     return mean_over_map(attention, map_rows(config, valid) if config.mask_padding else None)
 
 
-def behold(
-    model: MFHCA,
-    corpus: Corpus,
-    segments: Segments,
-    scale: Mapping[str, Normaliser | None],
-    device: str,
-    precision: str,
-) -> Iterator[Sight]:
-    """Runs the network over segments, in their order.
-
-    Args:
-        model: in evaluation mode.
-        corpus, segments: what it reads.
-        scale: normalisers of the inputs.
-        device, precision: where and how, as in training.
-    """
+def run_segments(network: Network, corpus: Corpus, segments: Segments) -> Iterator[BatchOutput]:
+    """Runs a network on segments, in their order."""
+    model, device = network.model, network.device
     order = np.arange(len(segments))
-    batches = corpus.batches(segments, order, EVALUATION_BATCH, scale, device)
+    batches = corpus.batches(segments, order, EVALUATION_BATCH, network.normalisers, device)
     for start, batch in zip(range(0, len(order), EVALUATION_BATCH), batches, strict=True):
-        with torch.inference_mode(), autocast(device, precision), record_gates(model) as gates:
+        with torch.inference_mode(), autocast(device, network.precision), record_gates(model) as gates:
             out = model(*batch.inputs)
-            shown = out.attention if attended(model.config) else None
-            weights = over_time(model.config, shown, batch.spec_valid)
+            attention = out.attention if attended(model.config) else None
+            weights = over_time(model.config, attention, batch.spec_valid)
             logp = torch.log_softmax(out.logits.float(), dim=-1)
-        yield Sight(
+        yield BatchOutput(
             slice(start, start + len(logp)),
             logp.cpu().double().numpy(),
             out.features.float().cpu().numpy(),
@@ -122,21 +115,14 @@ def behold(
         )
 
 
-def mean_of_segments(values: Array, segments: Segments, count: int) -> Array:
-    """(N, d) of segments to (count, d) of their utterances."""
-    sums = np.zeros((count, values.shape[1]))
-    np.add.at(sums, segments.utterance, values)
-    return sums / np.bincount(segments.utterance, minlength=count)[:, None]
-
-
 def saliency(model: MFHCA, inputs: tuple[Tensor | Layers | None, ...], target: int, precision: str) -> Array:
-    """How much each value of the spectrogram moves the log-probability of a class: |d log p / d x|.
+    """The sensitivity of a class's log-probability to each value of the spectrogram: |d log p / d x|.
 
-    A check that does not depend on the gates. It says to what the network is sensitive at this very input.
+    It is independent of the gates and therefore a check of them. It holds for this input only.
 
     Args:
         model: in evaluation mode, on the CPU.
-        inputs: of a batch, in the order in which the network takes them.
+        inputs: of a batch, in the order of the network's arguments.
         target: the class.
         precision: as in training.
 
@@ -145,11 +131,11 @@ def saliency(model: MFHCA, inputs: tuple[Tensor | Layers | None, ...], target: i
     """
     spec = inputs[0]
     if not isinstance(spec, Tensor):
-        raise ValueError("this model reads no spectrogram")
+        raise ValueError("this model has no spectrogram input")
     spec = spec.detach().clone().requires_grad_()
     with torch.enable_grad(), autocast("cpu", precision):
         logits = model(spec, *inputs[1:]).logits
         torch.log_softmax(logits.float(), dim=-1)[:, target].sum().backward()
     if spec.grad is None:
-        raise ValueError("the spectrogram does not reach the output")
+        raise ValueError("the output does not depend on the spectrogram")
     return spec.grad[:, 0].abs().numpy()

@@ -1,13 +1,8 @@
-"""Portraits: for each trained row of a run, what its networks' features look like and what they attend to.
+"""The file that holds the analysis of a row's networks: its content, and how it is written, read and checked.
 
-    runs/<name>/<row>/portrait.safetensors      figures of every fold, and the pictures' data from one of them
+    runs/<name>/<row>/analysis.safetensors      measures of every fold, and data for the figures from one of them
 
-Features of different networks live in different spaces, so the pictures come from
-one fold: the one with the median UA of the reference row, the lower of two in the
-middle, the same for all rows. From that fold come the examples too: of each class
-the recognised utterance with the median probability. Nothing is chosen by looking
-at a picture. Only the first seed is portrayed. What a portrait was made from stands
-in it; where that has changed, or the file is damaged, it is made again.
+The file records what it was computed from. If that has changed, or the file is damaged, the analysis is repeated.
 """
 
 from __future__ import annotations
@@ -16,206 +11,196 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mfhca_cache.common import log
-from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_file, write_atomically
-from mfhca_train.data.corpus import Array
-from mfhca_train.results.checksums import read_unit, tensors_digest
-from mfhca_train.results.schema import NETWORK, RESULT_FILE
-from mfhca_train.results.summary import read_predictions
-from mfhca_train.runs.plan import Corpora, Ground, Plan, finished_folders
+from mfhca_train.analysis.selection import Selection
+from mfhca_train.data.batch import Array
+from mfhca_train.results.checksums import tensors_digest
+from mfhca_train.results.schema import PREDICTIONS, RESULT_FILE
 
-FILE = "portrait.safetensors"
+FILE = "analysis.safetensors"
 FORMAT = 1
-PREDICTIONS, INPUTS = "predictions.csv", "inputs.safetensors"  # of a unit
+METADATA = "analysis"  # key of the summary in the file's metadata
+TEST, VALIDATION, TRAINING = range(3)  # values of the array points.role
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What the pictures show."""
+class MeanAndCount(TypedDict):
+    """The mean of n values; None of none."""
 
+    n: int
+    mean: float | None
+
+
+class GateMeasures(TypedDict):
+    """Measures of a GRF block's gates; see `attention.gate_measures`."""
+
+    low: float
+    high: float
+    spec: MeanAndCount
+
+
+class FoldMeasures(TypedDict):
+    """What is measured in every fold.
+
+    Attributes:
+        silhouette: "class_test", "class_unseen" and "speaker_unseen"; None where undefined.
+        attention: "mass", "share", "frames" and "level".
+    """
+
+    id: str
+    utterances: int
+    segments: int
+    silhouette: dict[str, float | None]
+    attention: dict[str, MeanAndCount]
+    gates: list[GateMeasures]
+
+
+class Points(TypedDict):
+    """The utterances of the t-SNE figure, and the speakers by role."""
+
+    utterances: list[str]
+    speakers: dict[str, list[str]]
+
+
+class Axes(TypedDict):
+    """Seconds of a segment, and the kind and the highest frequency of the spectrogram's bins."""
+
+    seconds: float
+    kind: str
+    top_khz: float
+
+
+class ExampleSummary(TypedDict):
+    """One utterance that is drawn; `valid` counts the real frames of its drawn segments by input."""
+
+    utterance: str
+    label: int
+    prediction: int
+    probability: float  # of the label
+    segments: int
+    valid: dict[str, list[int]]
+    db: list[float]  # lowest and highest value of the drawn spectrogram
+
+
+class Source(TypedDict):
+    """Everything that an analysis was computed from."""
+
+    identity: str
+    units: list[dict[str, str]]
     fold: str
-    utterances: tuple[str, ...]  # one a class, in the order of the classes; fewer where the test lacks some
-    row: str  # whose figures and predictions decided
+    examples: list[str]
+    chosen_by: str
+
+
+class Measures(TypedDict):
+    """The analysis of a row without the arrays.
+
+    `fold` and the keys after it are of the selected fold; `spec` only with a spectrogram.
+    """
+
+    classes: list[str]
+    seed: int
+    protocol: str
+    config: dict[str, dict[str, Any]]  # the settings, as in run.json
+    attended: str | None  # TIME or CHANNELS of `model.fusion`
+    weights: str | None  # what the attention weights are, in words
+    folds: list[FoldMeasures]
+    fold: NotRequired[str]
+    points: NotRequired[Points]
+    examples: NotRequired[list[ExampleSummary]]
+    waveforms: NotRequired[bool | None]
+    spec: NotRequired[Axes]
+
+
+class Summary(Measures):
+    """The measures with what they were computed from."""
+
+    format: int
+    origin: Source
 
 
 @dataclass(frozen=True)
-class Portrait:
-    """A row's stored portrait: `about` as `portray` made it, and the arrays by name."""
+class Analysis:
+    """The analysis of a row: its summary, and the arrays by name."""
 
-    about: Mapping[str, Any]
+    summary: Summary
     arrays: Mapping[str, Array]
 
 
-def portray(
-    out: Path,
-    plans: Sequence[Plan],
-    ground: Ground,
-    device: str,
-    reference: str | None = None,
-    root: Path | None = None,
-) -> list[str]:
-    """Makes the portraits that are missing, stale or damaged.
+def source_of(identity: str, folders: Sequence[Path], selection: Selection) -> Source:
+    """What an analysis is computed from.
 
     Args:
-        out: the run folder.
-        plans: its rows, those without a network too; of each the finished units of the first seed are read.
-        ground: manifest and label set.
-        device: where the networks run, as asked for.
-        reference: the row whose figures choose fold and examples; without it the first.
-        root: of the audio, for waveforms; None keeps those that are stored, and makes no new ones.
-
-    Returns:
-        The names of the rows that were portrayed now.
-
-    Raises:
-        MfhcaError: a unit is damaged, or features are missing.
+        identity: digest of the row's identity.
+        folders: its units.
+        selection: what the figures show.
     """
-    units = {plan.row.name: _units(out, plan) for plan in plans if plan.row.kind == NETWORK}
-    for name in [name for name, folders in units.items() if not all((f / INPUTS).exists() for f in folders)]:
-        log.LOG.info(f"row {name}: no portrait; an earlier version trained it and kept no {INPUTS}")
-        del units[name]
-    units = {name: folders for name, folders in units.items() if folders}
-    if not units:
-        return []
-    classes = ground.label_set.classes
-    common = choose(units[first], classes, first) if (first := _first(list(units), reference)) else None
-    todo = []
-    for plan in plans:
-        if plan.row.name in units:
-            folders = units[plan.row.name]
-            choice = common if common and _fits(common, folders) else choose(folders, classes, plan.row.name)
-            origin = _origin(plan, folders, choice)
-            stored = _stored(out / plan.row.name / FILE)
-            if stored.get("origin") != origin or (root and stored.get("waveforms") is False):
-                todo.append((plan, folders, choice, origin))
-    if not todo:
-        return []
-    from mfhca_train.analysis.analyse import sit
-
-    with (
-        Corpora(ground) as corpora,
-        progress(sum(len(folders) for _, folders, _, _ in todo), "fold", "portraits") as bar,
-    ):
-        for plan, folders, choice, origin in todo:
-            about, arrays = sit(corpora.of(plan.row.recipes), plan, folders, choice, device, root, bar.update)
-            write(out / plan.row.name / FILE, Portrait({"format": FORMAT, "origin": origin, **about}, arrays))
-    return [plan.row.name for plan, *_ in todo]
-
-
-def _first(names: Sequence[str], reference: str | None) -> str:
-    return reference if reference is not None and reference in names else names[0]
-
-
-def _units(out: Path, plan: Plan) -> list[Path]:
-    """The finished units of the first seed, in the order of the folds."""
-    folders = finished_folders(out, plan.row)
-    first = [folder for folder in folders if folder.parent == folders[0].parent]
-    return [folder for folder in first if (folder / RESULT_FILE).exists()]
-
-
-def choose(folders: Sequence[Path], classes: Sequence[str], row: str) -> Choice:
-    """The fold with the median UA, and of each class its recognised utterance with the median probability.
-
-    Of two in the middle the lower one; equals by their names. Where no utterance of a class was recognised, all
-    of it are looked at.
-
-    Args:
-        folders: a row's units, one a fold.
-        classes: K names, in order.
-        row: the row's name.
-    """
-    results = [(read_unit(folder), folder) for folder in folders]
-    ordered = sorted(results, key=lambda pair: (pair[0]["ua"], pair[0]["id"]))
-    result, folder = ordered[(len(ordered) - 1) // 2]
-    rows = [row for row in read_predictions(folder) if row["speaker"] in result["test_speakers"]]
-    chosen = []
-    for name in classes:
-        of_class = [row for row in rows if row["label"] == name]
-        known = [row for row in of_class if row["prediction"] == name] or of_class
-        by_confidence = sorted((float(row[f"logp_{name}"]), row["utterance"]) for row in known)
-        if by_confidence:
-            chosen.append(by_confidence[(len(by_confidence) - 1) // 2][1])
-    return Choice(result["id"], tuple(chosen), row)
-
-
-def _fits(choice: Choice, folders: Sequence[Path]) -> bool:
-    """Whether these units have the fold, and test the examples in it."""
-    for folder in folders:
-        if read_unit(folder)["id"] == choice.fold:
-            return set(choice.utterances) <= {row["utterance"] for row in read_predictions(folder)}
-    return False
-
-
-def _origin(plan: Plan, folders: Sequence[Path], choice: Choice) -> dict[str, Any]:
-    """Everything a portrait is made from."""
     return {
-        "identity": plan.digest,
+        "identity": identity,
         "units": [_unit(folder) for folder in folders],
-        "fold": choice.fold,
-        "examples": list(choice.utterances),
-        "chosen_by": choice.row,
+        "fold": selection.fold,
+        "examples": list(selection.utterances),
+        "chosen_by": selection.row,
     }
 
 
 def _unit(folder: Path) -> dict[str, str]:
-    """A unit's identity. Its weights show in its predictions, which are quicker to read."""
+    """A unit's identity. Other weights give other predictions, and these are quicker to hash."""
     digests = {
         name: sha256_file(folder / name) for name in (RESULT_FILE, PREDICTIONS) if (folder / name).exists()
     }
     return {"seed": folder.parent.name, "fold": folder.name, **digests}
 
 
-def is_current(portrait: Portrait, row: Path, folds: int) -> bool:
-    """Whether a portrait was made from the units that now lie in a row's folder.
+def is_current(analysis: Analysis, row: Path, folds: int) -> bool:
+    """Whether an analysis was computed from the units that are now in a row's folder.
 
     Args:
-        portrait: of that row.
+        analysis: of that row.
         row: the row's folder.
-        folds: how many folds the row has.
+        folds: number of folds of the row.
     """
-    units = portrait.about["origin"]["units"]
+    units = analysis.summary["origin"]["units"]
     return len(units) == folds and all(unit == _unit(row / unit["seed"] / unit["fold"]) for unit in units)
 
 
-def write(path: Path, portrait: Portrait) -> None:
-    """Writes a portrait, atomically; equal portraits give equal bytes."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in portrait.arrays.items()}
-    about = dict(portrait.about) | {"digest": tensors_digest(portrait.about, arrays)}
-    write_atomically(path, save(arrays, {"portrait": canonical_json(about)}))
+def write(path: Path, analysis: Analysis) -> None:
+    """Writes an analysis atomically; equal analyses give equal bytes."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in analysis.arrays.items()}
+    summary = dict(analysis.summary) | {"digest": tensors_digest(analysis.summary, arrays)}
+    write_atomically(path, save(arrays, {METADATA: canonical_json(summary)}))
 
 
-def _stored(path: Path) -> Mapping[str, Any]:
-    """What a portrait says that can be read whole; nothing for any other."""
-    try:
-        return read(path).about
-    except MfhcaError:
-        return {}
-
-
-def read(path: Path) -> Portrait:
-    """A stored portrait.
+def read(path: Path) -> Analysis:
+    """A stored analysis.
 
     Raises:
-        MfhcaError: it is missing, damaged, or of another version.
+        MfhcaError: the file is missing, damaged, or of another version.
     """
     try:
         with safe_open(path, "np") as file:
-            about = json.loads(file.metadata()["portrait"])
+            summary = json.loads(file.metadata()[METADATA])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
-        if about["format"] != FORMAT:
-            raise ValueError(f"format {about['format']!r}, this version reads {FORMAT}")
-        if about["digest"] != tensors_digest(about, arrays):
+        if summary["format"] != FORMAT:
+            raise ValueError(f"format {summary['format']!r}, this version reads {FORMAT}")
+        if summary["digest"] != tensors_digest(summary, arrays):
             raise ValueError("its digest differs")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise MfhcaError(
-            f"{path}: cannot be read ({error}); delete it, and run cv or ablate as before to make it again"
+            f"{path}: cannot be read ({error}); delete it, and run the same cv or ablate command again"
         ) from error
-    return Portrait(about, arrays)
+    return Analysis(cast(Summary, summary), arrays)
+
+
+def read_summary(path: Path) -> Summary | None:
+    """The summary of a readable analysis; None if there is none."""
+    try:
+        return read(path).summary
+    except MfhcaError:
+        return None

@@ -85,12 +85,12 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             "--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several."
         ),
         click.option(
-            "--no-portraits",
-            "portraits",
+            "--no-analysis",
+            "analysis",
             flag_value=False,
             type=bool,
             default=True,
-            help="Do without pictures of features and attention.",
+            help="Skip the analysis of features and attention of the trained networks.",
         ),
         click.option(
             "--root",

@@ -22,7 +22,7 @@ import torch
 
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.analysis.attention import shares
+from mfhca_train.analysis.attention import normalise_weights
 from mfhca_train.analysis.probe import attended, over_time
 from mfhca_train.data.batch import Array, as_batch, on_device
 from mfhca_train.inference.bundle import open_ensemble, read_bundle
@@ -239,7 +239,7 @@ class Predictor:
                 waiting.outputs[m, row] = output
             weights = over_time(config.model, attention, batch.spec_valid)
             if weights is not None and taken[0][0].weights.shape[1]:
-                found = shares(weights.float().cpu().numpy())
+                found = normalise_weights(weights.float().cpu().numpy())
                 for (waiting, row), share in zip(taken, found, strict=True):
                     waiting.weights[row] += share
         for waiting, _ in taken:

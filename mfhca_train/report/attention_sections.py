@@ -6,35 +6,25 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from mfhca_train.analysis.stored import Portrait
+from mfhca_train.analysis.stored import Analysis
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.report.html import Markup, escaped, names, per_cent, plural, table
 from mfhca_train.report.plots.analysis import example_picture
 
-WEIGHTS = {  # what the attention of a fusion is
-    "temporal": "a softmax over the encoder's frames (eq. 9)",
-    "frames": "a softmax over the encoder's frames for each frame of MF's map; here the mean of these",
-    "channel": "a softmax over the encoder's values, not over time: it cannot point at a moment; "
-    "“effective frames” are values here",
-    "released": "the output of a ReLU for each frame, without softmax; here its share of the sum",
-    "coattention": "the output of a ReLU for each frame, without softmax; here its share of the sum",
-    "none": "none; all frames count the same",
-    "other": "not shown: this report does not know what the fusion's weights are spread over",
-}
+NO_WEIGHTS = "none; all frames count the same"
+NOT_SHOWN = "not shown: the fusion does not say what its weights are spread over"
 
 
-def reading(portrait: Portrait) -> str:
-    """A key of WEIGHTS."""
-    model = portrait.about["config"]["model"]
-    if model["inputs"] != "both" or model["fusion"] == "concat":
-        return "none"
-    found = str(model["hca"] if model["fusion"] == "hca" else model["fusion"])
-    return found if found in WEIGHTS else "other"
+def weights_of(analysis: Analysis) -> str:
+    """What the attention weights of a row are, as its fusion describes them."""
+    model = analysis.summary["config"]["model"]
+    fused = model["inputs"] == "both" and model["fusion"] != "concat"
+    return analysis.summary["weights"] or (NOT_SHOWN if fused else NO_WEIGHTS)
 
 
-def oracle(portrait: Portrait) -> bool:
+def oracle(analysis: Analysis) -> bool:
     """Whether the epoch was selected on the test speaker."""
-    return portrait.about["protocol"] in ORACLES
+    return analysis.summary["protocol"] in ORACLES
 
 
 def spread(values: Sequence[float | None]) -> str:
@@ -50,49 +40,49 @@ def spread(values: Sequence[float | None]) -> str:
     return text.replace("-", "−")
 
 
-def _pooled(portrait: Portrait, name: str) -> tuple[float | None, int]:
+def _pooled(analysis: Analysis, name: str) -> tuple[float | None, int]:
     """The mean over the test segments of all folds, and how many they are."""
-    parts = [fold["attention"][name] for fold in portrait.about["folds"]]
+    parts = [fold["attention"][name] for fold in analysis.summary["folds"]]
     count = sum(part["n"] for part in parts)
-    return (sum(part["n"] * part["mean"] for part in parts if part["n"]) / count if count else None), count
+    return (sum(part["n"] * (part["mean"] or 0.0) for part in parts) / count if count else None), count
 
 
-def attention(found: Mapping[str, Portrait], titles: Mapping[str, str], pair: Sequence[str]) -> str:
+def attention(found: Mapping[str, Analysis], titles: Mapping[str, str], pair: Sequence[str]) -> str:
     """Attention and gates of every row in figures; examples of the pair.
 
     Args:
-        found: row -> portrait.
+        found: row -> analysis.
         titles: row -> title.
         pair: the rows whose examples are drawn, the second one folded away.
 
     Returns:
         HTML; empty if no row attends to anything.
     """
-    attending = {name: p for name, p in found.items() if p.about["attended"]}
-    gated = {name: p for name, p in found.items() if p.about["folds"][0]["gates"]}
+    attending = {name: p for name, p in found.items() if p.summary["attended"]}
+    gated = {name: p for name, p in found.items() if p.summary["folds"][0]["gates"]}
     parts = [_weights(attending, found, titles)] if attending else []
     parts += [_gates(gated, titles)] if gated else []
-    drawn = [name for name in pair if found[name].about["examples"]]
+    drawn = [name for name in pair if found[name].summary["examples"]]
     parts += [_examples(found[name], titles, name, k) for k, name in enumerate(drawn)]
     return "\n".join(parts)
 
 
 def _weights(
-    attending: Mapping[str, Portrait], found: Mapping[str, Portrait], titles: Mapping[str, str]
+    attending: Mapping[str, Analysis], found: Mapping[str, Analysis], titles: Mapping[str, str]
 ) -> str:
     rows = []
-    for name, portrait in attending.items():
-        frames, segments = _pooled(portrait, "frames")
-        mass, padded = _pooled(portrait, "mass")
-        level, _ = _pooled(portrait, "level")
+    for name, analysis in attending.items():
+        frames, segments = _pooled(analysis, "frames")
+        mass, padded = _pooled(analysis, "mass")
+        level, _ = _pooled(analysis, "level")
         cells = [titles[name], per_cent(frames), "–" if level is None else f"{level:+.2f}".replace("-", "−")]
-        cells += [per_cent(mass), per_cent(_pooled(portrait, "share")[0])]
+        cells += [per_cent(mass), per_cent(_pooled(analysis, "share")[0])]
         rows.append([*cells, "–" if mass is None else f"{padded:,}", f"{segments:,}"])
     head = ["Row", "Effective frames, %", "Follows the level", "On padding, %", "Padding, %"]
     head += ["Segments with padding", "Segments"]
     kinds: dict[str, list[str]] = {}
-    for name, portrait in found.items():
-        kinds.setdefault(WEIGHTS[reading(portrait)], []).append(titles[name])
+    for name, analysis in found.items():
+        kinds.setdefault(weights_of(analysis), []).append(titles[name])
     readings = "\n".join(f"<li>{names(of)}: {kind}.</li>" for kind, of in kinds.items())
     return f"""<h3>Attention over time</h3>
 <p>The weights with which the fusion takes the speech encoder's frames:</p>
@@ -107,10 +97,10 @@ the real frames of a segment, mean. “On padding”: the share of attention tha
 those segments alone; even attention would give it its share of the frames, which is under “Padding”.</p>"""
 
 
-def _gates(gated: Mapping[str, Portrait], titles: Mapping[str, str]) -> str:
+def _gates(gated: Mapping[str, Analysis], titles: Mapping[str, str]) -> str:
     rows = []
-    for name, portrait in gated.items():
-        folds = portrait.about["folds"]
+    for name, analysis in gated.items():
+        folds = analysis.summary["folds"]
         for block in range(len(folds[0]["gates"])):
             gates = [fold["gates"][block] for fold in folds]
             low, high = (fmean(gate[end] for gate in gates) for end in ("low", "high"))
@@ -132,11 +122,11 @@ spectrogram as the network sees it, mean ± sd over folds.</p>
 {table(head, rows, (), (2, 3, 4), "gates of the GRF blocks")}"""
 
 
-def _examples(portrait: Portrait, titles: Mapping[str, str], name: str, index: int) -> str:
+def _examples(analysis: Analysis, titles: Mapping[str, str], name: str, index: int) -> str:
     pictures = "\n".join(
-        f"<figure>{example_picture(portrait, k, f'example{index}x{k}', oracle(portrait))}"
-        f'<figcaption class="small">{_said(portrait, example)}</figcaption></figure>'
-        for k, example in enumerate(portrait.about["examples"])
+        f"<figure>{example_picture(analysis, k, f'example{index}x{k}', oracle(analysis))}"
+        f'<figcaption class="small">{_said(analysis, example)}</figcaption></figure>'
+        for k, example in enumerate(analysis.summary["examples"])
     )
     panels = f'<div class="panels two">\n{pictures}\n</div>'
     if index:
@@ -144,20 +134,20 @@ def _examples(portrait: Portrait, titles: Mapping[str, str], name: str, index: i
     level = (
         " “Level” is the power of each frame of the spectrogram; with <code>--root</code> it is the waveform."
     )
-    level = "" if portrait.about["waveforms"] else level
-    chosen_by = portrait.about["origin"]["chosen_by"]
+    level = "" if analysis.summary["waveforms"] else level
+    chosen_by = analysis.summary["origin"]["chosen_by"]
     by = f" of “{escaped(titles[chosen_by])}”" if len(titles) > 1 and chosen_by in titles else ""
     return f"""<h3>Examples: {escaped(titles[name])}</h3>
 <p>Of each emotion the recognised test utterance with the median probability (of all, where none was recognised), as
-the network of fold {escaped(portrait.about["fold"])}{by} judges them. Hatched is padding; a dotted line divides
+the network of fold {escaped(analysis.summary["fold"])}{by} judges them. Hatched is padding; a dotted line divides
 segments.{level} The colours of the gates are stretched from their lowest to their highest value, which stand above.
 “Sensitivity” says how much a small change at a place of the spectrogram moves the log-probability of the answer
 (absolute gradient): a check that does not depend on the gates.</p>
 {panels}"""
 
 
-def _said(portrait: Portrait, example: Mapping[str, Any]) -> Markup:
-    classes = portrait.about["classes"]
+def _said(analysis: Analysis, example: Mapping[str, Any]) -> Markup:
+    classes = analysis.summary["classes"]
     text = f"{example['utterance']}: labelled {classes[example['label']]}, recognised as "
     text += f"{classes[example['prediction']]}; the label's probability {example['probability']:.2f}"
     if example["segments"] > len(example["valid"]["spec"]):

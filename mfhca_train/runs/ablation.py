@@ -15,10 +15,9 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
-from mfhca_train.analysis.stored import portray
 from mfhca_train.results.checksums import write_sealed
 from mfhca_train.results.schema import NETWORK, RUN_FILE
-from mfhca_train.runs import chosen, data_csv, folder, reuse
+from mfhca_train.runs import analysis, chosen, data_csv, folder, reuse
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import complain, resolve, select
@@ -94,11 +93,9 @@ def ablate(
             if lacking:
                 results["left_out"] = {row.name: _anywhere(request, results, row.reason) for row in lacking}
             write_sealed(request.out / "results.json", results)
-        if request.portraits:
-            with log.phase("portraits"):
-                portray(
-                    request.out, list(plans.values()), ground, request.device, grid.reference, request.root
-                )
+        if request.analysis:
+            with log.phase("analysis"):
+                analysis.analyse(request, list(plans.values()), ground, grid.reference)
         with log.phase("report.html"):
             from mfhca_train.report.page import write_report
 

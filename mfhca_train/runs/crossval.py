@@ -20,14 +20,13 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.manifest import Utterance
-from mfhca_train.analysis.stored import portray
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.results.checksums import write_sealed
 from mfhca_train.results.published import comparable, read_published
 from mfhca_train.results.schema import CV_ROW, RUN_FILE
 from mfhca_train.results.summary import head, read_units, summarise
-from mfhca_train.runs import data_csv, folder
+from mfhca_train.runs import analysis, data_csv, folder
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
     Corpora,
@@ -93,9 +92,9 @@ def cross_validate(request: Request) -> dict[str, Any]:
                 comparable(published.scores, results["corpus"], results["label_set"])
             )
             write_sealed(request.out / "results.json", results)
-        if request.portraits:
-            with log.phase("portraits"):
-                portray(request.out, [planned], ground, request.device, root=request.root)
+        if request.analysis:
+            with log.phase("analysis"):
+                analysis.analyse(request, [planned], ground)
         with log.phase("report.html"):
             from mfhca_train.report.page import write_report
 

@@ -44,8 +44,8 @@ class Request:
     jobs: int | None = None  # None: as many as the cores allow
     device: str = "auto"
     cluster: Cluster | None = None  # None: this machine
-    portraits: bool = True  # at the end, see portrait.py
-    root: Path | None = None  # of the audio, for the portraits' waveforms; None: without
+    analysis: bool = True  # of the trained networks, at the end
+    root: Path | None = None  # of the audio, for waveforms in figures; None: without
 
 
 @dataclass(frozen=True)

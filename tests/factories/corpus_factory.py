@@ -127,7 +127,7 @@ def request(
     if not cache.exists():
         write_features(cache, rows)
     config = with_settings(Config(), {**SMALL, **(settings or {})})
-    base = Request(manifest, cache, folder / "run", config, jobs=1, device="cpu", portraits=False)
+    base = Request(manifest, cache, folder / "run", config, jobs=1, device="cpu", analysis=False)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 

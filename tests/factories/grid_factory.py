@@ -64,7 +64,7 @@ def short(folder: Path, name: str, epochs: int = 1, **changes: object) -> Reques
         folds=("s0",),
         jobs=1,
         device="cpu",
-        portraits=False,
+        analysis=False,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 

@@ -35,7 +35,7 @@ UNIT_FILES: Final = (
     "best.safetensors",
     "inputs.safetensors",
 )
-RUN_FILES: Final = ("run.json", "results.json", "data.csv", "model/portrait.safetensors", "report.html")
+RUN_FILES: Final = ("run.json", "results.json", "data.csv", "model/analysis.safetensors", "report.html")
 FILES: Final = {
     "a flipped bit in a run's own files": RUN_FILES,
     "a flipped bit in a unit's files": UNIT_FILES,

@@ -33,8 +33,8 @@ from mfhca_cache.manifest.card import check_expected, read_card
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.recipe.folder import RECIPE_FILE, from_dict, read_recipe
 from mfhca_cache.store.shard import read_shard, verify_shard
-from mfhca_train.analysis.stored import FILE as PORTRAIT
-from mfhca_train.analysis.stored import read as read_portrait
+from mfhca_train.analysis.stored import FILE as ANALYSIS
+from mfhca_train.analysis.stored import read as read_analysis
 from mfhca_train.config.settings import Config, with_settings
 from mfhca_train.config.sources import read_settings
 from mfhca_train.inference.bundle import open_ensemble, write_bundle
@@ -227,9 +227,9 @@ def try_on(target: Target, damage: Damage, vouched: bool) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one fold with its portrait, its bundle, a copy, an ablation, and a cache."""
+    """A run of one fold with its analysis, its bundle, a copy, an ablation, and a cache."""
     folder = tmp_path_factory.mktemp("fuzz")
-    cross_validate(request(folder, folds=("s0",), portraits=True))
+    cross_validate(request(folder, folds=("s0",), analysis=True))
     write_bundle(read_run(folder / "run"), folder / "bundle")
     shutil.copytree(folder / "run", folder / "plain")
     make_run(folder / "shown")
@@ -302,7 +302,7 @@ def vouched_targets(made: Path) -> dict[str, Target]:
         "run.json": Target(run / "run.json", read),
         "data.csv": Target(run / "data.csv", read),
         "results.json": Target(run / "results.json", read),
-        "portrait": Target(run / "model" / PORTRAIT, lambda: read_portrait(run / "model" / PORTRAIT)),
+        "analysis": Target(run / "model" / ANALYSIS, lambda: read_analysis(run / "model" / ANALYSIS)),
         "card.json": Target(bundle / "card.json", lambda: open_ensemble(bundle)),
         "networks": Target(bundle / "networks.safetensors", lambda: open_ensemble(bundle)),
         "shard": Target(shard, lambda: verify_shard(read_shard(shard))),
@@ -389,7 +389,7 @@ VOUCHED = (
     "run.json",
     "data.csv",
     "results.json",
-    "portrait",
+    "analysis",
     "card.json",
     "networks",
     "shard",

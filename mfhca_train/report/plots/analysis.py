@@ -1,4 +1,4 @@
-"""The pictures of a portrait, as SVG text; see pictures.py for colours and letters.
+"""The pictures of a analysis, as SVG text; see pictures.py for colours and letters.
 
 Time runs to the right. What is no audio but padding is hatched.
 """
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfhca_train.analysis.attention import gate_map, shares
-from mfhca_train.analysis.stored import Portrait
+from mfhca_train.analysis.attention import gate_map, normalise_weights
+from mfhca_train.analysis.stored import Analysis
 from mfhca_train.data.corpus import Array
 from mfhca_train.report.plots.svg import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, canvas, short, svg
 
@@ -24,11 +24,11 @@ WIDTH = 3.3  # inches
 SHADES = 40  # of a map: more are not seen, and make the page larger
 
 
-def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> str:
+def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> str:
     """t-SNE of a network's final features: the test speakers large, the others pale.
 
     Args:
-        portrait: with coordinates.
+        analysis: with coordinates.
         name: of the picture, unique in the page, letters and digits.
         title: shown.
         oracle: the epoch was selected on the test speaker; the picture then says so.
@@ -36,10 +36,10 @@ def feature_picture(portrait: Portrait, name: str, title: str, oracle: bool) -> 
     Returns:
         An `<svg>` element.
     """
-    classes = portrait.about["classes"]
-    at, label = portrait.arrays["points.coordinates"], portrait.arrays["points.label"]
-    right = portrait.arrays["points.prediction"] == label
-    tested = portrait.arrays["points.role"] == TEST
+    classes = analysis.summary["classes"]
+    at, label = analysis.arrays["points.coordinates"], analysis.arrays["points.label"]
+    right = analysis.arrays["points.prediction"] == label
+    tested = analysis.arrays["points.role"] == TEST
     with canvas(WIDTH, WIDTH + 0.55, oracle) as figure:
         from matplotlib.lines import Line2D
 
@@ -76,19 +76,19 @@ def class_look(k: int) -> tuple[str, str]:
     return CLASS_COLOURS[k % len(CLASS_COLOURS)], MARKERS[(k + k // len(CLASS_COLOURS)) % len(MARKERS)]
 
 
-def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> str:
+def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> str:
     """One utterance: level, attention over time, spectrogram, gates of each block, saliency.
 
     Args:
-        portrait: with examples.
+        analysis: with examples.
         index: of the example.
         name, oracle: as in `feature_picture`.
 
     Returns:
         An `<svg>` element.
     """
-    about, example = portrait.about, portrait.about["examples"][index]
-    parts = example_parts(portrait.arrays, index)
+    about, example = analysis.summary, analysis.summary["examples"][index]
+    parts = example_parts(analysis.arrays, index)
     classes = [short(c) for c in about["classes"]]
     taken = (
         "" if example["label"] == example["prediction"] else f", taken for {classes[example['prediction']]}"
@@ -112,7 +112,7 @@ def example_picture(portrait: Portrait, index: int, name: str, oracle: bool) -> 
             _draw_level(next(panels), parts["level"], seconds)
         if over_time:
             _draw_weights(next(panels), parts["weights"], seconds)
-        image = {
+        image: dict[str, Any] = {
             "extent": (0, count * seconds, 0, about["spec"]["top_khz"]),
             "linear": about["spec"]["kind"] == "logspec",
         }
@@ -162,7 +162,7 @@ def _draw_level(axes: Axes, level: Array, seconds: float) -> None:
 
 def _draw_weights(axes: Axes, weights: Array, seconds: float) -> None:
     """In multiples of an even share; each segment has a sum of its own."""
-    times = (shares(weights) * weights.shape[1]).ravel()
+    times = (normalise_weights(weights) * weights.shape[1]).ravel()
     edges = np.linspace(0, len(weights) * seconds, len(times) + 1)
     axes.stairs(times, edges, color=FIRST, fill=True, alpha=0.85, linewidth=0)
     axes.axhline(1, color=SECOND, linestyle="--", linewidth=0.9)

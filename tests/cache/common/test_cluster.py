@@ -86,7 +86,7 @@ def cv_arguments(folder: Path, out: Path, *more: str) -> list[str]:
     places = [str(folder / "corpus.csv"), "--cache", str(folder / "cache"), "--out", str(out)]
     return [
         "cv",
-        "--no-portraits",
+        "--no-analysis",
         *places,
         *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")),
         *more,
@@ -147,7 +147,7 @@ def test_ablate_gives_the_same_results_as_on_one_machine(two: Place, tmp_path: P
 
     settings = {**SMALL, "train.epochs": "1"}
     del settings["model.grf_channels"]  # of the side that is not read here
-    usual = [str(tmp_path / "corpus.csv"), "--cache", str(tmp_path / "cache"), "--no-portraits"]
+    usual = [str(tmp_path / "corpus.csv"), "--cache", str(tmp_path / "cache"), "--no-analysis"]
     usual += [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     usual += ["--seeds", "1", "--fold", "s0", "--fold", "s1"]
 

@@ -1,4 +1,4 @@
-"""Measures of attention and gates, against figures computed by hand and against other libraries."""
+"""Measures of attention and gates, against values computed by hand and by other libraries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_attention_that_rises_with_the_level_correlates_fully() -> None:
     found = attention.level_correlation(weights, np.array([10, 9]), np.stack([levels[0], -levels[1]]))
     np.testing.assert_allclose(found, [1, -1])
     flat = attention.level_correlation(np.ones((1, 10)), np.array([10]), levels[:1])
-    few = attention.level_correlation(weights[:1], np.array([attention.FEWEST - 1]), levels[:1])
+    few = attention.level_correlation(weights[:1], np.array([attention.MIN_FRAMES - 1]), levels[:1])
     assert len(flat) == len(few) == 0
 
 

@@ -72,11 +72,11 @@ def test_saliency_is_the_slope_of_the_log_probability() -> None:
         step[0, 0, t, f] = 1e-5
         slope = (logp(spec + step) - logp(spec - step)) / 2e-5
         np.testing.assert_allclose(found[0, t, f], abs(slope), rtol=2e-2, atol=1e-6)
-    with pytest.raises(ValueError, match="no spectrogram"):
+    with pytest.raises(ValueError, match="no spectrogram input"):
         saliency(network(inputs="ssl"), (None, ssl), 0, "float32")
 
 
-def test_weights_of_the_frames_reading_are_the_mean_over_real_map_frames() -> None:
+def test_weights_of_the_frames_variant_are_the_mean_over_real_map_frames() -> None:
     attention = torch.softmax(torch.randn(2, 11, 12), dim=-1)
     valid = torch.tensor([24, 13])
     plain, masked = network(hca="frames").config, network(hca="frames", mask_padding=True).config

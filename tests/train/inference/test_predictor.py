@@ -103,7 +103,7 @@ def test_from_run_takes_row_and_speaker_like_the_command(tmp_path: Path) -> None
             folds=("1F", "2F"),
             jobs=1,
             device="cpu",
-            portraits=False,
+            analysis=False,
         ),
         grid,
     )

@@ -236,7 +236,7 @@ def test_ablate_prints_and_reports_the_weights_of_every_row_that_has_them(
 ) -> None:
     write_grid(tmp_path / "layers.toml", GRID)
     places = ["--cache", str(folder / "cache"), "--out", str(tmp_path / "run")]
-    usual = ["--seeds", "2", "--jobs", "1", "--device", "cpu", "--no-portraits", "--fold", "s0"]
+    usual = ["--seeds", "2", "--jobs", "1", "--device", "cpu", "--no-analysis", "--fold", "s0"]
     arguments = ["ablate", str(tmp_path / "layers.toml"), str(folder / "corpus.csv"), *places, *usual]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output

@@ -88,7 +88,7 @@ def command(folder: Path, grid: Path, *more: str) -> Result:
     settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
     places = ["--cache", str(folder / "cache"), "--out", str(folder / "runs/x")]
     usual = ["--set", "train.epochs=1", "--jobs", "1", "--fold", "s0", "--seeds", "1", "--device", "cpu"]
-    usual += ["--no-portraits"]
+    usual += ["--no-analysis"]
     return CliRunner().invoke(
         main, ["ablate", str(grid), str(folder / "corpus.csv"), *places, *settings, *usual, *more]
     )
@@ -341,7 +341,7 @@ def test_the_report_s_commands_repeat_a_run_with_unequal_seeds(corpus: Path, tmp
     for order in (1, -1):
         for line in lines[::order]:
             words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]
-            result = CliRunner().invoke(main, [*words, "--jobs", "1", "--no-portraits"])
+            result = CliRunner().invoke(main, [*words, "--jobs", "1", "--no-analysis"])
             assert result.exit_code == 0, result.output
         again = tree(places["runs/again"])
         for name in ("results.json", "report.html", "report.md"):

@@ -52,7 +52,7 @@ def command(folder: Path, *more: str) -> Result:
         "--out",
         str(folder / "run"),
     ]
-    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-portraits", *more])
+    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-analysis", *more])
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Waveforms for pictures: the samples' ends, of the audio that the features come from."""
+"""Waveforms of examples: minima and maxima of the samples, of the audio that the features come from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import read_audio
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_cache.recipe.kinds import LogSpec
-from mfhca_train.analysis.waveform import SPANS, envelope
+from mfhca_train.analysis.examples import SPANS, envelope
 
 
 def test_the_envelope_holds_lowest_and_highest_sample_of_each_span(tmp_path: Path) -> None:

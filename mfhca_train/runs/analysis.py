@@ -1,0 +1,48 @@
+"""The analysis of a run's networks, at the end of `cv` and `ablate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mfhca_train.analysis.analyse import analyse_rows
+from mfhca_train.analysis.selection import TrainedRow
+from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
+from mfhca_train.runs.plan import Corpora, Ground, Plan, Request, finished_folders
+
+
+def analyse(
+    request: Request, plans: Sequence[Plan], ground: Ground, reference: str | None = None
+) -> list[str]:
+    """Computes missing and outdated analyses of a run's rows.
+
+    Args:
+        request: run folder, device and folder of the audio.
+        plans: the rows of the run.
+        ground: manifest and label set.
+        reference: the row whose scores select what the figures show; by default the first.
+
+    Returns:
+        The names of the rows that were analysed.
+    """
+    rows = [_trained_row(request, plan) for plan in plans if plan.row.kind == NETWORK]
+    with Corpora(ground) as corpora:
+        classes = ground.label_set.classes
+        return analyse_rows(request.out, rows, classes, corpora.of, request.device, reference, request.root)
+
+
+def _trained_row(request: Request, plan: Plan) -> TrainedRow:
+    """A row with its finished units of the first seed."""
+    row = plan.row
+    folders = [folder for folder in finished_folders(request.out, row) if (folder / RESULT_FILE).exists()]
+    seed = int(folders[0].parent.name.removeprefix("seed-")) if folders else row.seeds[0]
+    units = [(fold, unit_folder(request.out, row.name, seed, fold.id)) for fold in row.folds]
+    return TrainedRow(
+        name=row.name,
+        config=row.config,
+        protocol=row.protocol,
+        recipes=row.recipes,
+        identity=plan.digest,
+        threads=request.threads,
+        seed=seed,
+        units=tuple((fold, folder) for fold, folder in units if folder in folders),
+    )
