@@ -108,6 +108,15 @@ def test_make_cv_reads_the_recipes_that_it_computed() -> None:
     assert cv.split()[-3:] == ["$names", "--seeds", "2"]
 
 
+@pytest.mark.parametrize("name", ["corpus", "root", "label_set", "args"])
+def test_make_refuses_variables_in_small_letters(name: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "cv", f"{name}=emodb"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"{name}= has no effect; write {name.upper()}=" in done.stderr
+
+
 def _make(target: str, *given: str) -> list[str]:
     """The `features` commands that make would run."""
     return re.findall(r"mfhca-cache (features [^&\n]*)", _printed(target, *given))

@@ -27,7 +27,7 @@ def _(default: Any, source: str, meaning: str, within: str = "") -> Any:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network (paper II). Readings are options, not silent picks; README "Departures and readings"."""
+    """The network (paper II). Variants are options, not silent picks; docs/paper.md, "Departures and variants"."""
 
     inputs: Literal["both", "spec", "ssl"] = _(
         "both", "Table II", "what is read: spectrogram, hidden states, or both"

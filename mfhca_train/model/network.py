@@ -6,8 +6,8 @@ Shape letters, used in all modules of this folder:
     L  encoder frames (149)        D  encoder width (768 for HuBERT base)
     M  encoder layers              N  width of both sides (128)    K  classes
 
-Where the paper leaves a choice, each variant is a named setting (README, "Departures
-and readings"). Nothing here reads files; inputs arrive normalised.
+Where the paper leaves a choice, each variant is a named setting (docs/paper.md,
+"Departures and variants"). Nothing here reads files; inputs arrive normalised.
 
 The modules show the plain equations. On a CPU, `mfhca_train.model.cpu` replaces
 some of them by faster code with equal results up to rounding.

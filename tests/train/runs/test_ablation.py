@@ -124,7 +124,7 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
     alike = {frozenset((a, b)) for a in found for b in found if a < b and found[a] == found[b]}
     # A learning rate that the card sets, or nobody, stands in the grid again, so that all three rates are there.
     meant = {
-        pair for pair in alike if path.stem == "readings" and any(name.startswith("lr-") for name in pair)
+        pair for pair in alike if path.stem == "variants" and any(name.startswith("lr-") for name in pair)
     }
     assert len(meant) <= 1
     assert alike == meant
@@ -143,7 +143,7 @@ def test_published_figures_are_whole_and_have_a_key_each() -> None:
 def test_tables_have_the_papers_rows() -> None:
     names = {path.stem: [row.name for row in read_grid(path).rows] for path in GRIDS}
     assert (len(names["table2"]), len(names["table3"]), len(names["table4"])) == (11 + 3, 5, 4)
-    assert {"table1", "readings", "protocols"} <= set(names)
+    assert {"table1", "variants", "protocols"} <= set(names)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in GRIDS])
@@ -166,7 +166,7 @@ def test_equal_rows_of_all_grids_are_trained_once(shipped: dict[str, dict[str, A
         "table1/mfhca",
         "table2/hubert-mf-hca",
         "table4/r-4",
-        "readings/equations-temporal",
+        "variants/equations-temporal",
         "protocols/strict",
     ]
     weights = [runs / place / "seed-0/fold-s0/best.safetensors" for place in places]
@@ -204,7 +204,7 @@ def test_wav2vec_rows_read_other_features(shipped: dict[str, dict[str, Any]]) ->
     assert rows["w2v2-mf"]["recipes"]["ssl"] != rows["hubert-mf"]["recipes"]["ssl"]
     assert rows["w2v2-mf"]["recipes"]["spec"] == rows["hubert-mf"]["recipes"]["spec"]
     tails = {
-        name: shipped["readings"]["rows"][name]["recipes"] for name in ("tail-overlap", "tail-drop", "logmel")
+        name: shipped["variants"]["rows"][name]["recipes"] for name in ("tail-overlap", "tail-drop", "logmel")
     }
     assert len({recipes["spec"] for recipes in tails.values()} | {rows["spec-mf"]["recipes"]["spec"]}) == 4
 
