@@ -85,7 +85,7 @@ def test_every_variant_gives_logits_and_gradients_everywhere(settings: dict, mas
 
 
 @pytest.mark.parametrize("settings", [BASELINE, VARIANTS[4]], ids=str)
-def test_a_segment_is_judged_alike_in_any_company(settings: dict) -> None:
+def test_the_output_of_a_segment_does_not_depend_on_its_batch(settings: dict) -> None:
     network = model(**settings, mask_padding=True).eval()
     inputs = batch(network)
     order = torch.tensor([3, 1])

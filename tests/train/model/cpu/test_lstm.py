@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mfhca_train.model.cpu.lstm import bilstm
+from mfhca_train.model.recurrent import run_lstm
 
 
 def layer(width: int, units: int) -> nn.LSTM:
@@ -66,3 +67,22 @@ def test_gradient_in_bfloat16_is_close_and_of_the_inputs_type() -> None:
         found.append(x.grad.flatten())
     assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("wants_gradient", [True, False])
+def test_runs_over_the_real_frames_as_torchs_packed_layer(wants_gradient: bool) -> None:
+    lengths = torch.tensor([9, 4, 1])
+    ours = layer(6, 5)
+    theirs = copy.deepcopy(ours)
+    x = torch.randn(3, 9, 6, dtype=torch.float64, requires_grad=wants_gradient)
+    again = x.detach().clone().requires_grad_(wants_gradient)
+    real = (torch.arange(9) < lengths[:, None])[..., None]
+    found, expected = bilstm(ours, x, lengths) * real, run_lstm(theirs, again, lengths)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    if wants_gradient:
+        torch.testing.assert_close(x.grad, again.grad)
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=lambda m, n=name: f"{n}: {m}")
