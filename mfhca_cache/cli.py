@@ -163,7 +163,8 @@ def features(
             )
         for note in outcome.notes:
             click.echo(note)
-        for warning, names in sorted(outcome.warnings.items()):
+        for warning in sorted({warning for warning, _ in outcome.warnings}):
+            names = [name for found, name in outcome.warnings if found == warning]
             count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
             log.LOG.warning("%s %s: %s", count, warning, first_names(names))
         if outcome.resumed:

@@ -52,9 +52,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> error
     locked: set[str] = field(default_factory=set)  # speakers whose shard another process is writing
     notes: list[str] = field(default_factory=list)  # repairs that were made
-    warnings: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # unusual audio (`audio.Audio`) -> utterances
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # from `audio.Audio`, and the utterance
 
     def add(self, other: Outcome) -> None:
         """Adds the result of a run over other speakers, except its time."""
@@ -63,8 +61,7 @@ class Outcome:
         self.failed |= other.failed
         self.locked |= other.locked
         self.notes += other.notes
-        for warning, names in other.warnings.items():
-            self.warnings.setdefault(warning, []).extend(names)
+        self.warnings += other.warnings
 
 
 @dataclass(eq=False)
@@ -261,8 +258,7 @@ class Builder:
                 raise
             self._outcome.failed[name] = str(error)
             return 0
-        for warning in result.warnings:
-            self._outcome.warnings.setdefault(warning, []).append(name)
+        self._outcome.warnings += [(warning, name) for warning in result.warnings]
         self._outcome.utterances += 1
         self._outcome.segments += result.segments
         return result.segments

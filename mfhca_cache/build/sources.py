@@ -14,7 +14,8 @@ from typing import Any
 
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, file_digest, read_audio, segment_count, span_digest
+from mfhca_cache.features.audio import Audio, file_digest, read_audio, span_digest
+from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import Utterance, resolve_audio
 from mfhca_cache.recipe.kinds import Recipe
 

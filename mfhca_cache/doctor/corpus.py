@@ -198,7 +198,7 @@ def _check_features(
 
 def _estimate_segments(root: Path | None, utterances: Sequence[Utterance], target: Target) -> int:
     """The number of segments of some utterances; without lengths in the manifest, from the headers of a few files."""
-    from mfhca_cache.features.audio import segment_count
+    from mfhca_cache.features.segments import segment_count
 
     recipe, counts = target.recipe, []
     stated = [row for row in utterances if row.samples is not None and row.sample_rate]

@@ -17,10 +17,11 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, cut
+from mfhca_cache.features.audio import Audio
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.hub import one_line
 from mfhca_cache.features.mel import logmel, mfcc
+from mfhca_cache.features.segments import cut
 from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
 

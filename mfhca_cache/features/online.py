@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import CANCELLED, SILENT, Audio, Channels, read_audio, segment_starts, to_rate
+from mfhca_cache.features.audio import Audio, read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
+from mfhca_cache.features.decode import CANCELLED, SILENT, Channels, to_rate
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.extract import Extracted, Extractor, name_of
 from mfhca_cache.features.extract import Readable as Readable
+from mfhca_cache.features.segments import segment_starts
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.folder import from_dict
 from mfhca_cache.recipe.kinds import Recipe, Ssl

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mfhca_cache.features.audio import cut
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.features.segments import cut
 from mfhca_cache.recipe.kinds import Ssl
 
 SMALL: dict[str, Any] = {

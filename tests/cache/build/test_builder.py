@@ -22,9 +22,10 @@ from mfhca_cache.build.plan import Target, make_targets
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.features import extract
-from mfhca_cache.features.audio import cut, read_audio
+from mfhca_cache.features.audio import read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.features.segments import cut
 from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.manifest.manifest import Utterance
 from mfhca_cache.recipe.choices import Settings

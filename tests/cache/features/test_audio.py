@@ -1,4 +1,4 @@
-"""mfhca_cache.features.audio: decoding, refusals, segments."""
+"""mfhca_cache.features.audio: reading and refusing audio files."""
 
 from __future__ import annotations
 
@@ -9,21 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features import audio as audio_module
-from mfhca_cache.features.audio import (
-    CANCELLED,
-    CLIPPED,
-    SHORT,
-    SILENT,
-    cut,
-    digest_of,
-    read_audio,
-    segment_count,
-)
+from mfhca_cache.features.audio import digest_of, open_audio, read_audio
 
 RATE = 16_000
 
@@ -184,124 +172,10 @@ def test_decoding_does_not_depend_on_the_name_of_the_file(tmp_path: Path) -> Non
     assert len(read_audio(tmp_path / "really_flac.wav", RATE).samples) == RATE // 10
 
 
-@given(
-    samples=st.integers(1, 60),
-    segment=st.integers(1, 20),
-    tail=st.sampled_from(["pad", "overlap", "drop"]),
-    minimum=st.integers(0, 25),
-)
-def test_segments_keep_the_promises_of_their_tail_rule(
-    samples: int, segment: int, tail: str, minimum: int
-) -> None:
-    x = np.arange(1, samples + 1, dtype=np.float32)
-    segments, real = cut(x, segment, tail, minimum)
-    assert segments.shape == (len(real), segment)
-    assert len(real) == segment_count(samples, segment, tail, minimum) >= 1
-    for row, count in zip(segments, real, strict=True):
-        assert 1 <= count <= segment
-        assert np.all(row[:count] > 0)
-        assert np.all(row[count:] == 0)
-        np.testing.assert_array_equal(np.diff(row[:count]), 1)  # consecutive samples
-    whole = samples // segment
-    np.testing.assert_array_equal(segments[:whole].ravel(), x[: whole * segment])
-    if tail == "pad" and (samples % segment >= minimum or samples < segment):
-        np.testing.assert_array_equal(np.concatenate([r[:n] for r, n in zip(segments, real, strict=True)]), x)
-    if tail == "overlap" and samples >= segment and samples % segment >= minimum:
-        assert segments[-1, -1] == samples
-        assert np.all(real == segment)
-    if tail == "drop" and samples >= segment:
-        assert len(real) == whole
-
-
-@pytest.mark.parametrize("tail", ["pad", "overlap", "drop"])
-@pytest.mark.parametrize("whole", [1, 2, 5])
-def test_utterance_of_whole_segments_gains_no_empty_one(tail: str, whole: int) -> None:
-    segments, real = cut(np.ones(whole * 48_000, dtype=np.float32), 48_000, tail)
-    assert len(segments) == whole
-    assert real.tolist() == [48_000] * whole
-
-
-@pytest.mark.parametrize(("samples", "count", "last"), [(160, 1, 160), (34 * RATE, 12, 16_000)])
-def test_very_short_and_very_long_utterances_are_kept_whole(samples: int, count: int, last: int) -> None:
-    segments, real = cut(np.ones(samples, dtype=np.float32), 48_000)
-    assert (len(segments), int(real[-1])) == (count, last)
-    assert segments.sum() == samples
-
-
-def test_unknown_tail_rule_is_refused() -> None:
-    with pytest.raises(MfhcaError, match="tail rule 'mirror' is unknown"):
-        cut(np.ones(5, dtype=np.float32), 2, "mirror")
-
-
-# --- decoding block by block
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 8, 9])
-@pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_blocks_change_no_bit(
-    tmp_path: Path, channels: int, rate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate, channels))
-    path = write(tmp_path / "a.flac" if channels < 9 else tmp_path / "a.wav", samples, rate)
-    monkeypatch.setattr(audio_module, "BLOCK", 10 * rate)
-    expected = read_audio(path, RATE).samples
-    monkeypatch.setattr(audio_module, "BLOCK", 997)
-    np.testing.assert_array_equal(read_audio(path, RATE).samples, expected)
-
-
-def test_memory_does_not_follow_channels_and_header(tmp_path: Path) -> None:
-    """Ten minutes of eight channels, 1.7 GB as float64, in a small FLAC."""
-    import tracemalloc
-
-    with soundfile.SoundFile(tmp_path / "a.flac", "w", 44_100, 8) as file:
-        for _ in range(60):
-            file.write(np.zeros((10 * 44_100, 8), dtype=np.int16))
-    tracemalloc.start()
-    audio = read_audio(tmp_path / "a.flac", RATE)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(audio.samples) == 600 * RATE
-    assert peak < 4 * (2 * 600 * 44_100 + 2 * 600 * RATE) + 50e6
-
-
-def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audio_module, "LONGEST_SECONDS", 2.0)
-    path = write(tmp_path / "a.wav", tone(3.0))
-    with pytest.raises(MfhcaError, match=r"longer than .* h; cut it into utterances \(start_s and end_s"):
-        read_audio(path, RATE)
-    assert len(read_audio(path, RATE, 1.5, 2.5).samples) == RATE
-
-
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", tone(1.0))
     with (
         pytest.raises(MfhcaError, match=r"a\.wav: changed while it was read; run again"),
-        audio_module.open_audio(path),
+        open_audio(path),
     ):
         path.write_bytes(path.read_bytes() + b"x")
-
-
-# --- plausible levels
-
-
-@pytest.mark.parametrize(
-    ("samples", "warnings"),
-    [
-        (tone(0.5), ()),
-        (np.zeros(8000), (SILENT,)),
-        (np.stack([tone(0.5), -tone(0.5)], axis=1), (CANCELLED,)),
-        (10.0 * tone(0.5), (CLIPPED,)),
-        (np.full(1, 0.5), (SHORT,)),
-        (np.zeros((40, 2)), (SILENT, SHORT)),
-    ],
-)
-def test_unusual_audio_is_reported(tmp_path: Path, samples: np.ndarray, warnings: tuple[str, ...]) -> None:
-    assert read_audio(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE).warnings == warnings
-
-
-def test_floating_point_audio_in_the_scale_of_integers_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", 32768 * tone(0.5), subtype="FLOAT")
-    with pytest.raises(MfhcaError, match=r"a peak of 16384 times full scale; .* divided by 32768"):
-        read_audio(path, RATE)

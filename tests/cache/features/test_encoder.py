@@ -23,9 +23,10 @@ from backbone_factory import (
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import cut, read_audio
+from mfhca_cache.features.audio import read_audio
 from mfhca_cache.features.backbone import resolve
 from mfhca_cache.features.encoder import Encoder
+from mfhca_cache.features.segments import cut
 
 
 @pytest.fixture(scope="module")

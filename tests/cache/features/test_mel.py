@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from mfhca_cache.build import sources
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import cut, read_audio
+from mfhca_cache.features.audio import read_audio
 from mfhca_cache.features.mel import filterbank, logmel, mfcc
+from mfhca_cache.features.segments import cut
 from mfhca_cache.recipe.folder import from_dict
 from mfhca_cache.recipe.kinds import LogMel, Mfcc
 from mfhca_cache.store.reader import Features, find_recipe, list_recipes

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfhca_cache.features.audio import cut, read_audio
+from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.segments import cut
 from mfhca_cache.features.spectrum import hamming, logspec
 from mfhca_cache.recipe.kinds import LogSpec
 

@@ -1,0 +1,212 @@
+"""Decoding audio block by block to one channel.
+
+Blocks are averaged over channels as they are decoded, so that memory does not
+depend on the number of channels or on what a header declares.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+import soxr
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features.containers import Container
+
+LOWEST_RATE: Final = 4000  # Hz; below this the header is wrong, or the recording has no vowels
+LONGEST_SECONDS: Final = 3600.0  # of an utterance; its features are computed in memory
+BLOCK: Final = 1 << 16  # samples per channel decoded at a time
+LOUD: Final = 4.0  # peak, 12 dB above full scale
+TOO_LOUD: Final = 100.0  # peak, 40 dB above full scale: samples scaled as 16-bit integers
+SHORT_SECONDS: Final = 0.005
+
+# What is unusual in audio that can be used; worded to follow "N utterances".
+SILENT: Final = "of digital silence"
+CANCELLED: Final = "whose channels cancel each other out when averaged"
+CLIPPED: Final = f"with a peak above {LOUD:g} times full scale"
+SHORT: Final = f"shorter than {SHORT_SECONDS * 1000:g} ms"
+
+
+class _Decoder(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type hints
+    """A sound file that is only read forward: soundfile's own `seek` after each block fails for unknown lengths."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Patched(io.RawIOBase):
+    """A file with some bytes of its header replaced."""
+
+    def __init__(self, file: BufferedReader, offset: int, replacement: bytes) -> None:
+        self._file, self._offset, self._replacement = file, offset, replacement
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        data = bytearray(self._file.read(len(buffer)))
+        for index, byte in enumerate(self._replacement):
+            if 0 <= self._offset + index - start < len(data):
+                data[self._offset + index - start] = byte
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@dataclass
+class Channels:
+    """Samples collected block by block: their average over channels, and what the channels were like.
+
+    Args:
+        name: for messages.
+        rate: Hz.
+    """
+
+    name: str
+    rate: int
+    count: int = 0  # samples per channel
+    _blocks: list[np.ndarray] = field(default_factory=list)
+    _peak: float = 0.0  # of any channel
+    _mono_peak: float = 0.0
+
+    def append(self, block: np.ndarray) -> None:
+        """Adds float32 (n, channels), full scale 1.
+
+        Raises:
+            MfhcaError: a sample is not a finite number or far above full scale, or the utterance is too long.
+        """
+        if not np.isfinite(block).all():
+            bad = self.count + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+            raise MfhcaError(f"{self.name}: sample {bad} is not a finite number; repair it or leave it out")
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        self.count += len(block)
+        self._blocks.append(mono)
+        if len(block):
+            self._peak = max(self._peak, float(np.abs(block).max()))
+            self._mono_peak = max(self._mono_peak, float(np.abs(mono).max()))
+        if self._peak > TOO_LOUD:
+            raise MfhcaError(
+                f"{self.name}: a peak of {self._peak:.0f} times full scale; floating-point audio has to be scaled "
+                "to -1 ... 1 (16-bit integers divided by 32768)"
+            )
+        if self.count > LONGEST_SECONDS * self.rate:
+            raise MfhcaError(
+                f"{self.name}: longer than {LONGEST_SECONDS / 3600:g} h; cut it into utterances "
+                "(start_s and end_s in a manifest, or several files)"
+            )
+
+    def mono(self) -> np.ndarray:
+        """float32 (n,), the average of the channels."""
+        return (
+            self._blocks[0]
+            if len(self._blocks) == 1
+            else np.concatenate([np.zeros(0, np.float32), *self._blocks])
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is unusual in the samples."""
+        found = {
+            SILENT: self._peak == 0.0,
+            CANCELLED: self._peak > 0.0 == self._mono_peak,
+            CLIPPED: self._peak > LOUD,
+            SHORT: self.count < SHORT_SECONDS * self.rate,
+        }
+        return tuple(warning for warning, applies in found.items() if applies)
+
+
+def decode(
+    file: BufferedReader, path: Path, container: Container, start_s: float | None, end_s: float | None
+) -> Channels:
+    """Decodes a file or a span of it."""
+    # By path, because libsndfile opens MP3 only so.
+    source = path if container.patch is None else io.BufferedReader(_Patched(file, *container.patch))
+    if container.patch is not None:
+        file.seek(0)
+    with _Decoder(source) as decoder:
+        rate, declared = int(decoder.samplerate), int(decoder.frames)
+        if rate < LOWEST_RATE:
+            raise MfhcaError(
+                f"{path}: a sample rate of {rate} Hz, expected at least {LOWEST_RATE}; repair its header"
+            )
+        first = 0 if start_s is None else round(start_s * rate)
+        last = declared if end_s is None else round(end_s * rate)
+        # One sample of tolerance: a manifest's times are rounded.
+        if first < 0 or last > declared + 1 or (declared and first >= min(last, declared)):
+            raise MfhcaError(
+                f"{path}: the manifest's span {start_s} to {end_s} s is outside its "
+                f"{declared / rate:.3f} s; correct start_s and end_s"
+            )
+        if first:
+            decoder.seek(first)
+        expected = min(last, declared) - first
+        channels = Channels(str(path), rate)
+        while channels.count < expected:
+            wanted = min(BLOCK, expected - channels.count)
+            block = decoder.read(wanted, dtype="float32", always_2d=True)
+            channels.append(block)
+            if len(block) < wanted:
+                break
+    if channels.count == 0:
+        raise MfhcaError(f"{path}: has a header and no audio; restore it or leave it out")
+    if container.samples is not None and start_s is None and end_s is None:
+        expected = min(expected, channels.count)  # an estimate of libsndfile
+        if channels.count < container.samples:
+            raise MfhcaError(
+                f"{path}: only {channels.count / rate:.1f} of about {container.samples / rate:.1f} s would be decoded "
+                "(MP3 with variable bit rate and without its Xing frame); convert it to WAV or FLAC"
+            )
+    unknown = declared > LONGEST_SECONDS * rate and end_s is None and container.name == "FLAC"
+    if channels.count != expected and not (unknown and _streamed_flac(file)):
+        raise MfhcaError(
+            f"{path}: cut short, {channels.count} of {expected} samples decode; restore the whole file"
+        )
+    return channels
+
+
+def _streamed_flac(file: BufferedReader) -> bool:
+    """Whether a FLAC file declares no length, as when it was written into a pipe."""
+    file.seek(21)  # the last 36 bits of bytes 18 to 25 are the number of samples
+    data = file.read(5)
+    return len(data) == 5 and data[0] & 0x0F == 0 and not any(data[1:])
+
+
+def to_rate(
+    mono: np.ndarray, native_rate: int, sample_rate: int, pre_emphasis: float, name: str
+) -> np.ndarray:
+    """Resamples and applies pre-emphasis.
+
+    Args:
+        mono: float32 (n,), full scale 1.
+        native_rate: its rate in Hz.
+        sample_rate: requested rate in Hz.
+        pre_emphasis: see `read_audio`.
+        name: for messages.
+
+    Returns:
+        float32 (m,).
+
+    Raises:
+        MfhcaError: no sample is left.
+    """
+    if native_rate != sample_rate:
+        mono = soxr.resample(mono, native_rate, sample_rate, quality="HQ")
+    if len(mono) == 0:
+        raise MfhcaError(f"{name}: has no audio; restore it or leave it out")
+    if pre_emphasis:
+        mono = np.concatenate([mono[:1], mono[1:] - np.float32(pre_emphasis) * mono[:-1]])
+    return np.ascontiguousarray(mono, dtype=np.float32)

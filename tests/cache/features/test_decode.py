@@ -1,0 +1,90 @@
+"""mfhca_cache.features.decode: decoding in blocks, and levels that no recording has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features import decode
+from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.decode import CANCELLED, CLIPPED, SHORT, SILENT
+
+RATE = 16_000
+
+
+def tone(seconds: float) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 1000 * np.arange(round(seconds * RATE)) / RATE)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str | None = None) -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+# --- decoding block by block
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 9])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_blocks_change_no_bit(
+    tmp_path: Path, channels: int, rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate, channels))
+    path = write(tmp_path / "a.flac" if channels < 9 else tmp_path / "a.wav", samples, rate)
+    monkeypatch.setattr(decode, "BLOCK", 10 * rate)
+    expected = read_audio(path, RATE).samples
+    monkeypatch.setattr(decode, "BLOCK", 997)
+    np.testing.assert_array_equal(read_audio(path, RATE).samples, expected)
+
+
+def test_memory_does_not_follow_channels_and_header(tmp_path: Path) -> None:
+    """Ten minutes of eight channels, 1.7 GB as float64, in a small FLAC."""
+    import tracemalloc
+
+    with soundfile.SoundFile(tmp_path / "a.flac", "w", 44_100, 8) as file:
+        for _ in range(60):
+            file.write(np.zeros((10 * 44_100, 8), dtype=np.int16))
+    tracemalloc.start()
+    audio = read_audio(tmp_path / "a.flac", RATE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(audio.samples) == 600 * RATE
+    assert peak < 4 * (2 * 600 * 44_100 + 2 * 600 * RATE) + 50e6
+
+
+def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "LONGEST_SECONDS", 2.0)
+    path = write(tmp_path / "a.wav", tone(3.0))
+    with pytest.raises(MfhcaError, match=r"longer than .* h; cut it into utterances \(start_s and end_s"):
+        read_audio(path, RATE)
+    assert len(read_audio(path, RATE, 1.5, 2.5).samples) == RATE
+
+
+# --- plausible levels
+
+
+@pytest.mark.parametrize(
+    ("samples", "warnings"),
+    [
+        (tone(0.5), ()),
+        (np.zeros(8000), (SILENT,)),
+        (np.stack([tone(0.5), -tone(0.5)], axis=1), (CANCELLED,)),
+        (10.0 * tone(0.5), (CLIPPED,)),
+        (np.full(1, 0.5), (SHORT,)),
+        (np.zeros((40, 2)), (SILENT, SHORT)),
+    ],
+)
+def test_unusual_audio_is_reported(tmp_path: Path, samples: np.ndarray, warnings: tuple[str, ...]) -> None:
+    assert read_audio(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE).warnings == warnings
+
+
+def test_floating_point_audio_in_the_scale_of_integers_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", 32768 * tone(0.5), subtype="FLOAT")
+    with pytest.raises(MfhcaError, match=r"a peak of 16384 times full scale; .* divided by 32768"):
+        read_audio(path, RATE)
