@@ -123,7 +123,7 @@ def envelope(root: Path, utterance: Utterance, recipe: Mapping[str, Any], digest
     Raises:
         MfhcaError: the audio cannot be read, or is not the audio of the features.
     """
-    from mfhca_cache.features.audio import read_audio
+    from mfhca_cache.features.audio import read_audio  # only waveforms need audio, and its libraries
     from mfhca_cache.features.segments import cut
 
     audio = read_audio(root / utterance.path, recipe["sample_rate"], utterance.start_s, utterance.end_s)
