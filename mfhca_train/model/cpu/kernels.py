@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfhca_train.model.cpu.numba_tools import compiled, narrow, widen
+from mfhca_train.model.cpu.machine_code import compiled
+from mfhca_train.model.cpu.numba_tools import narrow, widen
 
 # A loop over the channels alone is too short, and one that writes several arrays is not vectorised by the
 # compiler. So a row of a map is processed as one line of W C numbers (per-channel arrays are repeated to that

@@ -1,4 +1,4 @@
-"""Tools for the loops of `kernels`: compilation, threads over samples, and bfloat16 in Numba."""
+"""Tools for the loops of `kernels`: threads over samples, and bfloat16 in Numba."""
 
 from __future__ import annotations
 
@@ -6,27 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import types
 from numba.extending import overload
 from torch import Tensor
-
-# The compiler may reorder sums and fuse multiplications with additions, which vector instructions need. It may
-# not assume that there are no NaNs: a diverging training must show.
-FASTMATH = {"reassoc", "contract", "nsz"}
-
-
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` compiled at its first call; the machine code is cached on disk if a folder for it is writable."""
-    try:
-        machine_code: Callable[..., None] = numba.njit(
-            function, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy"
-        )
-    except RuntimeError:  # neither the package's folder nor the user's cache folder is writable
-        machine_code = numba.njit(function, nogil=True, fastmath=FASTMATH, error_model="numpy")
-    return machine_code
 
 
 def over_samples(kernel: Callable[..., None], samples: int, *arguments: Any) -> None:
