@@ -24,7 +24,8 @@ from bench.startup import command
 from bench.step import fold_workers
 from bench.synthetic import RATE
 from bench.timing import private_bytes
-from mfhca_cache.manifest.manifest import Utterance, write_manifest
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

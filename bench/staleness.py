@@ -24,7 +24,8 @@ import numpy as np
 from bench.synthetic import LABELS, RATE, encoder
 from mfhca_cache.build.plan import make_targets
 from mfhca_cache.features.backbone import resolve
-from mfhca_cache.manifest.manifest import Utterance, write_manifest
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.recipe.folder import write_recipe
 from mfhca_cache.store.writer import ShardWriter

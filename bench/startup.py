@@ -13,7 +13,9 @@ from bench.synthetic import RATE, linked_corpus, write_cache
 from bench.timing import Spread, cost_of, in_turns
 from mfhca_cache.build.plan import make_targets
 from mfhca_cache.features.backbone import resolve
-from mfhca_cache.manifest.manifest import Utterance, find_card, read_card, write_manifest
+from mfhca_cache.manifest.card import ExpectedCounts, find_card, read_card
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 
 LONG, SHORT = 4.5, 2.0  # seconds: two segments, one segment
@@ -31,7 +33,10 @@ def iemocap_sized(quick: bool) -> list[Utterance]:
     path = find_card("iemocap")
     if path is None:
         raise AssertionError("the card of IEMOCAP is missing")
-    counts = read_card(path).expected["four"]["speakers"]
+    expected = read_card(path).expected["four"]
+    assert isinstance(expected, ExpectedCounts)
+    assert expected.speakers is not None
+    counts = expected.speakers
     labels = ("ang", "hap", "exc", "sad", "neu")
     rows = []
     for speaker, count in counts.items():

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mfhca_cache.common.errors import MfhcaError
-    from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, write_manifest
+    from mfhca_cache.manifest.manifest import Manifest, read_manifest, write_manifest
+    from mfhca_cache.manifest.utterance import Utterance
     from mfhca_cache.recipe.folder import RecipeFolder, read_recipe
     from mfhca_cache.store.reader import Features, find_recipe, list_recipes
     from mfhca_cache.store.shard import Shard, read_shard, verify_shard

@@ -83,7 +83,7 @@ def problems(value: object, kind: Any, where: str = "") -> list[str]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        inner = list(_inner_problems(value, _without_bounds(kind), where))
+        inner = list(_inner_problems(value, _part_for(value, kind), where))
         return inner or [_problem(value, kind, where, error)]
     return []
 
@@ -118,7 +118,7 @@ def _inner_problems(value: object, kind: Any, where: str) -> Iterator[str]:
 
 def _problem(value: object, kind: Any, where: str, error: msgspec.ValidationError) -> str:
     """What is wrong with a value that is no table or list, or whose entries fit one by one."""
-    struct = _without_bounds(kind)
+    struct = _part_for(value, kind)
     if isinstance(value, dict) and isinstance(struct, type) and issubclass(struct, msgspec.Struct):
         message = str(error).partition(" - at `$")[0]  # of the class's own check
         return f"{where}: {message}" if where else message
@@ -155,13 +155,19 @@ def _bounds(meta: msgspec.Meta) -> str:
     if meta.ge is not None and meta.lt is not None:
         return f" from {meta.ge:g} to below {meta.lt:g}"
     texts = {"of at least": meta.ge, "above": meta.gt, "of at most": meta.le, "below": meta.lt}
-    return "".join(f" {text} {bound:g}" for text, bound in texts.items() if bound is not None)
+    length = f" of at least {meta.min_length}" if meta.min_length else ""
+    return length + "".join(f" {text} {bound:g}" for text, bound in texts.items() if bound is not None)
 
 
-def _without_bounds(kind: Any) -> Any:
-    """The type inside Annotated and Optional."""
+def _part_for(value: object, kind: Any) -> Any:
+    """The type inside Annotated, and of a union the part that could hold this value."""
     while typing.get_origin(kind) in (Annotated, typing.Union, types.UnionType):
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        if typing.get_origin(kind) is Annotated:
+            kind = typing.get_args(kind)[0]
+        else:
+            parts = [part for part in typing.get_args(kind) if part is not type(None)]
+            same = [part for part in parts if describe(part) == _shown(value)]
+            kind = (same or parts)[0]
     return kind
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora.filenames import scan_files
 from mfhca_cache.corpora.folder import UNLABELLED, Scan
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 # Formats that libsndfile reads.
 SUFFIXES = frozenset(

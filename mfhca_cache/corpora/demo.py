@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder, lock
 from mfhca_cache.corpora.filenames import FileNames
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 SAMPLE_RATE = 16000  # Hz
 SEED = 20240

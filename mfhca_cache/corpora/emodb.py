@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from mfhca_cache.corpora.filenames import FileNames
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 GENDERS = dict.fromkeys(("03", "10", "11", "12", "15"), "m") | dict.fromkeys(
     ("08", "09", "13", "14", "16"), "f"

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora.folder import NOT_WAV, UNLABELLED, Ignored, Scan, ignore, read_lengths, walk
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 # Names of emotion folders -> the class on our corpus cards.
 EMOTION_FOLDERS = {

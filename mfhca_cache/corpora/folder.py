@@ -11,7 +11,7 @@ from pathlib import Path
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.text import first_names
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 # Reasons for ignoring a file, worded to follow a number: "5 hidden, 7 without a label".
 HIDDEN = "hidden"  # macOS leaves ._* and .DS_Store

@@ -22,7 +22,7 @@ from mfhca_cache.corpora.folder import (
     list_folder,
     read_lengths,
 )
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 # The first line of a turn: "[6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]".
 # The lines of single raters (C-E2:, A-E3:) and the explanation (%) start with other characters.

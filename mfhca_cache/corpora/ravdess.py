@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from mfhca_cache.corpora.filenames import FileNames
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 def _utterance(path: PurePosixPath, match: re.Match[str]) -> Utterance | str:

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from mfhca_cache.corpora.filenames import FileNames
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 EMOTIONS = r"(?P<emotion>angry|disgust|fear|happy|neutral|ps|pleasant_surprised?|sad)"
 

@@ -20,7 +20,8 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
-from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, resolve_audio
+from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.store.reader import list_recipes
 
@@ -62,6 +63,7 @@ def check_corpus(request: Request) -> Iterator[Finding]:
     if request.manifest is not None:
         try:
             table = read_manifest(request.manifest)
+            table.warn()
             utterances = table.select(request.label_set)
             yield _check_manifest(table, utterances, request.label_set)
         except MfhcaError as error:

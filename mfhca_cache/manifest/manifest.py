@@ -1,9 +1,8 @@
 """Manifests: the table of a corpus's utterances, read with every row checked.
 
-A manifest is a CSV file with at least the columns utterance, path, speaker and
-emotion (the raw label). What a row may hold is in `utterance`; which labels
-become which classes is on the corpus card (`card`; the names of both are offered
-here too); folders are scanned in `corpora`.
+A manifest is a CSV file with at least the columns utterance, path, speaker and emotion (the raw label). The fields of
+a row are in `utterance`; the classes of the labels are on the corpus card (`card`); corpus folders are scanned in
+`corpora`.
 """
 
 from __future__ import annotations
@@ -12,26 +11,14 @@ import csv
 import io
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
-from mfhca_cache.manifest.card import Card, LabelSet, check_expected, find_card, read_card
-from mfhca_cache.manifest.utterance import REQUIRED, SPAN, WRITTEN, Rows, Utterance
-
-__all__ = [
-    "Card",
-    "LabelSet",
-    "Manifest",
-    "Utterance",
-    "check_expected",
-    "find_card",
-    "read_card",
-    "read_manifest",
-    "resolve_audio",
-    "write_manifest",
-]
+from mfhca_cache.common.log import LOG
+from mfhca_cache.manifest.card import Card, LabelSet, find_card, read_card
+from mfhca_cache.manifest.utterance import REQUIRED, SPAN, WRITTEN, Rows, Utterance, nfc, warnings
 
 
 @dataclass(frozen=True)
@@ -62,10 +49,10 @@ class Manifest:
             default = "all"
         else:
             sets, default = self.card.label_sets, self.card.default_set
-        chosen = default if name is None else name
-        if chosen not in sets:
-            raise MfhcaError(f"{self.path}: no label set {chosen!r}; choose one of: {', '.join(sets)}")
-        return sets[chosen]
+        wanted = default if name is None else nfc(name)
+        if wanted not in sets:
+            raise MfhcaError(f"{self.path}: no label set {wanted!r}; {did_you_mean(wanted, sets)}")
+        return sets[wanted]
 
     def select(self, label_set: LabelSet | str | None = None) -> tuple[Utterance, ...]:
         """The utterances whose raw label is in a label set, in the order of the manifest.
@@ -79,8 +66,8 @@ class Manifest:
         Raises:
             MfhcaError: there is no set of that name.
         """
-        chosen = label_set if isinstance(label_set, LabelSet) else self.label_set(label_set)
-        return tuple(utterance for utterance in self.utterances if utterance.emotion in chosen.mapping)
+        mapping = (label_set if isinstance(label_set, LabelSet) else self.label_set(label_set)).mapping
+        return tuple(utterance for utterance in self.utterances if utterance.emotion in mapping)
 
     @property
     def has_sessions(self) -> bool:
@@ -88,12 +75,17 @@ class Manifest:
         sessions = {utterance.session for utterance in self.utterances}
         return "" not in sessions and len(sessions) >= 2
 
+    def warn(self) -> None:
+        """Logs what is allowed in a manifest but probably a mistake."""
+        for text in warnings(self.utterances):
+            LOG.warning("%s: %s", self.path, text)
+
 
 def read_manifest(path: Path) -> Manifest:
     """Reads a manifest and checks the whole of it.
 
-    The card is the TOML file of the same stem beside the CSV, else the project's own card of that name, else
-    there is none. Columns that are not known are allowed and left out.
+    The card is the TOML file of the same name next to the CSV, else the project's own card of that name, else
+    there is none. Unknown columns are ignored. Texts are converted to NFC.
 
     Args:
         path: the CSV file (UTF-8, commas).
@@ -105,15 +97,15 @@ def read_manifest(path: Path) -> Manifest:
         MfhcaError: the file cannot be read, lacks a column, has no rows, or has bad rows, which are listed
             with their line numbers (the first 20 shown, all counted).
     """
-    beside = path.with_suffix(".toml")
-    card_path = beside if beside.is_file() else find_card(path.stem)
+    own_card = path.with_suffix(".toml")
+    card_path = own_card if own_card.is_file() else find_card(path.stem)
     card = None if card_path is None else read_card(card_path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError as error:
         raise MfhcaError(
-            f"{path}: no such manifest; `mfhca-cache manifest CORPUS --root DIR --out {path}` makes one of a corpus "
-            f"that is known, for any other write a CSV with the columns {', '.join(REQUIRED)}"
+            f"{path}: no such manifest; `mfhca-cache manifest CORPUS --root DIR --out {path}` makes one for a "
+            f"built-in corpus; for any other write a CSV with the columns {', '.join(REQUIRED)}"
         ) from error
     except OSError as error:
         raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
@@ -122,7 +114,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}: not text in UTF-8 (byte {error.start}); save it as CSV in UTF-8"
         ) from error
 
-    rows = Rows(card)
+    rows = Rows() if card is None else Rows(card.labels, card.name)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [name.strip() for name in next(reader, [])]
@@ -137,7 +129,7 @@ def read_manifest(path: Path) -> Manifest:
     if rows.problems:
         raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
     if not rows.utterances:
-        raise MfhcaError(f"{path}: no utterances, only a header; make the manifest again")
+        raise MfhcaError(f"{path}: no utterances, only a header; create the manifest again")
     content = canonical_json([vars(utterance) for utterance in rows.utterances])
     return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
 
@@ -147,7 +139,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
 
     Args:
         path: the CSV file.
-        utterances: in the order in which they are to stand; `start_s` and `end_s` are written if any has one.
+        utterances: in the order of the file; `start_s` and `end_s` are written if any utterance has one.
 
     Raises:
         MfhcaError: the folder is read-only or full.
@@ -172,7 +164,7 @@ def resolve_audio(
         root: the corpus root.
         utterance: a row of its manifest.
         allow_outside: whether symbolic links may lead out of the root.
-        known: folders whose links were followed before, and where they lead; it grows.
+        known: the targets of folders whose links were followed before; new ones are added.
 
     Returns:
         The file, with all links followed.
@@ -191,21 +183,36 @@ def resolve_audio(
         if not stat.S_ISREG(mode):
             file = file.resolve()
             mode = file.stat().st_mode
-        inside, there = file.is_relative_to(base), stat.S_ISREG(mode)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ):  # no such file, links in a circle, a name too long, a NUL in it
-        inside, there = True, False
+        inside, exists = file.is_relative_to(base), stat.S_ISREG(mode)
+    # No such file, a circle of links, a name that is too long or has a NUL.
+    except (OSError, RuntimeError, ValueError):
+        other_form = _other_form(root, utterance.path)
+        if other_form is not None:
+            return resolve_audio(root, replace(utterance, path=other_form), allow_outside, known)
+        inside, exists = True, False
     if not inside and not allow_outside:
         raise MfhcaError(
             f"utterance {utterance.utterance}: {utterance.path} is a link out of {root}; "
             "copy the audio there, choose a root that holds it, or allow links to leave the root"
         )
-    if not there:
+    if not exists:
         raise MfhcaError(f"utterance {utterance.utterance}: no file {utterance.path} in {root}; check --root")
     return file
+
+
+def _other_form(root: Path, path: str) -> str | None:
+    """The path under which a file exists whose name is the same text in another Unicode form, as macOS writes it."""
+    found: list[str] = []
+    for part in path.split("/"):
+        folder = root.joinpath(*found)
+        if not part.isascii() and not (folder / part).exists():
+            try:
+                part = next(entry.name for entry in folder.iterdir() if nfc(entry.name) == nfc(part))
+            except (OSError, StopIteration):
+                return None
+        found.append(part)
+    other = "/".join(found)
+    return other if other != path else None
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mfhca_cache.manifest.card import Card
 
 REQUIRED = ("utterance", "path", "speaker", "emotion")
 WRITTEN = ("utterance", "path", "speaker", "session", "gender", "emotion", "samples", "sample_rate")
 SPAN = ("start_s", "end_s")
 # A whole number; pandas writes "31129.0" for a column in which some rows are empty.
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 WHOLE_NUMBER = re.compile(r"([0-9]{1,15})(\.0+)?")
 DECIMAL_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
+# What spreadsheets and pandas write for an empty cell.
+MISSING = frozenset(("nan", "NaN", "NAN", "NA", "N/A", "<NA>", "NaT", "None", "null", "NULL"))
+# They reverse the order of the text around them, so that a name reads like another one.
+BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+SHOWN = 5  # pairs of similar names in a warning
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One row of a manifest."""
+    """One row of a manifest. All texts are in NFC."""
 
     utterance: str  # unique in the manifest; the cache knows an utterance by this name
     path: str  # POSIX, relative to the corpus root
@@ -37,10 +40,15 @@ class Utterance:
 
 
 class Rows:
-    """Collects rows and everything that is wrong with them, alone and against each other."""
+    """Collects rows and everything that is wrong with them, alone and compared with each other.
 
-    def __init__(self, card: Card | None) -> None:
-        self.card = card
+    Args:
+        labels: the raw labels a corpus card allows; None without a card.
+        card: the card's name, for messages.
+    """
+
+    def __init__(self, labels: Sequence[str] | None = None, card: str = "") -> None:
+        self._labels, self._card = labels, card
         self.utterances: list[Utterance] = []
         self.problems: list[str] = []
         self._line_of: dict[str, int] = {}
@@ -50,22 +58,30 @@ class Rows:
     def add(self, line: int, header: list[str], fields: list[str]) -> None:
         """Adds a row, or what is wrong with it."""
         bad: list[str] = []
-        row = dict(zip(header, fields, strict=False))
+        row = {name: nfc(value) for name, value in zip(header, fields, strict=False)}
         if len(fields) != len(header):
             bad.append(f"{len(fields)} fields, {len(header)} columns")
         else:
             bad += [f"{name} is empty" for name in REQUIRED if not row[name]]
+            bad += self._missing_values(row)
             utterance = _parse(row, bad)
             bad += self._conflicts(line, utterance)
             self.utterances.append(utterance)
         self.problems += [f"line {line}: {problem}" for problem in bad]
 
+    def _missing_values(self, row: dict[str, str]) -> Iterator[str]:
+        for name in ("speaker", "emotion"):
+            value = row[name]
+            if value in MISSING and (name == "speaker" or value not in (self._labels or ())):
+                yield f"{name} {value!r} stands for a missing value; write the {name}, or remove the row"
+
     def _conflicts(self, line: int, new: Utterance) -> list[str]:
-        """What is wrong with a row in the light of the card and of the rows before it."""
+        """What contradicts the card or a row before."""
         bad = []
-        if self.card is not None and new.emotion and new.emotion not in self.card.labels:
-            labels = ", ".join(self.card.labels)
-            bad.append(f"label {new.emotion!r} is not one of the {self.card.name} card's ({labels})")
+        if self._labels is not None and new.emotion and new.emotion not in self._labels:
+            bad.append(
+                f"label {new.emotion!r} is not one of the {self._card} card's ({', '.join(self._labels)})"
+            )
         first = self._line_of.setdefault(new.utterance, line)
         if new.utterance and first != line:
             bad.append(f"utterance {new.utterance!r} is on line {first} too")
@@ -78,6 +94,54 @@ class Rows:
         if new.path and speaker != new.speaker:
             bad.append(f"{new.path} is speaker {new.speaker!r} here and {speaker!r} on line {first}")
         return bad
+
+
+def nfc(text: str) -> str:
+    """A text in NFC: the same letters always have the same code points.
+
+    >>> nfc("Mu\\u0308ller") == "M\\u00fcller"
+    True
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def similar(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Groups of names that differ only in letter case or in leading zeros of numbers.
+
+    >>> similar(["3", "03", "Anna", "anna", "b"])
+    [('03', '3'), ('Anna', 'anna')]
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        groups[re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold())].add(name)
+    return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
+
+
+def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
+    """What is allowed in a manifest but probably a mistake: names that are equal but for case or leading zeros."""
+    for what, plural in (("speaker", "speakers"), ("emotion", "labels"), ("utterance", "utterances")):
+        groups = similar({getattr(utterance, what) for utterance in utterances})
+        if groups:
+            shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
+            more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
+            yield (
+                f"{plural} that differ only in letter case or leading zeros count as different: {shown}{more}; "
+                "give them one name if they are the same"
+            )
+
+
+def _invisible(row: dict[str, str]) -> Iterator[str]:
+    """Characters that cannot be seen: two names that look alike would count as different."""
+    for name in WRITTEN:
+        for character in dict.fromkeys(row.get(name, "")):
+            category = unicodedata.category(character)
+            if category in ("Cc", "Zl", "Zp"):
+                yield f"{name} {row[name]!r} has a line break or another control character"
+                break
+            hidden = category == "Cf" or (category == "Zs" and character != " ")
+            if character in BIDIRECTIONAL or (hidden and name != "path"):
+                called = unicodedata.name(character, f"U+{ord(character):04X}")
+                yield f"{name} {row[name]!r} has the invisible character {called}; remove it"
 
 
 def _parse(row: dict[str, str], bad: list[str]) -> Utterance:
@@ -101,9 +165,7 @@ def _parse(row: dict[str, str], bad: list[str]) -> Utterance:
             return None
         return value
 
-    for name in WRITTEN:
-        if CONTROL.search(row.get(name, "")):
-            bad.append(f"{name} {row[name]!r} has a line break or another control character")
+    bad += _invisible(row)
     path = row["path"]
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
         bad.append(f"path {path!r} is absolute; write it relative to the corpus root")

@@ -10,7 +10,7 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.analysis import attention, probe
 from mfhca_train.analysis.stored import ExampleSummary
 from mfhca_train.data.batch import Array

@@ -14,7 +14,8 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_cache.manifest.manifest import LabelSet, Utterance
+from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shard

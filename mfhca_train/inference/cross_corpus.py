@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.manifest.manifest import LabelSet, Manifest, Utterance, read_manifest
+from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.manifest import Manifest, read_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder, explain
 from mfhca_cache.recipe.kinds import KINDS, key_of
 from mfhca_cache.store.reader import list_recipes
@@ -75,6 +77,7 @@ def transfer(
             networks were trained or selected on some of this audio.
     """
     manifest = read_manifest(manifest_path)
+    manifest.warn()
     theirs = manifest.label_set(label_set)
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     chosen, excluded = _select(manifest, theirs, mapped)

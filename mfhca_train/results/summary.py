@@ -13,7 +13,7 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import problems
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights
 from mfhca_train.results.checksums import read_rows, read_unit

@@ -19,7 +19,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.common.typed import plain
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.results.checksums import write_sealed

@@ -14,7 +14,9 @@ from typing import Any
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_cache.manifest.manifest import LabelSet, Manifest, Utterance, read_manifest
+from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.manifest import Manifest, read_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
@@ -106,6 +108,7 @@ def read_ground(request: Request) -> Ground:
         MfhcaError: the manifest cannot be read, or has no such label set.
     """
     manifest = read_manifest(request.manifest)
+    manifest.warn()
     label_set = manifest.label_set(request.label_set)
     return Ground(manifest, label_set, manifest.select(label_set))
 

@@ -19,7 +19,7 @@ from audio_factory import SEGMENTS, manifest_of, notes, recorded, write_audio
 from command_factory import call, command, done, failed, modules_after, recipe_name, size
 
 from mfhca_cache.common.text import size_text
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import read_recipe
 from mfhca_cache.store.reader import Features
 
@@ -106,7 +106,7 @@ def test_missing_backbone_is_one_line(corpus: Path, tmp_path: Path) -> None:
 
 def test_unknown_label_set_names_those_there_are(corpus: Path, tmp_path: Path) -> None:
     printed = failed(*command(corpus, tmp_path / "cache", "--label-set", "seven"))
-    assert "no label set 'seven'; choose one of: all" in printed
+    assert "no label set 'seven'; there are: all" in printed
 
 
 def test_all_layers_are_told_and_computed_like_one(corpus: Path, tmp_path: Path) -> None:

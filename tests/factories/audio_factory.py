@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mfhca_cache.manifest.manifest import Manifest, Utterance, read_manifest, write_manifest
+from mfhca_cache.manifest.manifest import Manifest, read_manifest, write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 
 RATE = 16_000
 # (utterance, speaker, seconds, rate, file suffix, subtype, channels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from mfhca_cache.cli import main
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 HEAVY = ("numpy", "torch", "h5py", "transformers", "librosa", "soundfile", "scipy", "soxr")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from mfhca_cache.common.files import sha256_text
-from mfhca_cache.manifest.manifest import Utterance, read_manifest, write_manifest
+from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_cache.recipe.kinds import LogSpec, Recipe, Ssl
 from mfhca_cache.store.writer import ShardWriter

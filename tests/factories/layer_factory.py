@@ -10,7 +10,8 @@ import numpy as np
 from corpus_factory import CLASSES, SSL, utterances
 
 from mfhca_cache.common.files import sha256_text
-from mfhca_cache.manifest.manifest import Utterance, write_manifest
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, ssl_name, write_recipe
 from mfhca_cache.recipe.kinds import Ssl
 from mfhca_cache.store.writer import ShardWriter

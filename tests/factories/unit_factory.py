@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from corpus_factory import manifest_of, request
 
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.corpus import Corpus, choose_recipes
 from mfhca_train.data.folds import make_folds
 from mfhca_train.training.fit import fit

@@ -12,7 +12,7 @@ from mfhca_cache.build import sources
 from mfhca_cache.corpora import demo_encoder
 from mfhca_cache.features.audio import read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.segments import cut
 from mfhca_cache.features.spectrum import logspec
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
 from mfhca_cache.store.reader import Features

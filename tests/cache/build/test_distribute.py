@@ -13,7 +13,7 @@ from build_factory import build, plan_for
 
 from mfhca_cache.build import distribute
 from mfhca_cache.common.cluster import Cluster
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 @pytest.fixture

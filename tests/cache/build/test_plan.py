@@ -12,7 +12,7 @@ from build_factory import build, plan_for
 from mfhca_cache.build.plan import make_targets
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.backbone import Backbone
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.store.shard import read_shard
 

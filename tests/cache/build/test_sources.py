@@ -9,7 +9,7 @@ from audio_factory import write_audio
 
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 def test_link_out_of_the_root_is_refused_unless_it_is_allowed(root: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from audio_factory import manifest_of, write_audio
 from command_factory import command, done, manifest_rows, recipe_name, size
 
 from mfhca_cache.common.text import size_text
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import read_recipe
 
 

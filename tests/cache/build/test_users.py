@@ -11,7 +11,7 @@ from audio_factory import manifest_of, notes, recorded, write_audio
 from build_factory import build
 from command_factory import call, command, done, failed, manifest_rows, recipe_name
 
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 def test_finished_cache_may_be_read_only(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pytest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.corpora import demo, demo_encoder, scan
-from mfhca_cache.manifest.manifest import Utterance, read_manifest
+from mfhca_cache.manifest.manifest import read_manifest
+from mfhca_cache.manifest.utterance import Utterance
 
 MODEL_FILES = ["config.json", "model.safetensors", "preprocessor_config.json"]
 

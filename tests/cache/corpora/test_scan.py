@@ -12,7 +12,8 @@ import pytest
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora import scan
-from mfhca_cache.manifest.manifest import find_card, read_card, read_manifest
+from mfhca_cache.manifest.card import find_card, read_card
+from mfhca_cache.manifest.manifest import read_manifest
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 RATERS = (

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from mfhca_cache.cli import main
 from mfhca_cache.corpora import demo_encoder
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from doctor_factory import ask, of_corpus
 
 from mfhca_cache.cli import main
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 
 
 def test_a_corpus_with_all_its_features_is_ready(corpus: Path) -> None:

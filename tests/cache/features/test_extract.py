@@ -18,7 +18,7 @@ from mfhca_cache.features.audio import Audio
 from mfhca_cache.features.backbone import resolve
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.extract import Extracted, Extractor
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import LogSpec
 
 

@@ -11,7 +11,7 @@ from audio_factory import write_audio
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import read_audio
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import LogSpec
 from mfhca_train.analysis.examples import SPANS, envelope
 

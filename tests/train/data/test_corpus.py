@@ -9,7 +9,7 @@ import torch
 from corpus_factory import CLASSES, SPEC, SSL, manifest_of, request, utterances, write_features
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import LabelSet
+from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.recipe.folder import folder_for
 from mfhca_train.data.corpus import Corpus, choose_recipes
 

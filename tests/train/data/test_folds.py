@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import Utterance
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.cli.main import PROTOCOL_NAMES
 from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.folds import ORACLES, PROTOCOLS, make_folds

@@ -10,7 +10,7 @@ from corpus_factory import CLASSES, SPEC, SPEC_SHAPE, SSL, SSL_SHAPE, utterances
 from layer_factory import LAYERS, write_hidden_states
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import LabelSet
+from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes

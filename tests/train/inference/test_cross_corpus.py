@@ -14,7 +14,8 @@ from corpus_factory import CLASSES, request, utterances, write_features
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import LabelSet, write_manifest
+from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.data.corpus import Corpus, choose_recipes
 from mfhca_train.inference.cross_corpus import Transfer, features_command, transfer
 from mfhca_train.inference.ensemble import Ensemble, read_run

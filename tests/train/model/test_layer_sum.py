@@ -17,7 +17,7 @@ from run_factory import Page
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mfhca_cache.manifest.manifest import LabelSet
+from mfhca_cache.manifest.card import LabelSet
 from mfhca_train.cli.main import main
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Layers
