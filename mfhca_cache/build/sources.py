@@ -16,7 +16,8 @@ from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import Audio, file_digest, read_audio, span_digest
 from mfhca_cache.features.segments import segment_count
-from mfhca_cache.manifest.manifest import Utterance, resolve_audio
+from mfhca_cache.manifest.manifest import resolve_audio
+from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import Recipe
 
 FILES_PER_TASK = 16  # with one file per task, handing it to a thread costs as much as hashing it
