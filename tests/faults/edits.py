@@ -242,37 +242,40 @@ def _deleted_file(world: World, folder: Path, chance: random.Random) -> Outcome:
 
 
 FAULTS: Final = {
-    "a shard cut short while `cv` reads it": ("`cv` ends as it would, or names the shard in one line", _cut),
+    "a shard cut short while `cv` reads it": ("`cv` ends as usual, or names the shard in one line", _cut),
     "folders that cannot be written": (
         "one line that names the folder; a finished cache may be read-only",
         _read_only,
     ),
     "two extractions at once": ("each shard is computed by one of them, the same bytes", _two_extractions),
     "two `cv` of one run at once": (
-        "one of them trains, the other says so in one line; the same bytes",
+        "one of them trains, the other ends with one line that says so; the same bytes",
         _two_runs,
     ),
-    "a clock set back or forth, amid a run": ("times of files decide nothing", _clock),
+    "the clock set back or forward during a run": ("time stamps of files decide nothing", _clock),
     "a shard replaced by an older one": (
-        "`status` names the audio, a run that stands on the newer one refuses to go on",
+        "`status` names the audio, a run based on the newer one refuses to resume",
         _older_shard,
     ),
     "a shard deleted between `status` and `cv`": ("`cv` names the speaker in one line", _deleted_shard),
     "a manifest edited between the stages": (
-        "a new run is of the new manifest; an old one refuses and names utterance and class",
+        "a new run uses the new manifest; an old one refuses and names utterance and class",
         _manifest,
     ),
     "audio edited after extraction": (
-        "`status` names it, `features` computes it alone, an old run refuses and names it",
+        "`status` names it, `features` computes only this utterance, an old run refuses and names it",
         _audio,
     ),
     "an encoder's weights edited in place": (
         "other features in another folder; `cv` asks which, `predict` refuses",
         _weights,
     ),
-    "shards under each other's names": ("`verify` and `cv` name them, `features` mends them", _renamed_shard),
+    "two shards whose names were swapped": (
+        "`verify` and `cv` name them, `features` repairs them",
+        _renamed_shard,
+    ),
     "a file of a finished run deleted": (
-        "every command says what it did before or refuses; `cv` makes it anew",
+        "every command prints the same as before or refuses; `cv` computes it again",
         _deleted_file,
     ),
 }

@@ -15,10 +15,10 @@ from faults.world import World
 from mfhca_cache.store import schema
 
 SHARD_PROMISE: Final = (
-    "`verify` names the shard, `cv` refuses before it trains, and without the file `features` makes it anew"
+    "`verify` names the shard, `cv` refuses before training, and `features` computes a deleted shard again"
 )
 RUN_PROMISE: Final = (
-    "`report`, `rescore`, `predict` and `cv` say and write what they did before, or refuse in one line"
+    "`report`, `rescore`, `predict` and `cv` print and write the same as before, or refuse in one line"
 )
 REGIONS: Final = {
     "a flipped bit in a shard's head": ("seal", "padding"),
@@ -40,7 +40,7 @@ FILES: Final = {
     "a flipped bit in a run's own files": RUN_FILES,
     "a flipped bit in a unit's files": UNIT_FILES,
 }
-CHECKPOINT_FAULT: Final = "a flipped bit in a checkpoint, then `cv` goes on"
+CHECKPOINT_FAULT: Final = "a flipped bit in a checkpoint, then `cv` resumes"
 PROMISES: Final = {
     **dict.fromkeys(REGIONS, SHARD_PROMISE),
     **dict.fromkeys(FILES, RUN_PROMISE),

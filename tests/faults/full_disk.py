@@ -16,14 +16,14 @@ from faults.trial import Action, Outcome, Trial
 from faults.world import World
 
 NAMES: Final = ("features", "cv", "ablate", "report")
-LIMITED: Final = {f"no room for `{name}`: files that cannot grow": name for name in NAMES}
-MOUNTED: Final = {f"no room for `{name}`: a full disk": name for name in NAMES}
+LIMITED: Final = {f"no space for `{name}`: files that cannot grow": name for name in NAMES}
+MOUNTED: Final = {f"no space for `{name}`: a full disk": name for name in NAMES}
 PROMISE: Final = (
-    "one line and exit code 1; with room again the same command ends with the bytes of an undisturbed run"
+    "one line and exit code 1; with free space the same command ends with the bytes of an undisturbed run"
 )
 PROMISES: Final = dict.fromkeys((*LIMITED, *MOUNTED), PROMISE)
 FAMILIES: Final = dict.fromkeys(
-    PROMISES, "no room for `features`, `cv`, `ablate`, `report`: a full disk, or files that cannot grow"
+    PROMISES, "no space for `features`, `cv`, `ablate`, `report`: a full disk, or files that cannot grow"
 )
 AMPLE: Final = 64 << 20  # bytes of a file system that is large enough
 PAGE: Final = 4096

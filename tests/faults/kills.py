@@ -14,10 +14,10 @@ from faults.trial import Action, Outcome, Trial
 from faults.world import EDITS, World, edit_name
 
 PROMISE: Final = (
-    "whatever is visible is whole, and the same command, run again, ends with the bytes of an undisturbed run"
+    "visible files are complete, and the same command, run again, ends with the bytes of an undisturbed run"
 )
 EDIT_PROMISE: Final = (
-    "run again, it makes what a fresh run of the edited input does, or refuses and names what differs"
+    "run again, it produces what a new run on the edited input does, or refuses and names the difference"
 )
 FAULTS: Final = {
     **{f"kill -9 of `{name}`": name for name in ("features", "cv", "ablate", "report")},
@@ -56,7 +56,7 @@ def _kill(name: str, number: int) -> Action:
 
 
 def begin(scene: Scene, name: str) -> None:
-    """A report is written anew into a folder that has lost it; every other command finds what it should."""
+    """A report is written again into a folder that has lost it; every other command finds what it expects."""
     if name == "report":
         for path in ("report.html", "report.md"):
             (scene.folder / "runs/cv" / path).unlink()

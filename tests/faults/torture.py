@@ -3,7 +3,7 @@
     PYTHONPATH=tests:tests/factories \
         python -m faults.torture [--short] [--jobs N] [--out FILE] [--scratch FOLDER] [--only WORD]
 
-Every outcome is a file in the scratch folder. An interrupted call goes on there, unless
+Every outcome is a file in the scratch folder. An interrupted call resumes there, unless
 the code has changed since; what a loss has left stays there to be looked at.
 """
 
@@ -50,9 +50,9 @@ SHORT: Final = {
     **dict.fromkeys(flips.REGIONS, 1),
     **dict.fromkeys(flips.FILES, 1),
     flips.CHECKPOINT_FAULT: 1,
-    "no room for `features`: files that cannot grow": 1,
-    "no room for `cv`: files that cannot grow": 1,
-    "no room for `features`: a full disk": 1,
+    "no space for `features`: files that cannot grow": 1,
+    "no space for `cv`: files that cannot grow": 1,
+    "no space for `features`: a full disk": 1,
     "a shard cut short while `cv` reads it": 1,
     "two extractions at once": 1,
     "a shard deleted between `status` and `cv`": 1,
@@ -169,7 +169,7 @@ def main() -> None:
     try:
         losses, out = _all(given, counts, scratch)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on")
+        sys.exit("interrupted; run the same command again to resume")
     print(f"{losses} losses; {out}")
     sys.exit(1 if losses else 0)
 
