@@ -60,7 +60,8 @@ def trainer(
     from mfhca_train.training import process
 
     process.prepare_process(threads)
-    from mfhca_train.config.settings import Config, with_settings
+    from mfhca_train.config.parse import with_settings
+    from mfhca_train.config.settings import Config
     from mfhca_train.data.folds import make_folds
     from mfhca_train.training.fit import fit
 

@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mfhca_train.config.settings import Config, ModelConfig, TrainConfig, with_settings
+    from mfhca_train.config.parse import with_settings
+    from mfhca_train.config.settings import Config, ModelConfig, TrainConfig
     from mfhca_train.data.folds import Fold, make_folds
     from mfhca_train.inference.predictor import Predictor
     from mfhca_train.model.network import MFHCA

@@ -19,7 +19,8 @@ from pages import COMMANDS, DOCS, SECONDS, block, blocks, python, run
 from places import REPOSITORY
 from shard_factory import flip, recipe_folder
 
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.runs.grid import read_grid
 
 PACKAGES = ("mfhca_cache", "mfhca_train")

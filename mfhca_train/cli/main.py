@@ -160,12 +160,12 @@ def _resolve(
         MfhcaError: an unknown setting or a value that does not fit.
     """
     from mfhca_cache.common.log import LOG
-    from mfhca_train.config.sources import resolve, told
+    from mfhca_train.config.sources import changed_settings, resolve
 
     for text in settings:
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
     resolved = resolve(manifest, base, file, pairs)
-    LOG.debug("settings: %s", told(resolved))
+    LOG.debug("settings: %s", changed_settings(resolved))
     return resolved

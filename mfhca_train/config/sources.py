@@ -1,4 +1,4 @@
-"""Where a run's settings come from, and how they are shown; what they are is in config.py.
+"""The sources of a run's settings, and how settings are shown. The settings themselves are in `settings`.
 
 Later ones win: the defaults, the corpus card, a grid's base, the file of --config, --set.
 """
@@ -13,17 +13,18 @@ from typing import Any
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.manifest.manifest import read_manifest
-from mfhca_train.config.settings import FIELDS, Config, choices, unread, value_of, with_settings
+from mfhca_train.config.parse import FIELDS, describe_values, unused_settings, value_of, with_settings
+from mfhca_train.config.settings import Config
 
 COLUMNS = "{:<26} {:<12} {:<12} {:<10} {}"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """All settings, and who has set those that were set at all."""
+    """All settings, and the source of those that do not have their default."""
 
     config: Config
-    origin: Mapping[str, str]  # dotted name -> in words
+    set_by: Mapping[str, str]  # dotted name -> source
 
 
 def resolve(
@@ -32,19 +33,21 @@ def resolve(
     file: Path | None = None,
     given: Sequence[tuple[str, str]] = (),
 ) -> Resolved:
-    """Puts all sources of settings together.
+    """Combines all sources of settings; later ones win.
 
     Args:
-        manifest: whose card is asked.
-        base: a grid's.
-        file: of --config.
+        manifest: its corpus card may have settings.
+        base: the settings of a grid's base.
+        file: the file of --config.
         given: names and values of --set.
 
     Raises:
         MfhcaError: an unknown setting or a value that does not fit; the file is named.
     """
     card = read_manifest(manifest).card if manifest is not None else None
-    sources: list[tuple[str, str, Sequence[tuple[str, Any]]]] = []  # in words, before an error, the settings
+    sources: list[
+        tuple[str, str, Sequence[tuple[str, Any]]]
+    ] = []  # source, beginning of an error message, settings
     if card is not None:
         where = f"corpus card {card.name}"
         sources.append((where, f"{where}: ", tuple(card.settings.items())))
@@ -52,25 +55,25 @@ def resolve(
     if file is not None:
         sources.append((str(file), f"{file}: ", read_settings(file)))
     sources.append(("--set", "", given))
-    config, origin = Config(), dict[str, str]()
-    for where, before, settings in sources:
+    config, set_by = Config(), dict[str, str]()
+    for where, prefix, settings in sources:
         try:
             config = with_settings(config, settings)
         except MfhcaError as error:
-            raise MfhcaError(f"{before}{error}") from error
-        origin |= {name: where for name, _ in settings}
-    return Resolved(config, origin)
+            raise MfhcaError(f"{prefix}{error}") from error
+        set_by |= {name: where for name, _ in settings}
+    return Resolved(config, set_by)
 
 
 def read_settings(path: Path) -> tuple[tuple[str, Any], ...]:
-    """Names and values of a TOML file: tables [model] and [train], or dotted names; they are not checked here.
+    """Names and values of a TOML file: tables [model] and [train], or dotted names. They are not checked here.
 
     Raises:
         MfhcaError: it cannot be read, or is not TOML.
     """
     if not path.exists():
         raise MfhcaError(
-            f"{path}: no such file; `mfhca-train config --toml > {path}` writes one to begin with"
+            f"{path}: no such file; `mfhca-train config --toml > {path}` writes a file with all defaults"
         )
     return tuple(_flat(read_toml(path)))
 
@@ -84,41 +87,42 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def table(resolved: Resolved) -> str:
-    """Every setting in two lines: value, default, source and who has set it; then meaning and range."""
-    idle = unread(resolved.config)
+    """Two lines per setting: value, default, source in the paper and what set it; then meaning and range."""
+    unused = unused_settings(resolved.config)
     lines = [COLUMNS.format("setting", "value", "default", "source", "set by")]
     for name, entry in FIELDS.items():
         value, default = value_of(resolved.config, name), entry.default
-        origin = resolved.origin.get(name, "")
+        set_by = resolved.set_by.get(name, "")
         lines.append(
-            COLUMNS.format(name, _text(value), _text(default), entry.metadata["source"], origin).rstrip()
+            COLUMNS.format(name, _text(value), _text(default), entry.metadata["source"], set_by).rstrip()
         )
-        note = "  (not read with these settings)" if name in idle else ""
-        lines.append(f"    {_explained(name)}{note}")
+        note = "  (no effect with these settings)" if name in unused else ""
+        lines.append(f"    {_description(name)}{note}")
     return "\n".join(lines)
 
 
 def toml(resolved: Resolved) -> str:
-    """A file for --config: what was set stands as it is, the defaults as comments."""
-    idle = unread(resolved.config)
-    lines = ["# Settings of a run, for --config. Take the '# ' away from what you change.", ""]
+    """A file for --config: changed settings as they are, defaults as comments."""
+    unused = unused_settings(resolved.config)
+    lines = ["# Settings of a run, for --config. Remove the '# ' before what you change.", ""]
     group = ""
     for name in FIELDS:
-        now, _, key = name.partition(".")
-        if now != group:
-            lines += ([""] if group else []) + [f"[{now}]"]
-            group = now
-        kept = name in resolved.origin and name not in idle
+        own, _, key = name.partition(".")
+        if own != group:
+            lines += ([""] if group else []) + [f"[{own}]"]
+            group = own
+        active = name in resolved.set_by and name not in unused
         text = f"{key} = {_toml_value(value_of(resolved.config, name))}"
-        lines += [f"# {_explained(name)} ({FIELDS[name].metadata['source']})", text if kept else f"# {text}"]
+        lines += [
+            f"# {_description(name)} ({FIELDS[name].metadata['source']})",
+            text if active else f"# {text}",
+        ]
     return "\n".join(lines)
 
 
-def _explained(name: str) -> str:
-    """What a setting means, and what it may be."""
-    about = FIELDS[name].metadata
-    allowed = "|".join(choices(name)) or about["within"]
-    return f"{about['meaning']} [{allowed}]"
+def _description(name: str) -> str:
+    """The meaning of a setting and the values it may have."""
+    return f"{FIELDS[name].metadata['meaning']} [{describe_values(name)}]"
 
 
 def _text(value: Any) -> str:
@@ -134,12 +138,12 @@ def _toml_value(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else _text(value)
 
 
-def told(resolved: Resolved) -> str:
-    """What was set, and by whom, in a line for the log."""
+def changed_settings(resolved: Resolved) -> str:
+    """The settings that were set and their sources, in one line for the log."""
     return (
         ", ".join(
-            f"{name}={_text(value_of(resolved.config, name))} ({origin})"
-            for name, origin in resolved.origin.items()
+            f"{name}={_text(value_of(resolved.config, name))} ({source})"
+            for name, source in resolved.set_by.items()
         )
         or "all defaults"
     )

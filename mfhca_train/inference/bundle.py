@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import write_atomically
-from mfhca_train.config.settings import from_dict
+from mfhca_train.config.parse import from_dict
 from mfhca_train.inference.ensemble import Ensemble, Member, checked, read_run
 from mfhca_train.model.saved import pack_inputs, unpack_inputs
 from mfhca_train.results.checksums import read_sealed, write_sealed

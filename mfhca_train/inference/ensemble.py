@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_train.config.settings import Config, from_dict
+from mfhca_train.config.parse import from_dict
+from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import read_sealed

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.results.ablation_record import AblationRecord
 
 # The settings that make it, see manifests/ablations/table1.toml and baseline.py.

@@ -25,7 +25,8 @@ from msgspec import NODEFAULT, Meta, Struct, structs
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.common.typed import Text, decode
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
 from mfhca_train.results.published import Claim, PublishedScore, manifest_folders, read_published
 from mfhca_train.results.schema import CHOSEN, CITED, NETWORK, SVM

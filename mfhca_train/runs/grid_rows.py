@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import list_recipes
-from mfhca_train.config.settings import Config, value_of, with_settings
+from mfhca_train.config.parse import value_of, with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
 from mfhca_train.results.schema import CHOSEN, NETWORK

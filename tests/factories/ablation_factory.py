@@ -17,7 +17,8 @@ from run_factory import FOUR, SURROUNDINGS, make_utterances, reseal, write_unit
 
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import make_folds
 from mfhca_train.model.network import MFHCA, parameter_counts
 from mfhca_train.results.checksums import write_sealed

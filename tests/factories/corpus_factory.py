@@ -20,7 +20,8 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_cache.recipe.kinds import LogSpec, Recipe, Ssl
 from mfhca_cache.store.writer import ShardWriter
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.runs.crossval import Request
 
 SPEC = LogSpec(frames=24, bins=16, dtype="float32")

@@ -12,7 +12,8 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Ssl
 from mfhca_cache.store.writer import ShardWriter
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.runs.grid import Grid, read_grid
 from mfhca_train.runs.plan import Request
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.manifest.utterance import Utterance
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold, make_folds
 from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
 from mfhca_train.results.metrics import confusion_matrix, scores

@@ -35,7 +35,8 @@ from mfhca_cache.recipe.folder import RECIPE_FILE, from_dict, read_recipe
 from mfhca_cache.store.shard import read_shard, verify_shard
 from mfhca_train.analysis.stored import FILE as ANALYSIS
 from mfhca_train.analysis.stored import read as read_analysis
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.config.sources import read_settings
 from mfhca_train.inference.bundle import open_ensemble, write_bundle
 from mfhca_train.inference.class_map import read_map

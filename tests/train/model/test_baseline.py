@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.kinds import LogSpec, Mfcc
-from mfhca_train.config.settings import Config, ModelConfig, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config, ModelConfig
 from mfhca_train.model.baseline import AlexNet, MfccBranch, imagenet_weights
 from mfhca_train.model.network import MFHCA, parameter_counts
 from mfhca_train.runs.crossval import cross_validate

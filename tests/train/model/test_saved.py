@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.folder import from_dict
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Corpus, choose_recipes
 from mfhca_train.data.folds import make_folds
 from mfhca_train.model.saved import Inputs, load_network, save_inputs

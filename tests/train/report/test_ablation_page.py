@@ -213,7 +213,8 @@ def test_table_two_tells_what_mf_hca_and_bilstm_add(tmp_path: Path) -> None:
 
 
 def test_savings_are_counted_against_the_baseline(plain: Path) -> None:
-    from mfhca_train.config.settings import Config, with_settings
+    from mfhca_train.config.parse import with_settings
+    from mfhca_train.config.settings import Config
     from mfhca_train.model.network import MFHCA, parameter_counts
 
     row = next(

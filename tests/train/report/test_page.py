@@ -16,7 +16,8 @@ from places import REPOSITORY
 from run_factory import HOSTILE, Page, edit, make_run, reseal
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.report import sections
 from mfhca_train.report.html import interval, per_cent
 from mfhca_train.report.page import write_report

@@ -30,7 +30,8 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.card import read_card
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.cli.main import main
-from mfhca_train.config.settings import FIELDS, Config, unread, value_of, with_settings
+from mfhca_train.config.parse import FIELDS, unused_settings, value_of, with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.report.ablation_repeat import commands
 from mfhca_train.report.terminal import table
 from mfhca_train.results.ablation_record import read_ablation
@@ -114,7 +115,7 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
         if row.kind == CHOSEN:
             continue
         config = row_config(base, row)
-        idle = unread(config)
+        idle = unused_settings(config)
         read = {name: value_of(config, name) for name in FIELDS if name not in idle}
         if row.kind != NETWORK:  # the majority class reads no settings, the support vector machine hardly any
             read = {}

@@ -21,7 +21,8 @@ from sklearn import metrics as reference
 from unit_factory import train_fold
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.config.settings import Config, with_settings
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Corpus, choose_recipes
 from mfhca_train.data.folds import make_folds
 from mfhca_train.training import fit as fit_module
