@@ -89,7 +89,8 @@ def stage_two(folder: Path, reads: int) -> dict[str, float]:
     Returns:
         Seconds of every phase (for reading: per segment), and bytes of memory of the open corpus.
     """
-    from mfhca_train.data.corpus import Corpus, choose_recipes
+    from mfhca_train.data.corpus import Corpus
+    from mfhca_train.data.inputs import choose_recipes
 
     measured: dict[str, float] = {}
     table = read_manifest(folder / MANIFEST)

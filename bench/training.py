@@ -16,7 +16,8 @@ from bench.channel import Channel
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mfhca_train.data.corpus import Batch, Corpus
+    from mfhca_train.data.batch import Batch
+    from mfhca_train.data.corpus import Corpus
 
 LEARNING_RATE = 1e-5
 PASSES = 200  # over the data, more than any turn needs
@@ -25,7 +26,8 @@ PASSES = 200  # over the data, more than any turn needs
 def open_corpus(manifest: str, cache: str, kind: type[Corpus] | None = None) -> Corpus:
     """The corpus that `synthetic.training_corpus` wrote, as the trainer opens it."""
     from mfhca_cache.manifest.manifest import read_manifest
-    from mfhca_train.data.corpus import Corpus, choose_recipes
+    from mfhca_train.data.corpus import Corpus
+    from mfhca_train.data.inputs import choose_recipes
 
     table = read_manifest(Path(manifest))
     label_set = table.label_set()

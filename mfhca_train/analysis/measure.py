@@ -24,8 +24,8 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
 from mfhca_train.model.fusion import TIME, attention_of
 from mfhca_train.model.saved import Inputs, load_network
+from mfhca_train.results.metrics import mean_over_segments
 from mfhca_train.training import process
-from mfhca_train.training.evaluate import over_segments
 
 MAX_POINTS = 400  # of the test speakers, and as many of the others: more would overlap in a figure
 
@@ -47,8 +47,8 @@ class FoldRun:
         logp = np.concatenate([one.log_probabilities for one in outputs])
         count = len(utterances)
         return (
-            over_segments(features, segments.utterance, count),
-            over_segments(logp, segments.utterance, count),
+            mean_over_segments(features, segments.utterance, count),
+            mean_over_segments(logp, segments.utterance, count),
         )
 
 
@@ -152,7 +152,7 @@ def measure_fold(run: FoldRun) -> FoldMeasures:
                 ends, follows = attention.gate_measures(attention.gate_map(g_h, g_w), output.spec, valid)
                 percentiles.append(ends)
                 correlations.append(follows)
-    per_utterance = over_segments(np.concatenate(features), segments.utterance, len(test))
+    per_utterance = mean_over_segments(np.concatenate(features), segments.utterance, len(test))
     return {
         "id": run.fold.id,
         "utterances": len(test),

@@ -1,4 +1,4 @@
-"""What a network is given: the stored features of some segments, scaled. Where they come from is in `data`."""
+"""Batches as a network takes them: the stored features of some segments, scaled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Layers(NamedTuple):
-    """All encoder layers of some segments, unscaled: the network reads values * scale + shift. M layers.
+    """All encoder layers of some segments, unscaled: the network computes values * scale + shift. M layers.
 
     Attributes:
         values: (B, M, L, D), as stored.
@@ -41,24 +41,24 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor | Layers | None, ...]:
-        """All but the label, in the order in which the network takes them."""
+        """All but the label, in the order of the network's arguments."""
         return self.spec, self.ssl, self.spec_valid, self.ssl_valid, self.mfcc, self.mfcc_valid
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """y = x * scale + shift, per bin; from training speakers only."""
+    """y = x * scale + shift, per bin; estimated on training speakers."""
 
     scale: Array  # (F,) float32, or (M, F) of M layers
-    shift: Array  # likewise
+    shift: Array  # the same shape
 
 
-Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # side -> scale and shift on the device
+Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # input -> scale and shift on the device
 
 
 def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affine:
-    """Scale and shift of each side where `as_batch` wants them."""
-    import torch  # here, so that looking at a finished run does not wait for it
+    """Scale and shift of each input as tensors on a device."""
+    import torch  # not at the top: commands that only read finished runs do not load torch
 
     return {
         side: None
@@ -71,12 +71,12 @@ def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affi
 def as_batch(
     stored: Mapping[str, Tensor], affine: Affine, valid: Mapping[str, Tensor], label: Tensor
 ) -> Batch:
-    """Scales features and lays them out as the network takes them.
+    """Scales features and gives them the network's layout.
 
     Args:
-        stored: by side (B, T, F), or (B, M, T, F) of M layers, as a cache holds them; left as they are.
-        affine: by side; None leaves the stored values as they are.
-        valid: by side (B,), real frames.
+        stored: per input (B, T, F), or (B, M, T, F) of M layers, as the cache holds them; not changed.
+        affine: per input; None keeps the stored values.
+        valid: per input (B,), frames that are not padding.
         label: (B,).
     """
     import torch
@@ -84,14 +84,18 @@ def as_batch(
     values: dict[str, Tensor] = {}
     layers: Layers | None = None
     for side, x in stored.items():
-        if x.ndim == 4:  # all layers stay as stored: whoever sums them scales them on the way
-            both = affine[side]
-            layers = Layers(x) if both is None else Layers(x, *(part.unsqueeze(1) for part in both))
+        pair = affine[side]
+        if (
+            x.ndim == 4
+        ):  # the learned sum over layers scales them on the way, which saves a copy of all layers
+            layers = Layers(x) if pair is None else Layers(x, *(part.unsqueeze(1) for part in pair))
             continue
         values[side] = x.float()
-        if (pair := affine[side]) is not None:
-            own = None if values[side] is x else values[side]  # float32 is not copied above
-            values[side] = torch.addcmul(pair[1], values[side], pair[0], out=own)
+        if pair is not None:
+            out = (
+                None if values[side] is x else values[side]
+            )  # float32 input was not copied above: do not write to it
+            values[side] = torch.addcmul(pair[1], values[side], pair[0], out=out)
     spec = values.get("spec")
     return Batch(
         None if spec is None else spec.unsqueeze(1),

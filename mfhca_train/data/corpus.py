@@ -1,7 +1,6 @@
-"""From the cache to normalised batches: the only place of stage two that knows what a cache looks like.
+"""The corpus that a run trains on: labels from the manifest, features from the cache, normalised batches.
 
-Labels come from the manifest, features from the cache; utterances outside the
-label set are never looked at.
+No other module of stage two reads features from a cache. Utterances outside the label set are ignored.
 """
 
 from __future__ import annotations
@@ -19,12 +18,8 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shard
-from mfhca_train.data.batch import Array as Array
-from mfhca_train.data.batch import Batch as Batch
-from mfhca_train.data.batch import Normaliser as Normaliser
-from mfhca_train.data.batch import as_batch, on_device
-from mfhca_train.data.inputs import choose_recipes as choose_recipes
-from mfhca_train.data.on_device import Resident
+from mfhca_train.data.batch import Array, Batch, Normaliser, as_batch, on_device
+from mfhca_train.data.on_device import DeviceFeatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +34,8 @@ class Segments:
     Attributes:
         utterance: (N,) index into the utterances asked for.
         label: (N,) class index.
-        rows: per kind of feature (N, 2): shard and row.
-        valid: per kind of feature (N,): real frames.
+        rows: per input (N, 2): shard and row.
+        valid: per input (N,): frames that are not padding.
     """
 
     utterance: Array
@@ -51,9 +46,13 @@ class Segments:
     def __len__(self) -> int:
         return len(self.utterance)
 
+    def frames(self) -> Array:
+        """(N,) frames that are not padding, of the spectrogram if it is read, else of the hidden states."""
+        return self.valid["spec"] if "spec" in self.valid else self.valid["ssl"]
+
 
 class Corpus:
-    """The features and labels of the utterances of one label set. A context manager; holds open files.
+    """The features and labels of the utterances of one label set. A context manager: it keeps files open.
 
     Args:
         recipes: "spec", "ssl" and/or "mfcc" -> recipe folder.
@@ -61,7 +60,7 @@ class Corpus:
         label_set: maps their raw labels to classes.
 
     Raises:
-        MfhcaError: features are missing, or the kinds disagree on audio or segments.
+        MfhcaError: features are missing, or the inputs of an utterance come from different audio or segments.
     """
 
     def __init__(
@@ -74,12 +73,12 @@ class Corpus:
         self.labels = np.array([index[label_set.mapping[u.emotion]] for u in utterances], np.int64)
         speakers = sorted({u.speaker for u in utterances})
         self.features: dict[str, Features] = {}
-        self._resident: dict[str, Resident] = {}
+        self._on_device: dict[str, DeviceFeatures] = {}
         try:
             for side, recipe in recipes.items():
                 self.features[side] = Features.open(recipe, speakers)
             self._spans = {side: self._locate(side) for side in self.features}
-            self._agree()
+            self._check_same_audio()
         except BaseException:
             self.close()
             raise
@@ -88,7 +87,7 @@ class Corpus:
         """(U, 4): shard, first row, number of segments, position in the shard's own table of utterances."""
         features = self.features[side]
         position = [{name: i for i, name in enumerate(shard.utterance_ids)} for shard in features.shards]
-        found, missing = [], []
+        spans, missing = [], []
         for u in self.utterances:
             try:
                 shard, first, count = features.rows(u.utterance)
@@ -102,37 +101,37 @@ class Corpus:
                 )
             if count == 0:
                 raise MfhcaError(
-                    f"utterance {u.utterance}: the cache holds no segment of it; strike it from the manifest"
+                    f"utterance {u.utterance}: the cache has no segment of it; remove it from the manifest"
                 )
-            found.append((shard, first, count, position[shard][u.utterance]))
+            spans.append((shard, first, count, position[shard][u.utterance]))
         if missing:
             folder = features.shards[0].path.parent
             raise MfhcaError(
                 f"{folder}: {len(missing)} of {len(self.utterances)} utterances have no features; run "
-                f"`mfhca-cache features` and mend what it names, or strike them from the manifest:\n{listing(missing)}"
+                f"`mfhca-cache features` and fix what it reports, or remove them from the manifest:\n{listing(missing)}"
             )
-        return np.array(found, np.int64).reshape(-1, 4)
+        return np.array(spans, np.int64).reshape(-1, 4)
 
-    def _agree(self) -> None:
-        """All features of an utterance must come from the same audio, cut the same way."""
+    def _check_same_audio(self) -> None:
+        """Checks that all inputs of an utterance come from the same audio, cut the same way."""
         if len(self._spans) < 2:
             return
         for i, u in enumerate(self.utterances):
-            found = {
+            sources = {
                 self.features[side].shards[span[i, 0]].path: (
                     self.features[side].shards[span[i, 0]].audio_sha256[span[i, 3]],
                     int(span[i, 2]),
                 )
                 for side, span in self._spans.items()
             }
-            if len(set(found.values())) > 1:
-                told = "; ".join(
+            if len(set(sources.values())) > 1:
+                listed = "; ".join(
                     f"{path} from audio with SHA-256 {digest[:16]}, {count} segments"
-                    for path, (digest, count) in found.items()
+                    for path, (digest, count) in sources.items()
                 )
                 raise MfhcaError(
-                    f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: {told}; "
-                    "run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
+                    f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: "
+                    f"{listed}; run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
                 )
 
     @property
@@ -150,31 +149,39 @@ class Corpus:
             verify_shard(shard)
 
     def expect_unchanged(self, stats: Mapping[str, Sequence[int]]) -> None:
-        """Compares the open shards with what the parent process has verified (path -> inode, size, mtime).
+        """Compares the open shards with those that the parent process verified (path -> inode, size, mtime).
 
         Raises:
-            MfhcaError: a file was replaced meanwhile.
+            MfhcaError: a file was replaced since then.
         """
         for shard in self.shards:
             if tuple(stats.get(str(shard.path), ())) != shard.stat:
                 raise MfhcaError(f"{shard.path}: changed while the run was starting; run the command again")
 
     def digest(self) -> str:
-        """Identity of the data in use: audio and segments of each utterance. Other rows of a shard do not count."""
+        """SHA-256 of the audio digest and segment count of each utterance; other rows of a shard do not count."""
         audio = []
         for side, span in sorted(self._spans.items()):
             shards = self.features[side].shards
             audio += [
-                [side, u.utterance, shards[at].audio_sha256[row], int(count)]
-                for u, (at, _, count, row) in zip(self.utterances, span, strict=True)
+                [side, u.utterance, shards[shard].audio_sha256[row], int(count)]
+                for u, (shard, _, count, row) in zip(self.utterances, span, strict=True)
             ]
         return sha256_text(canonical_json(audio))
 
-    def audio(self, chosen: Array) -> list[str]:
-        """The digests of the audio of the chosen utterances (indices), in this order."""
+    def label_digest(self) -> str:
+        """SHA-256 of speaker, session and class of each utterance, in manifest order."""
+        rows = [
+            [u.utterance, u.speaker, u.session, self.classes[label]]
+            for u, label in zip(self.utterances, self.labels, strict=True)
+        ]
+        return sha256_text(canonical_json(rows))
+
+    def audio_digests(self, utterances: Array) -> list[str]:
+        """SHA-256 of the audio of some utterances (indices), in this order."""
         side, span = next(iter(self._spans.items()))
         shards = self.features[side].shards
-        return [shards[at].audio_sha256[row] for at, row in span[chosen][:, (0, 3)]]
+        return [shards[shard].audio_sha256[row] for shard, row in span[utterances][:, (0, 3)]]
 
     def shape(self, side: str) -> tuple[int, ...]:
         """(frames, bins) of "spec", "ssl" or "mfcc"; (layers, frames, bins) where all layers are read."""
@@ -185,41 +192,41 @@ class Corpus:
         wanted = set(speakers)
         return np.array([i for i, u in enumerate(self.utterances) if u.speaker in wanted], np.int64)
 
-    def segments(self, chosen: Array) -> Segments:
-        """The segments of the chosen utterances (indices); `Segments.utterance` counts within `chosen`."""
-        counts = next(iter(self._spans.values()))[chosen, 2]
-        utterance = np.repeat(np.arange(len(chosen)), counts)
+    def segments(self, utterances: Array) -> Segments:
+        """The segments of some utterances (indices); `Segments.utterance` counts within `utterances`."""
+        counts = next(iter(self._spans.values()))[utterances, 2]
+        utterance = np.repeat(np.arange(len(utterances)), counts)
         step = np.arange(len(utterance)) - np.repeat(np.cumsum(counts) - counts, counts)
         rows, valid = {}, {}
         for side, span in self._spans.items():
-            place = span[chosen][utterance]
-            rows[side] = np.stack([place[:, 0], place[:, 1] + step], axis=1)
+            of_segment = span[utterances][utterance]
+            rows[side] = np.stack([of_segment[:, 0], of_segment[:, 1] + step], axis=1)
             tables = [shard.valid_frames for shard in self.features[side].shards]
             valid[side] = np.array([tables[shard][row] for shard, row in rows[side]], np.int64)
-        return Segments(utterance, self.labels[chosen][utterance], rows, valid)
+        return Segments(utterance, self.labels[utterances][utterance], rows, valid)
 
-    def normaliser(self, side: str, how: str, chosen: Array) -> Normaliser | None:
-        """Statistics per bin over the valid frames of the chosen utterances, summed from the shards' moments.
+    def normaliser(self, side: str, method: str, utterances: Array) -> Normaliser | None:
+        """Scaling per bin from the valid frames of some utterances, summed from the shards' moments.
 
         Args:
             side: "spec", "ssl" or "mfcc".
-            how: "standard" (zero mean, unit deviation), "minmax" (0 to 1) or "none".
-            chosen: utterance indices, the training speakers' alone.
+            method: "standard" (zero mean, unit deviation), "minmax" (0 to 1) or "none".
+            utterances: indices; of training speakers.
         """
-        if how == "none":
+        if method == "none":
             return None
-        features, span = self.features[side], self._spans[side][chosen]
+        features, span = self.features[side], self._spans[side][utterances]
 
         def tables(name: str) -> Iterator[Array]:
-            """The chosen rows, a shard at a time: all of them might be larger than memory."""
-            for at in np.unique(span[:, 0]):
-                yield features.moments(at, name)[span[span[:, 0] == at, 3]]
+            """The moments of these utterances, one shard at a time: all together may exceed the memory."""
+            for shard in np.unique(span[:, 0]):
+                yield features.moments(shard, name)[span[span[:, 0] == shard, 3]]
 
-        if how == "minmax":
+        if method == "minmax":
             low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
             high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
             return _normaliser(low, high - low)
-        count = sum(int(features.shards[at].count[row]) for at, row in span[:, (0, 3)])
+        count = sum(int(features.shards[shard].count[row]) for shard, row in span[:, (0, 3)])
         mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
         variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
         return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
@@ -230,11 +237,11 @@ class Corpus:
             int(span[:, 2].sum()) * self.features[side].row_bytes for side, span in self._spans.items()
         )
 
-    def make_resident(self, device: str) -> None:
-        """Copies all segments of these utterances to a device; `batches` then reads them there and not from files."""
-        everything = self.segments(np.arange(len(self.utterances)))
+    def copy_to(self, device: str) -> None:
+        """Copies all segments of these utterances to a device; `batches` then takes them from there."""
+        segments = self.segments(np.arange(len(self.utterances)))
         for side, features in self.features.items():
-            self._resident[side] = Resident(features, everything.rows[side], device)
+            self._on_device[side] = DeviceFeatures(features, segments.rows[side], device)
 
     def batches(
         self,
@@ -249,28 +256,27 @@ class Corpus:
         Args:
             segments: from `segments`.
             order: indices into it.
-            size: segments a batch.
-            normalisers: per side; None leaves the stored values as they are.
-            device: where the tensors shall be.
+            size: segments per batch.
+            normalisers: per input; None keeps the stored values.
+            device: of the tensors.
         """
-        import torch  # here, so that looking at a finished run does not wait for it
+        import torch  # not at the top: commands that only read finished runs do not load torch
 
         affine = on_device(normalisers, device)
-        # Once for all batches: each copy to an accelerator lets the processor wait for it.
-        label = torch.from_numpy(segments.label[order]).to(device)
-        real = {side: torch.from_numpy(v[order]).to(device) for side, v in segments.valid.items()}
-        places = {side: kept.places(segments.rows[side][order]) for side, kept in self._resident.items()}
+        # Copied once for all batches: the processor waits for each copy to an accelerator.
+        labels = torch.from_numpy(segments.label[order]).to(device)
+        valid = {side: torch.from_numpy(v[order]).to(device) for side, v in segments.valid.items()}
+        copied = {side: kept.indices(segments.rows[side][order]) for side, kept in self._on_device.items()}
         for start in range(0, len(order), size):
-            now = slice(start, start + size)
-            values: dict[str, Tensor] = {}
+            batch = slice(start, start + size)
+            stored: dict[str, Tensor] = {}
             for side, features in self.features.items():
-                if side in self._resident:
-                    values[side] = self._resident[side].gather(places[side][now])
+                if side in copied:
+                    stored[side] = self._on_device[side].gather(copied[side][batch])
                 else:
-                    rows = segments.rows[side][order[now]]
-                    values[side] = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device)
-            valid = {side: counts[now] for side, counts in real.items()}
-            yield as_batch(values, affine, valid, label[now])
+                    rows = segments.rows[side][order[batch]]
+                    stored[side] = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device)
+            yield as_batch(stored, affine, {side: v[batch] for side, v in valid.items()}, labels[batch])
 
     def close(self) -> None:
         """Closes the shards."""
@@ -285,7 +291,6 @@ class Corpus:
 
 
 def _normaliser(centre: Array, width: Array) -> Normaliser:
-    """(x - centre) / width; a bin that does not vary over the training speakers becomes zero for everyone."""
-    varies = width >= SMALLEST_DEVIATION
-    scale = np.where(varies, 1 / np.maximum(width, SMALLEST_DEVIATION), 0.0)
+    """(x - centre) / width; a bin that is constant over the training speakers becomes zero for everyone."""
+    scale = np.where(width >= SMALLEST_DEVIATION, 1 / np.maximum(width, SMALLEST_DEVIATION), 0.0)
     return Normaliser(scale.astype(np.float32), (-centre * scale).astype(np.float32))

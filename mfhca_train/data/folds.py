@@ -1,8 +1,7 @@
-"""Folds of whole speakers: who trains, who selects the epoch, who is tested (DESIGN: protocols).
+"""Folds of whole speakers: train, validation and test speakers of each protocol.
 
-A fold is made by holding out speakers and training on the complement, so the
-two cannot overlap. Only the two oracles, which exist to measure what peeking is
-worth, select the epoch on the test speaker.
+A fold holds speakers out and trains on the others, so the two cannot overlap. Only the two oracles, which
+measure the optimism of selecting on the test speaker, use it for validation.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.settings import TrainConfig
 
 PROTOCOLS = {
-    "strict": "test one speaker; validate on the rest of its session, else on the next speakers; train on the others",
+    "strict": "test one speaker; validate on the rest of its session, or without sessions on the next speakers; "
+    "train on the others",
     "session": "test a session, validate on the next one, train on the others",
     "group-k": "test one of k groups of speakers, validate on the next one, train on the others",
     "oracle": "test one speaker and select the epoch ON IT, train on all others (the released code's protocol)",
-    "oracle-matched": "strict's training speakers, but the epoch is selected ON THE TEST SPEAKER",
+    "oracle-matched": "the training speakers of strict, but the epoch is selected ON THE TEST SPEAKER",
 }
 ORACLES = ("oracle", "oracle-matched")
 
@@ -51,8 +51,8 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
     """
     speakers = sorted({u.speaker for u in utterances})
     if protocol == "strict":
-        people = _People.of(utterances)
-        folds = [_fold(s, [s], _strict_validation(s, people, config), speakers) for s in speakers]
+        known = _Speakers.of(utterances)
+        folds = [_fold(s, [s], _strict_validation(s, known, config), speakers) for s in speakers]
     elif protocol == "session":
         folds = _rotation(_sessions(utterances), speakers, "session")
     elif protocol == "group-k":
@@ -67,12 +67,12 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
     empty = [fold.id for fold in folds if not fold.train]
     if empty and len({u.session for u in utterances} - {""}) == 1:
         raise MfhcaError(
-            "column session puts everyone into one session; clear it, or take --protocol group-k"
+            "column session puts all speakers into one session; clear it, or use --protocol group-k"
         )
     if empty:
         raise MfhcaError(
-            f"protocol {protocol}: nobody is left to train on in fold {empty[0]} ({len(speakers)} speakers in all); "
-            "take a corpus with more speakers or fewer validation speakers (--set train.validation_speakers=1)"
+            f"protocol {protocol}: fold {empty[0]} has no training speakers ({len(speakers)} speakers in all); "
+            "use a corpus with more speakers, or fewer validation speakers (--set train.validation_speakers=1)"
         )
     return tuple(folds)
 
@@ -85,39 +85,39 @@ def _fold(name: str, test: Iterable[str], validation: Iterable[str], speakers: S
 
 
 @dataclass(frozen=True)
-class _People:
-    """What is known of the speakers, gathered once: a corpus may have thousands of them."""
+class _Speakers:
+    """Gender and sessions of all speakers, collected once because a corpus may have thousands."""
 
     gender: dict[str, str]  # sorted by speaker
-    sessions: dict[str, set[str]]  # of a speaker
-    present: dict[str, set[str]]  # in a session
+    sessions: dict[str, set[str]]  # by speaker
+    members: dict[str, set[str]]  # by session
 
     @classmethod
-    def of(cls, utterances: Sequence[Utterance]) -> _People:
+    def of(cls, utterances: Sequence[Utterance]) -> _Speakers:
         gender = {u.speaker: u.gender for u in utterances}
         sessions: dict[str, set[str]] = {speaker: set() for speaker in gender}
-        present: dict[str, set[str]] = {}
+        members: dict[str, set[str]] = {}
         for u in utterances:
             if u.session:
                 sessions[u.speaker].add(u.session)
-                present.setdefault(u.session, set()).add(u.speaker)
-        return cls(dict(sorted(gender.items())), sessions, present)
+                members.setdefault(u.session, set()).add(u.speaker)
+        return cls(dict(sorted(gender.items())), sessions, members)
 
 
-def _strict_validation(speaker: str, people: _People, config: TrainConfig) -> list[str]:
-    """The rest of the speaker's session where there is one, else the next speakers, one of each gender if known."""
-    partners = {p for session in people.sessions[speaker] for p in people.present[session]} - {speaker}
+def _strict_validation(speaker: str, known: _Speakers, config: TrainConfig) -> list[str]:
+    """The rest of the speaker's session, or without sessions the next speakers, one of each gender if known."""
+    partners = {p for session in known.sessions[speaker] for p in known.members[session]} - {speaker}
     if partners:
         return sorted(partners)
-    gender, speakers = people.gender, list(people.gender)
+    gender, speakers = known.gender, list(known.gender)
     at = speakers.index(speaker)
     following = speakers[at + 1 :] + speakers[:at]
     chosen: list[str] = []
     for _ in range(min(config.validation_speakers, len(following))):
         left = [s for s in following if s not in chosen]
-        seen = Counter(gender[s] for s in chosen)
-        fewest = min(seen[gender[s]] for s in left)
-        chosen.append(next(s for s in left if seen[gender[s]] == fewest))
+        of_gender = Counter(gender[s] for s in chosen)
+        fewest = min(of_gender[gender[s]] for s in left)
+        chosen.append(next(s for s in left if of_gender[gender[s]] == fewest))
     return chosen
 
 
@@ -142,7 +142,7 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, list[str]]:
 
 
 def _groups(utterances: Sequence[Utterance], k: int) -> dict[str, list[str]]:
-    """k groups of about equally many utterances: the largest speaker left goes to the smallest group."""
+    """k groups with about equal numbers of utterances: the largest remaining speaker joins the smallest group."""
     sizes = Counter(u.speaker for u in utterances)
     if len(sizes) < k:
         raise MfhcaError(
@@ -161,7 +161,7 @@ def _groups(utterances: Sequence[Utterance], k: int) -> dict[str, list[str]]:
 def _rotation(groups: dict[str, list[str]], speakers: Sequence[str], unit: str) -> list[Fold]:
     if len(groups) < 3:
         raise MfhcaError(
-            f"{len(groups)} {unit}s: at least 3 are needed, to train, validate and test; use strict"
+            f"{len(groups)} {unit}s: at least 3 are needed, for training, validation and test; use strict"
         )
     names = list(groups)
     return [

@@ -1,7 +1,7 @@
-"""Which recipes of a cache a network reads, and that they fit together.
+"""The recipes of a cache that a network reads.
 
-A network has up to three inputs, called sides: "spec" (a spectrogram, `logspec`
-or `logmel`), "ssl" (hidden states) and "mfcc" (the baseline's third input).
+A network has up to three inputs: "spec" (a spectrogram, `logspec` or `logmel`), "ssl" (hidden states) and
+"mfcc" (the baseline's third input).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.recipe.kinds import ALL_LAYERS
 from mfhca_cache.store.reader import find_recipe, list_recipes
 
-SPEC_KINDS = ("logspec", "logmel")  # the first one that a cache holds is meant, unless --spec names another
+SPEC_KINDS = ("logspec", "logmel")  # in order of preference, unless --spec names one
 SSL_KIND, MFCC_KIND = "ssl", "mfcc"
-CUT_BY = ("sample_rate", "segment_samples", "tail", "minimum_tail_samples")  # all kinds must agree on these
+SEGMENTATION = ("sample_rate", "segment_samples", "tail", "minimum_tail_samples")  # fields that must be equal
 
 
 def choose_recipes(
@@ -28,18 +28,18 @@ def choose_recipes(
     mfcc: bool = False,
     ssl_layer: int | str = "auto",
 ) -> dict[str, RecipeFolder]:
-    """The recipe of each side that a network reads.
+    """The recipe of each input of a network.
 
     Args:
         cache: cache folder.
         inputs: ModelConfig.inputs.
-        spec, ssl: beginnings of recipe names, where a cache holds several. A cache with both kinds of
-            spectrogram means `logspec` as long as `spec` names no `logmel`.
-        mfcc: ModelConfig.mfcc. Of several recipes it is the one made like the spectrogram's.
-        ssl_layer: ModelConfig.ssl_layer. Of several recipes it is the only one that has it.
+        spec, ssl: prefixes of recipe names, if the cache holds several. With both kinds of spectrogram in the
+            cache, `logspec` is read unless `spec` names a `logmel`.
+        mfcc: ModelConfig.mfcc. Of several recipes the one with the spectrogram's settings is read.
+        ssl_layer: ModelConfig.ssl_layer. Of several recipes the one that has this layer is read.
 
     Raises:
-        MfhcaError: none or several fit, they cut the audio differently, or the layer is not there.
+        MfhcaError: no recipe or several recipes match, they cut the audio differently, or lack the layer.
     """
     chosen: dict[str, RecipeFolder] = {}
     if inputs != "ssl":
@@ -47,36 +47,36 @@ def choose_recipes(
     if inputs != "spec":
         chosen["ssl"] = with_layer(_find(cache, SSL_KIND, _name_with(cache, ssl, ssl_layer)), ssl_layer)
     if mfcc:
-        chosen["mfcc"] = _find(cache, MFCC_KIND, _name_beside(cache, chosen.get("spec")))
+        chosen["mfcc"] = _find(cache, MFCC_KIND, _mfcc_name(cache, chosen.get("spec")))
     for a, b in pairwise(chosen.values()):
-        for field in CUT_BY:
-            here, there = a.recipe.get(field), b.recipe.get(field)
-            if here != there:
+        for field in SEGMENTATION:
+            values = a.recipe.get(field), b.recipe.get(field)
+            if values[0] != values[1]:
                 raise MfhcaError(
-                    f"{cache}: {a.path.name} and {b.path.name} cut the audio differently "
-                    f"({field}: {here} and {there}); run `mfhca-cache features` for all kinds alike"
+                    f"{cache}: {a.path.name} and {b.path.name} cut the audio differently ({field}: {values[0]} "
+                    f"and {values[1]}); run `mfhca-cache features` for all kinds with the same options"
                 )
     return chosen
 
 
 def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
-    """An encoder's recipe, to be read as a setting says.
+    """An encoder's recipe, restricted to the layer that a setting asks for.
 
     Args:
         recipe: of kind ssl.
         wanted: ModelConfig.ssl_layer.
 
     Raises:
-        MfhcaError: the recipe holds another layer, or none of that number.
+        MfhcaError: the recipe holds another layer, or has no such layer.
     """
     stored, layers = recipe.recipe.get("layer"), recipe.frame_shape[0]
     if wanted in ("auto", stored):
         return recipe
     if stored != ALL_LAYERS:
         raise MfhcaError(
-            f"{recipe.path}: holds layer {stored} alone, model.ssl_layer={wanted} needs "
-            f"{'more' if isinstance(wanted, str) else 'another'}; leave it out, or run "
-            f"`mfhca-cache features --layer {ALL_LAYERS}` and name those features with --ssl"
+            f"{recipe.path}: holds only layer {stored}, but model.ssl_layer={wanted} needs "
+            f"{'all layers' if isinstance(wanted, str) else 'another one'}; remove that setting, or run "
+            f"`mfhca-cache features --layer {ALL_LAYERS}` and select those features with --ssl"
         )
     if isinstance(wanted, str):
         return recipe
@@ -89,40 +89,40 @@ def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
 
 
 def _name_with(cache: Path, name: str | None, layer: int | str) -> str | None:
-    """The folder of the hidden states that have a layer, where it is one alone of those of that name."""
-    found = [recipe for recipe in list_recipes(cache) if recipe.kind == SSL_KIND]
-    named = [r for r in found if name is None or r.path.name.startswith((name, f"{SSL_KIND}-{name}"))]
+    """The folder of the hidden states with a layer, if exactly one of those with the name prefix has it."""
+    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind == SSL_KIND]
+    named = [r for r in recipes if name is None or r.path.name.startswith((name, f"{SSL_KIND}-{name}"))]
     able = [r for r in named if r.recipe.get("layer") in (layer, ALL_LAYERS)]
     return able[0].path.name if layer != "auto" and len(able) == 1 else name
 
 
 def _spec_kind(cache: Path, name: str | None) -> str:
-    """The kind of spectrogram that is meant by the beginning of a recipe's name, or by nothing."""
-    there = [recipe for recipe in list_recipes(cache) if recipe.kind in SPEC_KINDS]
-    named = [r for r in there if name is None or r.path.name.startswith((name, f"{r.kind}-{name}"))]
+    """The kind of spectrogram that a name prefix stands for; without one, the preferred kind of the cache."""
+    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind in SPEC_KINDS]
+    named = [r for r in recipes if name is None or r.path.name.startswith((name, f"{r.kind}-{name}"))]
     kinds = [kind for kind in SPEC_KINDS if any(recipe.kind == kind for recipe in named)]
     if name is not None and len(kinds) > 1:
         names = listing([recipe.path.name for recipe in named])
-        raise MfhcaError(f"{cache}: --spec {name} fits several recipes; write more of the name:\n{names}")
-    meant = [kind for kind in SPEC_KINDS if (name or "").startswith(kind)]
-    return (*kinds, *meant, *SPEC_KINDS)[0]
+        raise MfhcaError(f"{cache}: --spec {name} matches several recipes; write more of the name:\n{names}")
+    spelled = [kind for kind in SPEC_KINDS if (name or "").startswith(kind)]
+    return (*kinds, *spelled, *SPEC_KINDS)[0]
 
 
-def _name_beside(cache: Path, spec: RecipeFolder | None) -> str | None:
-    """The folder of the MFCCs that were computed like a spectrogram, where a cache holds several."""
-    found = [recipe for recipe in list_recipes(cache) if recipe.kind == MFCC_KIND]
-    fields = (*CUT_BY, "pre_emphasis", "dtype")
-    alike = [r for r in found if spec and all(r.recipe.get(f) == spec.recipe.get(f) for f in fields)]
-    return alike[0].path.name if len(found) > 1 and len(alike) == 1 else None
+def _mfcc_name(cache: Path, spec: RecipeFolder | None) -> str | None:
+    """The folder of the MFCCs with a spectrogram's settings, if the cache holds several."""
+    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind == MFCC_KIND]
+    fields = (*SEGMENTATION, "pre_emphasis", "dtype")
+    alike = [r for r in recipes if spec and all(r.recipe.get(f) == spec.recipe.get(f) for f in fields)]
+    return alike[0].path.name if len(recipes) > 1 and len(alike) == 1 else None
 
 
 def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
-    """As `find_recipe`; where the cache has nothing of the kind, the error names the command that makes it."""
+    """As `find_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
     if not any(recipe.kind == kind for recipe in list_recipes(cache)):
         encoder = " --backbone ENCODER" if kind == SSL_KIND else ""
-        there = "no" if cache.is_dir() else "no such folder, so no"
+        missing = "no" if cache.is_dir() else "no such folder, so no"
         raise MfhcaError(
-            f"{cache}: {there} {kind} features; run `mfhca-cache features MANIFEST --root DIR --cache {cache} "
-            f"--kind {kind}{encoder}` with the options of the other kinds"
+            f"{cache}: {missing} {kind} features; run `mfhca-cache features MANIFEST --root DIR --cache {cache} "
+            f"--kind {kind}{encoder}` with the same options as the other kinds"
         )
     return find_recipe(cache, kind, name)

@@ -23,10 +23,10 @@ from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import normalised
 from mfhca_train.results.files import csv_text
-from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.schema import SCORES
 from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
-from mfhca_train.training.evaluate import EVALUATION_BATCH, judge, over_segments
+from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 
 OPTIONS = {  # of `mfhca-cache features`, by the field of a recipe that each sets
     "tail": "--tail",
@@ -180,7 +180,7 @@ def _select(manifest: Manifest, theirs: LabelSet, mapped: ClassMap) -> tuple[lis
 
 
 def _refuse_heard(ensemble: Ensemble, corpus: Corpus, manifest: Path) -> None:
-    digests = corpus.audio(np.arange(len(corpus.utterances)))
+    digests = corpus.audio_digests(np.arange(len(corpus.utterances)))
     heard = [
         u.utterance
         for u, digest in zip(corpus.utterances, digests, strict=True)
@@ -203,9 +203,9 @@ def _judge(ensemble: Ensemble, corpus: Corpus, device: str, advance: Callable[[i
     for member, model in zip(ensemble.members, ensemble.build(device), strict=True):
         parts = []
         for batch in corpus.batches(segments, order, EVALUATION_BATCH, member.inputs.normalisers, device):
-            parts.append(judge(model, batch, device, ensemble.config.train.precision)[0])
+            parts.append(predict_batch(model, batch, device, ensemble.config.train.precision)[0])
             advance(len(parts[-1]))
-        found.append(over_segments(np.concatenate(parts), segments.utterance, len(everything)))
+        found.append(mean_over_segments(np.concatenate(parts), segments.utterance, len(everything)))
     return np.stack(found)
 
 

@@ -20,7 +20,7 @@ from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import read_sealed
 from mfhca_train.results.schema import BEST, CV_ROW, NETWORK, RUN_FILE, SCORES, unit_folder
 from mfhca_train.results.summary import read_result
-from mfhca_train.runs.folder import BESIDE, SURROUNDINGS, read_about
+from mfhca_train.runs.folder import ENVIRONMENT, NOT_DECIDING, read_about
 
 OF_A_UNIT = (
     "seed",
@@ -170,7 +170,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         elif row not in (None, CV_ROW):
             raise MfhcaError(f"{run}: a run of cv has no rows; leave --row out")
         else:
-            row, identity = CV_ROW, {key: value for key, value in about.items() if key not in BESIDE}
+            row, identity = CV_ROW, {key: value for key, value in about.items() if key not in NOT_DECIDING}
         digest = sha256_text(canonical_json(identity))
         members = []
         for fold in results["folds"]:
@@ -184,7 +184,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
             "oracle": any(member.about["selected_on"] == "test" for member in members),
             "scores": {key: results[key] for key in OF_THE_RESULTS},
             "identity": digest,
-            **{key: about[key] for key in SURROUNDINGS},
+            **{key: about[key] for key in ENVIRONMENT},
         }
         config = from_dict(identity["config"])
     except (KeyError, TypeError, AttributeError) as error:

@@ -29,7 +29,8 @@ from mfhca_train.inference.bundle import open_ensemble, read_bundle
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
 from mfhca_train.model.fusion import TIME
-from mfhca_train.training.evaluate import EVALUATION_BATCH, judge, over_segments
+from mfhca_train.results.metrics import mean_over_segments
+from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 
 if TYPE_CHECKING:
     from mfhca_cache.features.online import Readable, Recording
@@ -234,7 +235,7 @@ class Predictor:
         config = self.ensemble.config
         for m, (model, affine) in enumerate(zip(self._models, self._affine, strict=True)):
             batch = as_batch(stored, affine, valid, label)
-            outputs, attention = judge(model, batch, self._device, config.train.precision)
+            outputs, attention = predict_batch(model, batch, self._device, config.train.precision)
             for (waiting, row), output in zip(taken, outputs, strict=True):
                 waiting.outputs[m, row] = output
             weights = over_time(config.model, attention, batch.spec_valid)
@@ -255,7 +256,7 @@ class Predictor:
             recording.seconds,
             count,
             self.classes,
-            np.concatenate([over_segments(outputs, one, 1) for outputs in waiting.outputs]),
+            np.concatenate([mean_over_segments(outputs, one, 1) for outputs in waiting.outputs]),
             sum(member.inputs.seen_in_training(recording.digest) for member in self.ensemble.members),
             self._attention(waiting) if waiting.weights.shape[1] else None,
         )

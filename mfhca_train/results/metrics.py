@@ -58,6 +58,25 @@ def confusion_matrix(reference: Array, predicted: Array, classes: int) -> Array:
     return np.bincount(reference * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
+def mean_over_segments(values: Array, utterance: Array, count: int) -> Array:
+    """The mean of each utterance's segments, e.g. of their log-probabilities.
+
+    Args:
+        values: (N, d).
+        utterance: (N,) index of each segment's utterance.
+        count: U; each utterance has a segment.
+
+    Returns:
+        (U, d) float64. Exponentials of mean log-probabilities need not sum to one.
+
+    >>> mean_over_segments(np.array([[1.0], [2.0], [4.0]]), np.array([0, 1, 1]), 2).tolist()
+    [[1.0], [3.0]]
+    """
+    sums = np.zeros((count, values.shape[1]))
+    np.add.at(sums, utterance, values)
+    return sums / np.bincount(utterance, minlength=count)[:, None]
+
+
 def scores(confusion: Array) -> Scores:
     """WA = trace / total; UA = mean over present k of recall_k; F1_k = 2 TP / (row + column).
 

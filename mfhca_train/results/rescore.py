@@ -10,7 +10,7 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.results.checksums import read_rows, read_sealed
-from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.schema import CV_ROW, SCORES, unit_folder
 from mfhca_train.results.summary import UnitFiles, percent, read_units, summarise
 
@@ -65,7 +65,7 @@ def _judged(folder: Path, unit: UnitFiles, classes: Sequence[str], pooling: str)
     counts = np.bincount(utterance, minlength=len(order))
     if not counts.all():
         raise MfhcaError(f"{folder}/segments.csv: lacks utterances; delete {folder} and run again")
-    guess = _pool(pooling, utterance, frames, outputs, counts).argmax(axis=1)
+    guess = _pool(pooling, utterance, frames, outputs, len(order)).argmax(axis=1)
     index = {name: k for k, name in enumerate(classes)}
     truth = np.array([index[row["label"]] for row in unit.predictions], np.int64)
     confusion = confusion_matrix(truth, guess, len(classes))
@@ -92,16 +92,14 @@ def _segments(folder: Path, order: Mapping[str, int], classes: Sequence[str]) ->
     return utterance, frames, outputs.reshape(-1, len(classes))
 
 
-def _pool(pooling: str, utterance: Array, frames: Array, outputs: Array, counts: Array) -> Array:
+def _pool(pooling: str, utterance: Array, frames: Array, outputs: Array, count: int) -> Array:
     """(U, K) whose largest entry is the judgement."""
-    sums = np.zeros((len(counts), outputs.shape[1]))
-    np.add.at(sums, utterance, outputs)
-    mean = sums / counts[:, None]  # as in evaluation.py, bit for bit
+    mean = mean_over_segments(outputs, utterance, count)
     if pooling == "mean":
         return mean
+    sums = np.zeros(mean.shape)
     if pooling == "duration":
         weights = np.maximum(frames, 1)[:, None]
-        sums[:] = 0
         np.add.at(sums, utterance, outputs * weights)
         return sums
     if pooling == "maximum":

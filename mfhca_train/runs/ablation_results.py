@@ -12,24 +12,26 @@ from mfhca_train.results.published import comparable
 from mfhca_train.results.schema import CITED, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.grid import Grid
-from mfhca_train.runs.plan import Ground, Plan, Request, finished_folders
+from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, finished_folders
 
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
 
 
-def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, Plan]) -> dict[str, Any]:
+def aggregate(
+    request: Request, grid: Grid, labelled: LabelledCorpus, plans: Mapping[str, Plan]
+) -> dict[str, Any]:
     """results.json from the finished units.
 
     Args:
         request: what all rows begin with.
         grid: the rows, and the published figures that they name.
-        ground: the corpus.
+        labelled: the corpus.
         plans: of the rows that are finished, by name.
 
     Raises:
         MfhcaError: a unit is missing or damaged.
     """
-    classes = ground.label_set.classes
+    classes = labelled.label_set.classes
     rows: dict[str, dict[str, Any]] = {}
     outcomes = {}
     for row in grid.trained:
@@ -37,7 +39,7 @@ def aggregate(request: Request, grid: Grid, ground: Ground, plans: Mapping[str, 
             continue
         entry = plans[row.name]
         files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
-        summary = summarise(files, ground.utterances, classes, entry.row.protocol, len(entry.row.folds))
+        summary = summarise(files, labelled.utterances, classes, entry.row.protocol, len(entry.row.folds))
         rows[row.name] = {
             "title": row.title,
             "kind": entry.row.kind,

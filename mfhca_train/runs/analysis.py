@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from mfhca_train.analysis.analyse import analyse_rows
 from mfhca_train.analysis.selection import TrainedRow
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
-from mfhca_train.runs.plan import Corpora, Ground, Plan, Request, finished_folders
+from mfhca_train.runs.plan import LabelledCorpus, OpenFeatures, Plan, Request, finished_folders
 
 
 def analyse(
-    request: Request, plans: Sequence[Plan], ground: Ground, reference: str | None = None
+    request: Request, plans: Sequence[Plan], labelled: LabelledCorpus, reference: str | None = None
 ) -> list[str]:
     """Computes missing and outdated analyses of a run's rows.
 
     Args:
         request: run folder, device and folder of the audio.
         plans: the rows of the run.
-        ground: manifest and label set.
+        labelled: manifest and label set.
         reference: the row whose scores select what the figures show; by default the first.
 
     Returns:
         The names of the rows that were analysed.
     """
     rows = [_trained_row(request, plan) for plan in plans if plan.row.kind == NETWORK]
-    with Corpora(ground) as corpora:
-        classes = ground.label_set.classes
-        return analyse_rows(request.out, rows, classes, corpora.of, request.device, reference, request.root)
+    with OpenFeatures(labelled) as features:
+        classes = labelled.label_set.classes
+        return analyse_rows(request.out, rows, classes, features.of, request.device, reference, request.root)
 
 
 def _trained_row(request: Request, plan: Plan) -> TrainedRow:

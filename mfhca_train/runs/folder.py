@@ -1,4 +1,7 @@
-"""run.json: what decides the results of a run folder, and where they were begun. Another run is refused."""
+"""run.json: what decides the results of a run folder, and the environment that it was started in.
+
+A cv run records its one row at the top level, an ablation records a table `rows`.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,42 @@ from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, write_sealed
 from mfhca_train.results.checksums import read_about as read_about
-from mfhca_train.results.schema import RUN_FILE
+from mfhca_train.results.schema import CV_ROW, RUN_FILE
 from mfhca_train.runs import data_csv
 from mfhca_train.training import process, queue
 
-DIGESTS = ("data_digest", "label_digest", "folds_digest")  # whose difference data.csv can explain
-SURROUNDINGS = ("versions", "cpu", "device")  # in run.json beside what decides the results; see `pool`
-BESIDE = (*SURROUNDINGS, "recipe_names", DATA_DIGEST)  # all that is in it and decides nothing
+DIGESTS = ("data_digest", "label_digest", "folds_digest")  # data.csv can explain a difference in these
+ENVIRONMENT = ("versions", "cpu", "device")  # see `queue.environment`
+NOT_DECIDING = (*ENVIRONMENT, "recipe_names", DATA_DIGEST)  # entries of run.json that change no result
 
 
-def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any], corpus: Corpus) -> bool:
-    """Checks that a row which is already in a run folder is the same one.
+def recorded_rows(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of each row in a run.json; a cv run has the one row CV_ROW."""
+    if not about:
+        return {}
+    if isinstance(rows := about.get("rows"), dict):
+        return dict(rows)
+    return {CV_ROW: {name: value for name, value in about.items() if name not in NOT_DECIDING}}
+
+
+def is_same_row(out: Path, row: str, recorded: Any, identity: Mapping[str, Any], corpus: Corpus) -> bool:
+    """Checks that a row in a run folder is the one that was asked for.
 
     Args:
         out: the run folder.
         row: the row's name.
-        there: what run.json says of it.
-        identity: what would go on.
-        corpus: its features, to tell which utterances differ.
+        recorded: its identity in run.json.
+        identity: the one that was asked for.
+        corpus: its features, to list the utterances that differ.
 
     Returns:
-        Whether it is the same; another one that failed before the end of its first epoch may be replaced.
+        True if they are the same; False if they differ, but the recorded row has not finished its first epoch
+        and may be replaced.
 
     Raises:
-        MfhcaError: it is another one, and trained.
+        MfhcaError: they differ, and the recorded row is trained.
     """
-    differing = list(_differences(there, identity))
+    differing = list(_differences(recorded, identity))
     if not differing:
         return True
     trained = any(any((out / row).glob(f"seed-*/{p}")) for p in ("fold-*", ".fold-*/checkpoint.safetensors"))
@@ -45,82 +58,88 @@ def refuse_another(out: Path, row: str, there: Any, identity: Mapping[str, Any],
         if any(line.startswith(DIGESTS) for line in differing):
             differing += data_csv.differences(out, corpus)
         raise MfhcaError(
-            f"{out} holds another run; choose another --out (or RUN=), or delete it. "
-            f"It differs in (there: that run, here: what was asked for now):\n{listing(differing)}"
+            f"{out} holds another run; choose another --out (or RUN=), or delete it. Differences:\n"
+            f"{listing(differing)}"
         )
     return False
 
 
-def _differences(there: Any, here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in here.items():
-        other = there.get(key) if isinstance(there, dict) else None
-        if isinstance(value, dict):
-            yield from _differences(other or {}, value, f"{prefix}{key}.")
-        elif other != value:
+def _differences(recorded: Any, identity: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, now in identity.items():
+        before = recorded.get(key) if isinstance(recorded, dict) else None
+        if isinstance(now, dict):
+            yield from _differences(before or {}, now, f"{prefix}{key}.")
+        elif before != now:
             if key in DIGESTS:
-                other, value = str(other)[:16], str(value)[:16]
-            yield f"{prefix}{key}: {other} there, {value} here"
+                before, now = str(before)[:16], str(now)[:16]
+            yield f"{prefix}{key}: {before} in that run, {now} now"
 
 
-def claim(
-    out: Path, deciding: Mapping[str, Any], device: str, cluster: Cluster | None, to_train: bool
+def record(
+    out: Path, about: Mapping[str, Any], device: str, cluster: Cluster | None, to_train: bool
 ) -> dict[str, Any]:
-    """Writes run.json, or compares where it was begun with where it would go on.
+    """Writes run.json, or compares the environment that it was started in with the present one.
 
     Args:
         out: the run folder.
-        deciding: what run.json says besides the surroundings, where it is new.
+        about: content of a new run.json, without the environment.
         device: as asked for.
         cluster: where units are trained.
-        to_train: whether any unit is left.
+        to_train: whether any unit is unfinished.
 
     Returns:
-        Where it would go on: `surroundings`, or the versions alone if nothing is to be trained.
+        The present environment; only its versions if nothing is to be trained.
 
     Raises:
-        MfhcaError: it was begun on another kind of device.
+        MfhcaError: the run was started on another kind of device.
     """
-    cluster = cluster if to_train else None
-    there = read_about(out)
-    if not there:
-        here = queue.surroundings(device, cluster)
-        write_sealed(out / RUN_FILE, {**deciding, **here})
-        _log(here)
-        return here
-    here = queue.surroundings(device, cluster) if to_train else {"versions": process.versions()}
-    _log(here)
+    recorded = read_about(out)
+    if recorded and not to_train:
+        present = {"versions": process.versions()}
+    else:
+        present = queue.environment(device, cluster if to_train else None)
+    _log(present)
+    if not recorded:
+        write_sealed(out / RUN_FILE, {**about, **present})
+        return present
+    _compare_environment(out, recorded, present)
+    if recorded.get("rows") != about.get("rows"):  # an ablation with further rows
+        names = {**recorded.get("recipe_names", {}), **about["recipe_names"]}
+        write_sealed(out / RUN_FILE, recorded | {"rows": about["rows"], "recipe_names": names})
+    return present
+
+
+def _compare_environment(out: Path, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuses another kind of device, and warns of what may change the last digits."""
     changed = [
-        f"{name} {there.get('versions', {}).get(name)} there, {version} here"
-        for name, version in here["versions"].items()
-        if there.get("versions", {}).get(name) != version
+        f"{name} {recorded.get('versions', {}).get(name)} then, {version} now"
+        for name, version in present["versions"].items()
+        if recorded.get("versions", {}).get(name) != version
     ]
     if changed:
         log.LOG.warning(
-            "%s was begun with other versions (%s); last digits may differ", out, "; ".join(changed)
+            "%s was started with other versions (%s); the last digits may differ", out, "; ".join(changed)
         )
-    if not to_train:
-        return here
-    if there.get("device") != here["device"]:
+    if "device" not in present:
+        return
+    if recorded.get("device") != present["device"]:
         raise MfhcaError(
-            f"{out} was begun on {there.get('device')}, this is {here['device']}; "
+            f"{out} was started on {recorded.get('device')}, not on {present['device']}; "
             "pass --device or choose another --out"
         )
-    if there.get("cpu") != here["cpu"]:
+    if recorded.get("cpu") != present["cpu"]:
         log.LOG.warning(
-            "%s was begun on %s, this is %s; last digits may differ", out, there.get("cpu"), here["cpu"]
+            "%s was started on %s, this is %s; the last digits may differ",
+            out,
+            recorded.get("cpu"),
+            present["cpu"],
         )
-    return here
 
 
-def _log(here: Mapping[str, Any]) -> None:
-    """Notes in the log where it goes on; of a cluster, what its workers have."""
-    versions = process.versions(process.LOGGED) | dict(here["versions"])
+def _log(present: Mapping[str, Any]) -> None:
+    """Logs the environment; on a cluster, that of its workers."""
+    versions = process.versions(process.LOGGED) | dict(present["versions"])
     log.LOG.debug("versions: %s", ", ".join(f"{name} {version}" for name, version in versions.items()))
     log.LOG.debug("machine: %s", process.description())
-    if "device" in here:
-        log.LOG.debug("device: %s, instructions %s", here["device"], here["cpu"])
-
-
-def note(text: str) -> None:
-    """A line on standard error and in the log."""
-    log.LOG.info("%s", text)
+    if "device" in present:
+        log.LOG.debug("device: %s, instructions %s", present["device"], present["cpu"])

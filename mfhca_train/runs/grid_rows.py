@@ -1,4 +1,4 @@
-"""From the rows of a grid to rows that can be trained here: settings, folds, and the features they read."""
+"""The rows of a grid with their settings, folds and recipes, as they can be trained from a cache."""
 
 from __future__ import annotations
 
@@ -12,183 +12,192 @@ from mfhca_train.config.parse import value_of, with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
-from mfhca_train.results.schema import CHOSEN, NETWORK
+from mfhca_train.results.schema import CHOSEN, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
-from mfhca_train.runs.plan import Ground, Request, Row, choose_folds, folds_of
+from mfhca_train.runs.plan import LabelledCorpus, Request, Row, folds_of, select_folds
 
-KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by side
+KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by input
 
 
 @dataclass(frozen=True)
-class Lacking:
-    """A row that cannot be trained here, and what would help."""
+class MissingRow:
+    """A row that cannot be trained, with the reason and remedy."""
 
     name: str
     reason: str
 
 
 def select(grid: Grid, names: Sequence[str]) -> list[str]:
-    """The rows asked for by name and those that they choose among, or all, merely cited ones left out.
+    """Names of the rows asked for, with those that they select from; all if no name is given. Without cited rows.
 
     Raises:
-        MfhcaError: no row is called so.
+        MfhcaError: a name is unknown.
     """
     known = [row.name for row in grid.trained]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise MfhcaError(f"no row is called {unknown[0]!r}; there are: {', '.join(known)}")
+        raise MfhcaError(f"unknown row {unknown[0]!r}; rows: {', '.join(known)}")
     wanted = {*names, *(origin for row in grid.trained if row.name in names for origin in row.candidates)}
     return [name for name in known if not names or name in wanted]
 
 
 def resolve(
-    request: Request, grid: Grid, ground: Ground, names: Sequence[str] | None = None
-) -> tuple[list[Row], list[Lacking]]:
+    request: Request, grid: Grid, labelled: LabelledCorpus, names: Sequence[str] | None = None
+) -> tuple[list[Row], list[MissingRow]]:
     """The rows of a grid as they would be trained.
 
     Args:
-        request: what all rows begin with.
+        request: what all rows start from.
         grid: the rows.
-        ground: the corpus.
-        names: of the rows that are wanted; None for all.
+        labelled: the corpus.
+        names: of the wanted rows; None for all.
 
     Returns:
         Those whose features are in the cache and whose protocol the corpus allows; and the others.
 
     Raises:
-        MfhcaError: a setting does not fit, a fold is not known, or several recipes would do.
+        MfhcaError: a setting does not fit, a fold is unknown, or several recipes match.
     """
-    rows, lacking = [], []
+    rows, missing = [], []
     wanted = [row for row in grid.trained if names is None or row.name in names]
     configs = {row.name: row_config(request.config, row) for row in wanted}
     for row in wanted:
         if row.kind == CHOSEN:
-            origins, left = resolve(request, grid, ground, row.candidates)
-            if left:
-                lacking.append(
-                    Lacking(row.name, f"it chooses among rows that lack something: {left[0].name}")
-                )
+            candidates, incomplete = resolve(request, grid, labelled, row.candidates)
+            if incomplete:
+                reason = f"it selects from a row that cannot be trained: {incomplete[0].name}"
+                missing.append(MissingRow(row.name, reason))
             else:
-                rows.append(_choosing(row, origins))
+                rows.append(_selecting_row(row, candidates))
             continue
         config, protocol = configs[row.name], row.protocol or request.protocol
-        there = list_recipes(request.cache)
-        missing = _missing(request, row, config, there)
-        if missing:
-            lacking.append(Lacking(row.name, missing))
+        recipes_in_cache = list_recipes(request.cache)
+        lacking = _missing_features(request, row, config, recipes_in_cache)
+        if lacking:
+            missing.append(MissingRow(row.name, lacking))
             continue
         try:
-            folds = folds_of(ground, protocol, config)
+            folds = folds_of(labelled, protocol, config)
         except MfhcaError as error:
-            lacking.append(Lacking(row.name, f"{error} (it has protocol {protocol})"))
+            missing.append(MissingRow(row.name, f"{error} (its protocol is {protocol})"))
             continue
         try:
-            chosen = _chosen(folds, request.folds)
+            selected = _select_folds(folds, request.folds)
             recipes = choose_recipes(
                 request.cache,
                 config.model.inputs,
-                _name(request, grid, row, "spec", there),
-                _name(request, grid, row, "ssl", there),
+                _recipe_name(request, grid, row, "spec", recipes_in_cache),
+                _recipe_name(request, grid, row, "ssl", recipes_in_cache),
                 config.model.mfcc,
                 config.model.ssl_layer,
             )
-            if row.kind == "svm" and recipes["ssl"].layers:
+            if row.kind == SVM and recipes["ssl"].layers:
                 raise MfhcaError(
-                    f"{recipes['ssl'].path}: kind svm reads one layer, these are all; "
+                    f"{recipes['ssl'].path}: kind svm reads one layer, but these features hold all; "
                     "set model.ssl_layer to a number"
                 )
         except MfhcaError as error:
             raise MfhcaError(f"row {row.name}: {error}") from error
-        # What has no random numbers gives the same under every seed.
+        # Classifiers without random numbers give the same result for every seed.
         seeds = request.seeds if row.kind == NETWORK else request.seeds[:1]
-        rows.append(Row(row.name, config, protocol, seeds, folds, chosen, recipes, row.kind))
-    return rows, lacking
+        rows.append(Row(row.name, config, protocol, seeds, folds, selected, recipes, row.kind))
+    return rows, missing
 
 
-def _choosing(row: GridRow, origins: Sequence[Row]) -> Row:
-    """A row that chooses among others, which are the same but for the learning rate, so that one network fits all.
+def _selecting_row(row: GridRow, candidates: Sequence[Row]) -> Row:
+    """A row that selects from others. They may differ only in the learning rate, so that they have one network.
 
     Raises:
         MfhcaError: they differ in more.
     """
-    first, rate = origins[0], "train.lr"
-    for other in origins[1:]:
+    first, rate = candidates[0], "train.lr"
+    for other in candidates[1:]:
         config = with_settings(other.config, {rate: value_of(first.config, rate)})
         if replace(other, name=first.name, config=config) != first:
             raise MfhcaError(
-                f"row {row.name}: {first.name} and {other.name} differ in more than {rate}; choose among others"
+                f"row {row.name}: {first.name} and {other.name} differ in more than {rate}; "
+                "select from rows with otherwise equal settings"
             )
-    return replace(first, name=row.name, origins=tuple(origins))
+    return replace(first, name=row.name, candidates=tuple(candidates))
 
 
-def _chosen(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:
-    """The folds of these names; where a protocol has no such fold, the one that tests the speaker of that name."""
+def _select_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:
+    """The folds of these names; a speaker's name stands for the fold that tests it, if no fold has that name."""
     of_speaker = {speaker: fold.id for fold in folds for speaker in fold.test}
     known = {fold.id for fold in folds}
-    return choose_folds(folds, [name if name in known else of_speaker.get(name, name) for name in names])
+    return select_folds(folds, [name if name in known else of_speaker.get(name, name) for name in names])
 
 
-def _sides(config: Config) -> list[str]:
-    inputs = {"both": ["spec", "ssl"], "spec": ["spec"], "ssl": ["ssl"]}[config.model.inputs]
+def _inputs(config: Config) -> list[str]:
+    inputs = ["spec", "ssl"] if config.model.inputs == "both" else [config.model.inputs]
     return [*inputs, *(["mfcc"] if config.model.mfcc else [])]
 
 
-def _fitting(request: Request, row: GridRow, side: str, there: Sequence[RecipeFolder]) -> list[RecipeFolder]:
-    """The recipes that a row could read on one side."""
-    name = _asked(request, row, side)
-    found = [
-        recipe
-        for recipe in there
-        if recipe.kind in KINDS[side]
-        and (name is None or recipe.path.name.startswith((name, f"{recipe.kind}-{name}")))
-        and all(recipe.recipe.get(field, value) == value for field, value in row.recipe.items())
-    ]
-    if side == "spec" and name is None:  # a cache with both kinds means the first, see `recipes`
-        found = [r for r in found if r.kind == min((f.kind for f in found), key=SPEC_KINDS.index)]
-    return found
-
-
-def _asked(request: Request, row: GridRow, side: str) -> str | None:
-    """How the name of the recipe must begin: the row's word, else the command line's."""
+def _name_prefix(request: Request, row: GridRow, side: str) -> str | None:
+    """How the recipe's name must begin: the row's choice, else the command line's."""
     return {"spec": row.spec or request.spec, "ssl": row.ssl or request.ssl}.get(side)
 
 
-def _name(request: Request, grid: Grid, row: GridRow, side: str, there: Sequence[RecipeFolder]) -> str | None:
-    """The folder of the one recipe that fits; of several the one that the grid's base describes, if there is one."""
-    found, asked = _fitting(request, row, side, there), _asked(request, row, side)
-    usual = {"spec": grid.base.spec, "ssl": grid.base.ssl}.get(side)
-    if len(found) > 1 and asked is None and usual:
-        found = [r for r in found if r.path.name.startswith((usual, f"{r.kind}-{usual}"))] or found
-    if len(found) > 1:
-        preferred = {field: value for field, value in grid.base.recipe.items() if field not in row.recipe}
-        alike = [r for r in found if all(r.recipe.get(f, v) == v for f, v in preferred.items())]
-        found = alike if len(alike) == 1 else found
-    return found[0].path.name if len(found) == 1 else asked
+def _matching(
+    request: Request, row: GridRow, side: str, recipes: Sequence[RecipeFolder]
+) -> list[RecipeFolder]:
+    """The recipes that a row could read for one input."""
+    prefix = _name_prefix(request, row, side)
+    matching = [
+        recipe
+        for recipe in recipes
+        if recipe.kind in KINDS[side]
+        and (prefix is None or recipe.path.name.startswith((prefix, f"{recipe.kind}-{prefix}")))
+        and all(recipe.recipe.get(field, value) == value for field, value in row.recipe.items())
+    ]
+    if side == "spec" and prefix is None:  # with both kinds of spectrogram in the cache, the preferred one
+        preferred = min((r.kind for r in matching), key=SPEC_KINDS.index, default="")
+        matching = [r for r in matching if r.kind == preferred]
+    return matching
 
 
-def _missing(request: Request, row: GridRow, config: Config, there: Sequence[RecipeFolder]) -> str | None:
-    """Which features a row lacks, with the command that makes them."""
-    lacking = [side for side in _sides(config) if not _fitting(request, row, side, there)]
-    if not lacking:
+def _recipe_name(
+    request: Request, grid: Grid, row: GridRow, side: str, recipes: Sequence[RecipeFolder]
+) -> str | None:
+    """Folder name of the only matching recipe; of several, of the one that the grid's base describes."""
+    matching, prefix = _matching(request, row, side, recipes), _name_prefix(request, row, side)
+    base_prefix = {"spec": grid.base.spec, "ssl": grid.base.ssl}.get(side)
+    if len(matching) > 1 and prefix is None and base_prefix:
+        matching = [
+            r for r in matching if r.path.name.startswith((base_prefix, f"{r.kind}-{base_prefix}"))
+        ] or matching
+    if len(matching) > 1:
+        base = {field: value for field, value in grid.base.recipe.items() if field not in row.recipe}
+        of_base = [r for r in matching if all(r.recipe.get(f, v) == v for f, v in base.items())]
+        matching = of_base if len(of_base) == 1 else matching
+    return matching[0].path.name if len(matching) == 1 else prefix
+
+
+def _missing_features(
+    request: Request, row: GridRow, config: Config, recipes: Sequence[RecipeFolder]
+) -> str | None:
+    """Which features of a row the cache lacks, with the command that computes them; None if it lacks none."""
+    missing = [side for side in _inputs(config) if not _matching(request, row, side, recipes)]
+    if not missing:
         return None
-    kinds, words = [], []
-    for side in lacking:
-        name = _asked(request, row, side)
-        kind = next((kind for kind in KINDS[side] if name and name.startswith(kind)), KINDS[side][0])
+    kinds, phrases = [], []
+    for side in missing:
+        prefix = _name_prefix(request, row, side)
+        kind = next((kind for kind in KINDS[side] if prefix and prefix.startswith(kind)), KINDS[side][0])
         kinds.append(kind)
-        words.append(f"no {kind} features" + (f" named {name}..." if name and name != kind else ""))
+        phrases.append(f"no {kind} features" + (f" named {prefix}..." if prefix and prefix != kind else ""))
     arguments = [f"--kind {kind}" for kind in kinds]
     arguments += [f"--{field.replace('_', '-')} {value}" for field, value in row.recipe.items()]
     arguments += [f"--label-set {request.label_set}"] if request.label_set else []
-    if "ssl" in lacking:
+    if "ssl" in missing:
         arguments.append(row.features or "--backbone ENCODER")
     fields = "".join(f", {field} = {value}" for field, value in row.recipe.items())
     return (
-        f"{' and '.join(words)}{fields}: mfhca-cache features {request.manifest} --root DIR "
+        f"{' and '.join(phrases)}{fields}: mfhca-cache features {request.manifest} --root DIR "
         f"--cache {request.cache} {' '.join(arguments)}"
     )
 
 
-def complain(lacking: Sequence[Lacking]) -> str:
-    """Rows that cannot be trained, for an error or a note."""
-    return listing([f"{row.name}: {row.reason}" for row in lacking])
+def list_missing(missing: Sequence[MissingRow]) -> str:
+    """The rows that cannot be trained, for a message."""
+    return listing([f"{row.name}: {row.reason}" for row in missing])

@@ -1,7 +1,7 @@
-"""What a row of a run consists of: its settings, its identity, and its units (one fold with one seed each).
+"""The plan of a run: its rows, what decides their results, and their units of one fold with one seed each.
 
-A `cv` run has one row, an ablation several. Rows with equal identity have equal
-units, whichever run they belong to: nothing in it names a folder or a machine.
+A cv run has one row, an ablation several. Rows with the same identity have the same units, whichever run they
+belong to: an identity contains no folder and no machine.
 """
 
 from __future__ import annotations
@@ -22,15 +22,31 @@ from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold, make_folds
-from mfhca_train.results.schema import CV_ROW, NETWORK, RESULT_FILE, unit_folder
-from mfhca_train.training.unit import Unit, label_digest
+from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
+from mfhca_train.training.unit import Unit
 
 RUN_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks of `cv` or `ablate`, resolved; for the latter, what all rows begin with."""
+    """The arguments of `cv` or `ablate`; in an ablation, what all rows start from.
+
+    Attributes:
+        manifest, cache, out: paths of the manifest, the cache and the run folder.
+        config: all settings.
+        protocol: a key of `folds.PROTOCOLS`.
+        label_set: None for the card's default.
+        spec, ssl: prefixes of recipe names, if the cache holds several.
+        folds: ids of the folds to train; empty for all.
+        seeds: one unit per fold and seed.
+        threads: per fold; part of a row's identity.
+        jobs: folds trained at the same time; None for as many as the cores allow.
+        device: auto, cpu, cuda or mps.
+        cluster: where to train; None for this machine.
+        analysis: whether to analyse the trained networks at the end.
+        root: folder of the audio, for waveforms in the report; None leaves them out.
+    """
 
     manifest: Path
     cache: Path
@@ -38,70 +54,63 @@ class Request:
     config: Config
     protocol: str = "strict"
     label_set: str | None = None
-    spec: str | None = None  # which recipe, where the cache holds several
+    spec: str | None = None
     ssl: str | None = None
-    folds: tuple[str, ...] = ()  # a selection; empty: all
+    folds: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    threads: int = 1  # per fold; part of the result's identity
-    jobs: int | None = None  # None: as many as the cores allow
+    threads: int = 1
+    jobs: int | None = None
     device: str = "auto"
-    cluster: Cluster | None = None  # None: this machine
-    analysis: bool = True  # of the trained networks, at the end
-    root: Path | None = None  # of the audio, for waveforms in figures; None: without
+    cluster: Cluster | None = None
+    analysis: bool = True
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system that is trained and tested on every fold."""
+    """A system that is trained and tested on every fold."""
 
     name: str
     config: Config
     protocol: str
     seeds: tuple[int, ...]
     folds: tuple[Fold, ...]  # all of the protocol
-    chosen: tuple[Fold, ...]  # those asked for
+    selected_folds: tuple[Fold, ...]  # those asked for
     recipes: Mapping[str, RecipeFolder]
     kind: str = NETWORK
-    origins: tuple[Row, ...] = ()  # not trained: each unit is one of theirs, see chosen.py
-
-
-@dataclass(frozen=True)
-class RowUnit(Unit):
-    """A unit that knows its row, for messages."""
-
-    row: str = CV_ROW
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return super().name if self.row == CV_ROW else f"{self.row}, {super().name}"
+    candidates: tuple[Row, ...] = ()  # not trained itself: each unit is one of theirs, see reuse.select_units
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A row with everything that decides its results, and the units asked for."""
+    """A row, everything that decides its results, and the units asked for."""
 
     row: Row
     identity: Mapping[str, Any]
     digest: str  # of the identity
-    units: tuple[RowUnit, ...]
+    units: tuple[Unit, ...]
 
     @property
-    def unfinished(self) -> list[RowUnit]:
-        """The units that have no result yet."""
+    def unfinished(self) -> list[Unit]:
+        """The units without a result."""
         return [unit for unit in self.units if not unit.finished]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What all rows of a run stand on."""
+class LabelledCorpus:
+    """A manifest with one label set, before any features are read."""
 
     manifest: Manifest
     label_set: LabelSet
     utterances: tuple[Utterance, ...]  # of the label set
 
+    @property
+    def name(self) -> str:
+        """The corpus' name: the card's, else the manifest's."""
+        return self.manifest.card.name if self.manifest.card else self.manifest.path.stem
 
-def read_ground(request: Request) -> Ground:
+
+def read_labels(request: Request) -> LabelledCorpus:
     """The manifest with the label set asked for.
 
     Raises:
@@ -110,29 +119,29 @@ def read_ground(request: Request) -> Ground:
     manifest = read_manifest(request.manifest)
     manifest.warn()
     label_set = manifest.label_set(request.label_set)
-    return Ground(manifest, label_set, manifest.select(label_set))
+    return LabelledCorpus(manifest, label_set, manifest.select(label_set))
 
 
-class Corpora:
-    """The features of a run, opened once for each set of recipes. A context manager."""
+class OpenFeatures:
+    """The features of a run's rows; each set of recipes is opened once. A context manager."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, labelled: LabelledCorpus) -> None:
+        self._labelled = labelled
         self._open: dict[tuple[tuple[str, Path, int | None], ...], Corpus] = {}
 
     def of(self, recipes: Mapping[str, RecipeFolder]) -> Corpus:
-        """The open corpus with these features.
+        """The corpus with these features.
 
         Raises:
-            MfhcaError: features are missing or do not agree.
+            MfhcaError: features are missing or do not belong together.
         """
         key = tuple((side, recipe.path, recipe.layer) for side, recipe in sorted(recipes.items()))
         if key not in self._open:
-            self._open[key] = Corpus(recipes, self._ground.utterances, self._ground.label_set)
+            self._open[key] = Corpus(recipes, self._labelled.utterances, self._labelled.label_set)
         return self._open[key]
 
     def verify(self, rows: Sequence[Row]) -> None:
-        """Recomputes the digest of every shard that some rows use, once.
+        """Recomputes the digest of every shard of these rows, once.
 
         Raises:
             MfhcaError: a byte differs from what was written.
@@ -141,7 +150,7 @@ class Corpora:
         for shard in shards.values():
             verify_shard(shard)
 
-    def __enter__(self) -> Corpora:
+    def __enter__(self) -> OpenFeatures:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,126 +158,128 @@ class Corpora:
             self._open.popitem()[1].close()
 
 
-def plan(request: Request, ground: Ground, row: Row, corpus: Corpus) -> Plan:
+def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> Plan:
     """A row's identity and units.
 
     Args:
-        request: where, and with how many threads.
-        ground: manifest and label set.
-        row: what is to be trained.
+        request: the run folder, threads and device.
+        labelled: manifest and label set.
+        row: what is trained.
         corpus: the open features of `row.recipes`.
     """
-    identity = _identity(request, ground, row, corpus)
+    identity = _identity(request, labelled, row, corpus)
     digest = sha256_text(canonical_json(identity))
     units = [
-        RowUnit(
-            request.manifest,
-            {side: recipe.path for side, recipe in row.recipes.items()},
-            ground.label_set.name,
-            row.config,
-            fold,
-            seed,
-            unit_folder(request.out, row.name, seed, fold.id),
-            request.threads,
-            request.device,
-            digest,
-            identity["label_digest"],
-            {str(shard.path): shard.stat for shard in corpus.shards},
+        Unit(
+            manifest=request.manifest,
+            recipes={side: recipe.path for side, recipe in row.recipes.items()},
+            label_set=labelled.label_set.name,
+            config=row.config,
+            fold=fold,
+            seed=seed,
+            folder=unit_folder(request.out, row.name, seed, fold.id),
+            threads=request.threads,
+            device=request.device,
+            identity=digest,
+            label_digest=identity["label_digest"],
+            shard_stats={str(shard.path): shard.stat for shard in corpus.shards},
             row=row.name,
         )
         for seed in row.seeds
-        for fold in row.chosen
+        for fold in row.selected_folds
     ]
     return Plan(row, identity, digest, tuple(units))
 
 
-def _identity(request: Request, ground: Ground, row: Row, corpus: Corpus) -> dict[str, Any]:
-    """Everything that decides the results, without paths, so that equal runs have equal files."""
-    manifest = ground.manifest
+def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> dict[str, Any]:
+    """What decides a row's results: the deciding part of run.json."""
+    folds = [[f.id, f.validation, f.test, len(f.train)] for f in row.folds]
     identity: dict[str, Any] = {
         "format": RUN_FORMAT,
-        "corpus": manifest.card.name if manifest.card else manifest.path.stem,
-        "label_set": ground.label_set.name,
+        "corpus": labelled.name,
+        "label_set": labelled.label_set.name,
         "classes": list(corpus.classes),
         "protocol": row.protocol,
         "config": row.config.to_dict(),
         "recipes": {side: recipe.key for side, recipe in row.recipes.items()},
         "data_digest": corpus.digest(),
-        "label_digest": label_digest(corpus),
-        "folds_digest": sha256_text(
-            canonical_json([[f.id, f.validation, f.test, len(f.train)] for f in row.folds])
-        ),
+        "label_digest": corpus.label_digest(),
+        "folds_digest": sha256_text(canonical_json(folds)),
         "threads": request.threads,
     }
-    if row.origins:
-        del identity["config"]["train"]["lr"]  # the one setting in which they differ
-        identities = {origin.name: _identity(request, ground, origin, corpus) for origin in row.origins}
+    if row.candidates:
+        del identity["config"]["train"]["lr"]  # the one setting in which the candidates differ
         identity["chosen_from"] = {
-            name: sha256_text(canonical_json(found)) for name, found in identities.items()
+            candidate.name: sha256_text(canonical_json(_identity(request, labelled, candidate, corpus)))
+            for candidate in row.candidates
         }
     return identity if row.kind == NETWORK else identity | {"kind": row.kind}
 
 
 def recipe_names(rows: Sequence[Row]) -> dict[str, str]:
-    """What the recipes of some rows are called, by key; names may change, so they decide nothing."""
+    """Folder names of the rows' recipes by key, for people; a recipe may be renamed without changing a result."""
     recipes = [recipe for row in rows for recipe in row.recipes.values()]
     return {recipe.key: recipe.name for recipe in recipes}
 
 
-def choose_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:
-    """The folds of these names, or all for none.
+def folds_of(labelled: LabelledCorpus, protocol: str, config: Config) -> tuple[Fold, ...]:
+    """All folds of a protocol; see `make_folds`."""
+    return make_folds(labelled.utterances, protocol, config.train)
+
+
+def select_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:
+    """The folds of these names, or all if no name is given.
 
     Raises:
-        MfhcaError: no fold is called so.
+        MfhcaError: a name is unknown.
     """
     known = {fold.id: fold for fold in folds}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise MfhcaError(f"no fold is called {unknown[0]!r}; there are: {', '.join(known)}")
+        raise MfhcaError(f"unknown fold {unknown[0]!r}; folds: {', '.join(known)}")
     return tuple(fold for fold in folds if not names or fold.id in names)
 
 
-def folds_of(ground: Ground, protocol: str, config: Config) -> tuple[Fold, ...]:
-    """All folds of a protocol; see `make_folds`."""
-    return make_folds(ground.utterances, protocol, config.train)
-
-
-def check(request: Request, ground: Ground, protocols: Sequence[str]) -> None:
-    """Refuses what cannot be scored, and settings that all the protocols would ignore.
+def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) -> None:
+    """Refuses a label set of one class, and settings that none of the protocols reads.
 
     Raises:
-        MfhcaError: it names which.
+        MfhcaError: it names the label set or setting.
     """
-    if len(ground.label_set.classes) < 2:
+    if len(labelled.label_set.classes) < 2:
         raise MfhcaError(
-            f"{request.manifest}: label set {ground.label_set.name} has one class only; nothing can be told apart"
+            f"{request.manifest}: label set {labelled.label_set.name} has only one class; classification "
+            "needs at least two"
         )
     given, default, names = request.config.train, TrainConfig(), ", ".join(protocols)
     if "group-k" not in protocols and given.groups != default.groups:
-        raise MfhcaError(f"train.groups would be ignored by protocol {names}; leave it out")
+        raise MfhcaError(f"train.groups would be ignored by protocol {names}; remove it")
     if (
         not {"strict", "oracle-matched"} & set(protocols)
         and given.validation_speakers != default.validation_speakers
     ):
-        raise MfhcaError(f"train.validation_speakers would be ignored by protocol {names}; leave it out")
+        raise MfhcaError(f"train.validation_speakers would be ignored by protocol {names}; remove it")
 
 
 def finished_folders(out: Path, row: Row) -> list[Path]:
-    """Folders of all finished units of a row that make a full grid of seeds and folds with those asked for."""
-    names = {fold.id for fold in row.chosen}
-    kept = [f for f in row.folds if f.id in names or all(_done(out, row, seed, f) for seed in row.seeds)]
-    seeds = sorted({*finished_seeds(out, row, kept), *row.seeds})
-    return [unit_folder(out, row.name, seed, fold.id) for seed in seeds for fold in kept]
+    """Folders of the finished units of a row: with those asked for, all other folds and seeds that are complete."""
+    names = {fold.id for fold in row.selected_folds}
+    folds = [
+        fold
+        for fold in row.folds
+        if fold.id in names or all(_is_finished(out, row, seed, fold) for seed in row.seeds)
+    ]
+    seeds = sorted({*finished_seeds(out, row, folds), *row.seeds})
+    return [unit_folder(out, row.name, seed, fold.id) for seed in seeds for fold in folds]
 
 
 def finished_seeds(out: Path, row: Row, folds: Sequence[Fold] | None = None) -> tuple[int, ...]:
-    """The seeds with which all of these folds, by default those asked for, are finished."""
-    there = [path.name.removeprefix("seed-") for path in (out / row.name).glob("seed-*")]
-    folds = row.chosen if folds is None else folds
-    return tuple(
-        s for s in sorted(int(t) for t in there if t.isdigit()) if all(_done(out, row, s, f) for f in folds)
-    )
+    """The seeds of which all these folds are finished; by default the folds asked for."""
+    names = [path.name.removeprefix("seed-") for path in (out / row.name).glob("seed-*")]
+    folds = row.selected_folds if folds is None else folds
+    seeds = sorted(int(name) for name in names if name.isdigit())
+    return tuple(seed for seed in seeds if all(_is_finished(out, row, seed, fold) for fold in folds))
 
 
-def _done(out: Path, row: Row, seed: int, fold: Fold) -> bool:
+def _is_finished(out: Path, row: Row, seed: int, fold: Fold) -> bool:
     return (unit_folder(out, row.name, seed, fold.id) / RESULT_FILE).exists()

@@ -1,8 +1,8 @@
-"""A unit is trained once, however many rows and runs want it: finished ones with equal identity are linked.
+"""Units that need no training: those that another row or run has finished, and those of rows that select.
 
-Only runs beside this one are looked at, and only those that were trained with the same
-versions, type of processor and kind of device, so that what is taken over has the
-bits that training again would give. Files are never changed in place; a hard link costs nothing.
+A unit is trained once, however many rows and runs contain it. Only runs in the same parent folder are searched,
+and only those trained with the same package versions, instruction set and kind of device, so a reused unit has
+the bits that training it again would give. Files are hard-linked; they are never changed in place.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import canonical_json, fsync_folder, lock, sha256_text
+from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_train.results.checksums import write_result
-from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RUN_FILE, UNIT_FILES, unit_folder
+from mfhca_train.results.schema import CHOSEN, RESULT_FILE, RUN_FILE, UNIT_FILES, unit_folder
 from mfhca_train.results.summary import read_units
-from mfhca_train.runs.folder import BESIDE, SURROUNDINGS, read_about
-from mfhca_train.runs.plan import RowUnit
+from mfhca_train.runs.folder import ENVIRONMENT, read_about, recorded_rows
+from mfhca_train.runs.plan import Plan
+from mfhca_train.training.unit import Unit, working_folder
 
-LOCK_PATIENCE_SECONDS = 5.0  # an orphan of a killed run lets go within about a second
 
-
-def distinct(units: Sequence[RowUnit]) -> tuple[list[RowUnit], list[tuple[RowUnit, RowUnit]]]:
-    """The units to train, and those that are the same as one of them.
+def distinct(units: Sequence[Unit]) -> tuple[list[Unit], list[tuple[Unit, Unit]]]:
+    """Separates units to train from those that are equal to one of them.
 
     Returns:
-        The first of each kind, in order; and pairs of another one with its first.
+        The first unit of each identity, fold and seed, in order; and pairs of another such unit with the first.
     """
-    first: dict[tuple[str, str, int], RowUnit] = {}
+    first: dict[tuple[str, str, int], Unit] = {}
     copies = []
     for unit in units:
         known = first.setdefault((unit.identity, unit.fold.id, unit.seed), unit)
@@ -40,57 +39,54 @@ def distinct(units: Sequence[RowUnit]) -> tuple[list[RowUnit], list[tuple[RowUni
 
 
 def adopt(
-    out: Path, units: Sequence[RowUnit], here: Mapping[str, Any], classes: Sequence[str]
+    out: Path, units: Sequence[Unit], environment: Mapping[str, Any], classes: Sequence[str]
 ) -> dict[Path, int]:
-    """Takes over what runs beside `out`, or other rows of it, have finished.
+    """Links units that other runs in the same parent folder, or other rows of this run, have finished.
 
     Args:
         out: the run folder.
         units: those without a result.
-        here: where they would be trained; see `pool.surroundings`.
-        classes: K names, in order, to check what is found.
+        environment: where they would be trained; see `queue.environment`.
+        classes: K names, in order, to check the units.
 
     Returns:
-        How many came from which run folder.
+        For each run folder, how many units were linked from it.
     """
     wanted = {unit.identity for unit in units}
-    rows = [(run, row, digest) for run, row, digest in _rows_beside(out, here) if digest in wanted]
-    taken: dict[Path, int] = {}
+    rows = [(run, row, digest) for run, row, digest in _finished_rows(out, environment) if digest in wanted]
+    adopted: dict[Path, int] = {}
     for unit in units:
         for run, row, digest in rows:
             folder = unit_folder(run, row, unit.seed, unit.fold.id)
-            if digest == unit.identity and folder != unit.folder and take_over(folder, unit, classes):
-                taken[run] = taken.get(run, 0) + 1
+            if digest == unit.identity and folder != unit.folder and reuse(folder, unit, classes):
+                adopted[run] = adopted.get(run, 0) + 1
                 break
-    return taken
+    return adopted
 
 
-def _rows_beside(out: Path, here: Mapping[str, Any]) -> Iterable[tuple[Path, str, str]]:
-    """(run folder, row, digest of its identity) of all runs in the same folder, this one included."""
+def _finished_rows(out: Path, environment: Mapping[str, Any]) -> Iterable[tuple[Path, str, str]]:
+    """Run folder, row and identity digest of every row in the parent folder that was trained in this environment."""
     for path in sorted(out.absolute().parent.glob(f"*/{RUN_FILE}")):
         run = out if path.parent == out.absolute() else path.parent
         try:
             about = read_about(run)
-        except MfhcaError:  # a damaged neighbour is none of this run's business
+        except MfhcaError:  # another run's damage is no reason to stop this one
             continue
-        if any(about.get(name) != here.get(name) for name in SURROUNDINGS):
-            continue
-        alone = {name: value for name, value in about.items() if name not in BESIDE}
-        rows = about["rows"] if isinstance(about.get("rows"), dict) else {CV_ROW: alone}
-        for row, identity in rows.items():
-            yield run, row, sha256_text(canonical_json(identity))
+        if all(about.get(name) == environment.get(name) for name in ENVIRONMENT):
+            for row, identity in recorded_rows(about).items():
+                yield run, row, sha256_text(canonical_json(identity))
 
 
-def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
-    """Links a finished unit to where another one is wanted.
+def reuse(folder: Path, unit: Unit, classes: Sequence[str]) -> bool:
+    """Links a finished unit to where an equal one is wanted.
 
     Args:
-        folder: of the finished unit; what is not whole, or of another identity, is left alone.
+        folder: of the finished unit; an incomplete one, or one of another identity, is ignored.
         unit: the one that is wanted.
         classes: K names, in order.
 
     Returns:
-        Whether the unit is there now.
+        Whether the unit is finished now.
 
     Raises:
         MfhcaError: its folder cannot be written.
@@ -98,51 +94,72 @@ def take_over(folder: Path, unit: RowUnit, classes: Sequence[str]) -> bool:
     if not (folder / RESULT_FILE).exists():
         return False
     try:
-        ((found),) = read_units([folder], unit.identity, classes)
+        ((finished),) = read_units([folder], unit.identity, classes)
     except MfhcaError:
         return False
-    if (found.result["seed"], found.result["id"]) != (unit.seed, unit.fold.id):
+    if (finished.result["seed"], finished.result["id"]) != (unit.seed, unit.fold.id):
         return False
-    link(folder, unit)
+    _link(folder, unit)
     return True
 
 
-def link(folder: Path, unit: RowUnit, result: Mapping[str, Any] | None = None) -> None:
-    """Puts links to the files of a finished unit where another one is wanted; does nothing if that is there.
+def select_units(plan: Plan, plans: Mapping[str, Plan], classes: Sequence[str]) -> None:
+    """Finishes a row that trains nothing: of each fold and seed the best unit, on validation, of other rows.
+
+    These rows differ only in the learning rate. The unit's files are hard links to the selected one's, except
+    result.json, which has the identity of this row and names the row that was selected.
 
     Args:
-        folder: of the finished unit, checked.
-        unit: the one that is wanted.
-        result: what its result.json says instead; None takes that over too.
+        plan: the row; any row that trains is left as it is.
+        plans: by name, with the rows to select from, all finished.
+        classes: K names, in order.
+
+    Raises:
+        MfhcaError: a unit is missing or damaged, or a folder cannot be written.
+    """
+    for unit in plan.unfinished if plan.row.candidates else ():
+        candidates = [
+            (plans[row.name], other)
+            for row in plan.row.candidates
+            for other in plans[row.name].units
+            if (other.seed, other.fold.id) == (unit.seed, unit.fold.id)
+        ]
+        results = [read_units([other.folder], of.digest, classes)[0].result for of, other in candidates]
+        scores = [result["validation_wa"] + result["validation_ua"] for result in results]
+        best = scores.index(max(scores))  # ties: the first in the grid
+        selected, source = candidates[best]
+        result = {**results[best], "identity": plan.digest, CHOSEN: selected.row.name}
+        _link(source.folder, unit, result)
+
+
+def _link(folder: Path, unit: Unit, result: Mapping[str, Any] | None = None) -> None:
+    """Links the files of a finished, checked unit to where another one is wanted.
+
+    Args:
+        folder: of the finished unit.
+        unit: the one that is wanted; nothing is done if it is finished.
+        result: content of its result.json; None links that file too.
 
     Raises:
         MfhcaError: its folder cannot be written.
     """
-    target = unit.folder
-    with lock(target.with_name(f".{target.name}.lock"), f"{target}: this fold", LOCK_PATIENCE_SECONDS):
-        if unit.finished:
+    with working_folder(unit.folder) as work:
+        if work is None:
             return
-        work = target.with_name(f".{target.name}.taken.partial")  # the lock is held: nobody else is at it
         try:
-            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed here
-            work.mkdir()
             for name in UNIT_FILES if result else (*UNIT_FILES, RESULT_FILE):
                 if (folder / name).exists():
-                    _link(folder / name, work / name)
-            if result:
-                write_result(work, result)
-            # What an interrupted training had left is of no use any more.
-            shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
-            os.replace(work, target)
-            fsync_folder(target.parent)
+                    _link_file(folder / name, work / name)
         except OSError as error:
-            raise MfhcaError(f"{target}: cannot be written ({error.strerror}); free space") from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            raise MfhcaError(
+                f"{unit.folder}: cannot be written ({error.strerror}); free disk space"
+            ) from error
+        if result:
+            write_result(work, result)
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_file(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)

@@ -1,13 +1,13 @@
-"""What an unfinished unit keeps on disk: where its training stands, and its best weights so far.
+"""What an unfinished unit keeps on disk: the state of its training, and its best weights so far.
 
-Every file is replaced whole and holds, or is followed by, a digest of its content, so
-that a unit goes on from what was written or says what is damaged.
+Every file is replaced as a whole and carries a digest (or another file carries its digest), so training
+either resumes from exactly what was written or reports what is damaged.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,27 +21,27 @@ from mfhca_cache.common.typed import Number, problems
 from mfhca_train.results.checksums import DAMAGED, DIGEST, tensors_digest
 from mfhca_train.results.schema import BEST
 
-HISTORY = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 CHECKPOINT = "checkpoint.safetensors"
-UNUSABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)  # what damage leads to
+# What loading a damaged file may raise.
+UNUSABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)
 
 
 def save_checkpoint(
-    work: Path,
+    folder: Path,
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
-    history: list[dict[str, float]],
+    history: Sequence[Mapping[str, float]],
     identity: str,
     best_sha256: str,
 ) -> None:
     """Writes model, optimiser and history as one file.
 
     Args:
-        work: the unit's hidden folder.
-        model, optimiser: as they are after the last epoch.
-        history: a row an epoch, with the fields HISTORY.
-        identity: digest of all that decides the run.
-        best_sha256: digest of the file of the selected weights.
+        folder: the unit's hidden folder.
+        model, optimiser: after the last epoch.
+        history: one row per epoch, with the columns HISTORY_COLUMNS.
+        identity: SHA-256 of everything that decides the run.
+        best_sha256: SHA-256 of the file of the best weights.
 
     Raises:
         MfhcaError: it cannot be written.
@@ -49,41 +49,42 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-    about = {"history": json.dumps(history), "identity": identity, "best_sha256": best_sha256}
-    _save(work / CHECKPOINT, tensors, about | {DIGEST: _digest(about, tensors)})
+    metadata = {"history": json.dumps(history), "identity": identity, "best_sha256": best_sha256}
+    _save(folder / CHECKPOINT, tensors, metadata | {DIGEST: _digest(metadata, tensors)})
 
 
 def resume(
-    work: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, identity: str
+    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, identity: str
 ) -> tuple[list[dict[str, float]], str]:
-    """Brings model and optimiser to where an earlier process left them, if one did.
+    """Restores model and optimiser from the checkpoint of an earlier process, if there is one.
 
     Args:
-        work: the unit's hidden folder.
-        model, optimiser: changed in place; left as they are for a fresh start.
-        identity: digest of all that decides the run.
+        folder: the unit's hidden folder.
+        model, optimiser: changed in place; unchanged for a fresh start.
+        identity: SHA-256 of everything that decides the run.
 
     Returns:
-        The history so far, empty for a fresh start, and the digest of the selected weights' file ("" if unknown).
+        The history so far, empty for a fresh start, and the SHA-256 of the file of the best weights.
 
     Raises:
-        MfhcaError: the checkpoint is damaged, or of another run.
+        MfhcaError: the checkpoint is damaged or belongs to another run.
     """
-    path = work / CHECKPOINT
+    path = folder / CHECKPOINT
     if not path.exists():
         return [], ""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-        tensors = load_file(path)  # on the CPU, where Adam wants its counts of steps; the rest is moved
-        # An earlier version wrote the first two entries alone.
-        if set(metadata) != {"history", "identity"} and metadata[DIGEST] != _digest(metadata, tensors):
+        tensors = load_file(
+            path
+        )  # on the CPU, where Adam keeps its step counts; the rest is moved to the device
+        if metadata[DIGEST] != _digest(metadata, tensors):
             raise ValueError(DAMAGED)
         history: list[dict[str, float]] = json.loads(metadata["history"])
         if wrong := problems(history, list[dict[str, Number]], "history"):
             raise ValueError(wrong[0])
         if metadata["identity"] != identity:
-            raise ValueError("it is of a run with other settings or data")
+            raise ValueError("it belongs to a run with other settings or data")
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -93,46 +94,46 @@ def resume(
         model.load_state_dict(weights)
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
+        return history, metadata["best_sha256"]
     except UNUSABLE as error:
-        raise MfhcaError(f"{path}: cannot be resumed ({error}); delete {work} and run again") from error
-    return history, metadata.get("best_sha256", "")
+        raise MfhcaError(f"{path}: cannot be resumed ({error}); delete {folder} and run again") from error
 
 
-def save_best(work: Path, model: torch.nn.Module, epoch: int) -> str:
-    """Writes the selected weights; the digest of their file."""
-    _save(work / BEST, model.state_dict(), {"epoch": str(epoch)})
-    return sha256_file(work / BEST)
+def save_best(folder: Path, model: torch.nn.Module, epoch: int) -> str:
+    """Writes the best weights; returns the SHA-256 of their file."""
+    _save(folder / BEST, model.state_dict(), {"epoch": str(epoch)})
+    return sha256_file(folder / BEST)
 
 
-def load_best(work: Path, model: torch.nn.Module, epoch: str, best_sha256: str, device: str) -> None:
-    """Takes the selected weights.
+def load_best(folder: Path, model: torch.nn.Module, epoch: int, best_sha256: str, device: str) -> None:
+    """Loads the best weights.
 
     Args:
-        work: the unit's hidden folder.
+        folder: the unit's hidden folder.
         model: changed in place.
-        epoch: at which they must have been written.
-        best_sha256: what `save_best` gave; "" where an earlier version kept none.
+        epoch: whose weights are expected.
+        best_sha256: from `save_best`.
         device: where the model is.
 
     Raises:
         MfhcaError: they are damaged, or of another epoch.
     """
-    path = work / BEST
+    path = folder / BEST
     try:
-        if best_sha256 and sha256_file(path) != best_sha256:
+        if sha256_file(path) != best_sha256:
             raise ValueError(DAMAGED)
         with safe_open(path, "pt") as file:
-            if file.metadata()["epoch"] != epoch:
+            if file.metadata()["epoch"] != str(epoch):
                 raise ValueError(f"not of epoch {epoch}")
         model.load_state_dict(load_file(path, device=device))
     except UNUSABLE as error:
-        raise MfhcaError(f"{path}: cannot be used ({error}); delete {work} and run again") from error
+        raise MfhcaError(f"{path}: cannot be used ({error}); delete {folder} and run again") from error
 
 
-def _digest(about: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Of a checkpoint; types that numpy does not know are taken as bytes."""
+def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a checkpoint; tensors are hashed as bytes because numpy lacks bfloat16."""
     return tensors_digest(
-        about,
+        metadata,
         {name: t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for name, t in tensors.items()},
     )
 

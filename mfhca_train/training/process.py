@@ -1,4 +1,4 @@
-"""What a run depends on besides its settings: threads, the memory allocator, the device, versions."""
+"""The process that trains: threads, memory allocator, device, and the versions that a result depends on."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ from collections.abc import Iterable
 
 from mfhca_cache.common import hardware
 
-FOLDS_PER_ACCELERATOR = 3  # a fold's kernels are small; two or three fill the gaps of one another
+FOLDS_PER_ACCELERATOR = 3  # one fold alone leaves an accelerator idle between its small kernels
 PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
-LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the others cannot change a fold
+LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the additional ones change no fold
 
 
 def prepare_process(threads: int) -> None:
-    """Sets torch's threads and tells the allocator to keep freed memory.
-
-    A training step allocates and frees feature maps of tens of megabytes. The GNU C
-    library hands each back to the system and takes it again zeroed, page by page, which
-    costs more than the arithmetic (2.5 times the time of a step here). Results
-    do not depend on it.
-    """
+    """Sets torch's threads and tells the memory allocator to keep freed memory. Changes no result."""
     import torch
 
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 shall mean it; bfloat16 is a setting
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; bfloat16 is a setting
     torch.backends.cuda.matmul.allow_tf32 = False
+    # A training step allocates and frees feature maps of tens of megabytes. The GNU C library returns each to
+    # the system and gets it back zeroed, page by page, which costs more than the arithmetic (a step took 2.5
+    # times as long). Keeping everything in the heap avoids that.
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
         libc = ctypes.CDLL(None)
@@ -41,11 +38,11 @@ def prepare_process(threads: int) -> None:
 
 
 @functools.cache
-def die_with(parent: int) -> None:
-    """Ends this worker process soon after its parent, also when that was killed.
+def exit_with_parent(parent: int) -> None:
+    """Ends this worker process soon after its parent, even if that was killed.
 
-    Otherwise an orphan would train on and hold the lock of its unit against the next run.
-    Calling it again with the same parent does nothing.
+    Otherwise an orphan would continue to train and hold the lock of its unit against the next run.
+    Further calls with the same parent do nothing.
     """
 
     def watch() -> None:
@@ -56,46 +53,45 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def holds(device: str, size: int, side_by_side: int = 1) -> bool:
-    """Whether an accelerator has room for the features of all folds that run there, beside their training.
+def has_room(device: str, size: int, concurrent: int = 1) -> bool:
+    """Whether an accelerator has memory for the features of all folds trained there, besides the training itself.
 
-    On the processor the answer is no: there all folds share one copy in the page cache. No
-    result depends on it.
+    Always false on the CPU: there all folds share one copy in the page cache. Changes no result.
 
     Args:
-        device: where a fold is to be trained.
-        size: bytes of its features; each fold has a copy of its own.
-        side_by_side: how many folds run there at once; they may all ask before any has taken its part.
+        device: where a fold is trained.
+        size: bytes of its features; each fold has its own copy.
+        concurrent: how many folds run there at the same time; all may ask before any has allocated its part.
     """
     import torch
 
     kind = torch.device(device).type
     if kind == "cuda":
-        # What this process has reserved and does not use is left of its last fold, and free for this one.
+        # Memory that torch has reserved and does not use is left from this process's last fold.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        room = torch.cuda.mem_get_info(device)[0] + unused
+        free = torch.cuda.mem_get_info(device)[0] + unused
     elif kind == "mps":
-        room = torch.mps.recommended_max_memory()
+        free = torch.mps.recommended_max_memory()
     else:
         return False
-    return size * side_by_side <= room // 2
+    return size * concurrent <= free // 2
 
 
 def default_jobs(device: str, threads: int) -> int:
-    """How many folds side by side: one for every `threads` cores; on an accelerator a few, one would leave gaps."""
-    most = max(1, hardware.cores() // threads)
-    return most if device == "cpu" else min(most, FOLDS_PER_ACCELERATOR)
+    """How many folds to train at the same time: one per `threads` cores, on an accelerator at most a few."""
+    jobs = max(1, hardware.cores() // threads)
+    return jobs if device == "cpu" else min(jobs, FOLDS_PER_ACCELERATOR)
 
 
 def cpu_type() -> str:
-    """Instruction set that torch chose; results are bit-identical only where it is the same."""
+    """The instruction set that torch uses; results are bit-identical only if it is the same."""
     import torch
 
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def description() -> str:
-    """The machine in a line, for people."""
+    """The machine in one line, for the log."""
     memory = hardware.memory_bytes()
     return (
         f"{platform.node()}, {hardware.processor()}, {hardware.cores()} cores"
@@ -106,10 +102,10 @@ def description() -> str:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of packages, by default of those that can change a result."""
-    found = {"python": platform.python_version()}
+    result = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            result[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            result[package] = "not installed"
+    return result

@@ -1,7 +1,7 @@
-"""The queue of units: one after the other here, in processes side by side, or on the workers of a cluster.
+"""Training many units: one after the other, in parallel processes, or on the workers of a cluster.
 
-All three give the same bits. Units are trained at most once, and go on from their
-last checkpoint: a worker that dies costs the epoch it was at.
+All three give the same bits. A unit is trained at most once and resumes from its last checkpoint, so a worker
+that dies costs one epoch of one unit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from pathlib import Path
@@ -21,33 +21,79 @@ from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.manifest import read_manifest
+from mfhca_cache.recipe.folder import read_recipe
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import SSL_KIND, with_layer
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
-from mfhca_train.training.unit import Unit, run_unit
+from mfhca_train.training.unit import Unit
 
-ATTEMPTS = 3  # of a unit whose worker processes are killed
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of libraries beside torch
-BUSY_SECONDS = 600.0  # a cluster's worker lets go of a unit that nobody wants at the end of its epoch
+ATTEMPTS = 3  # of a unit whose worker process is killed
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)  # of libraries besides torch
+BUSY_SECONDS = 600.0  # a cluster's worker gives up a cancelled unit at the end of its epoch
 
 
-def surroundings(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
-    """What units are trained on besides their settings: versions, type of processor, kind of device.
+def environment(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
+    """What units are trained on: package versions, instruction set, and device.
 
     Args:
         device: as asked for, "auto" included.
-        cluster: where units are to be trained; some worker of it is asked.
+        cluster: where units are trained; one of its workers is asked.
 
     Raises:
-        MfhcaError: the device is not there, or the cluster is not.
+        MfhcaError: the device or the cluster is not available.
     """
     if cluster is not None:
-        ((_, found),) = results(cluster, surroundings, [device], lambda _: "the first question")
-        return found
+        ((_, answer),) = results(cluster, environment, [device], lambda _: "the first question")
+        return answer
     return {
         "versions": process.versions(),
         "cpu": process.cpu_type(),
         "device": hardware.resolve_device(device),
     }
+
+
+def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = None) -> None:
+    """Trains one unit in this process; does nothing if it is finished.
+
+    Args:
+        unit: what to train.
+        on_epoch: called with each row of the history.
+
+    Raises:
+        MfhcaError: features or labels have changed since the unit was planned, or see `fit.fit`.
+    """
+    process.prepare_process(unit.threads)
+    from mfhca_train.training.fit import fit  # imports torch, whose threads must be set first
+
+    manifest = read_manifest(unit.manifest)
+    label_set = manifest.label_set(unit.label_set)
+    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
+    if SSL_KIND in recipes:
+        recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
+    log.LOG.debug("%s: started", unit.name)
+    start = time.monotonic()
+    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
+        corpus.expect_unchanged(unit.shard_stats)
+        if corpus.label_digest() != unit.label_digest:
+            raise MfhcaError(f"{unit.manifest}: changed during the run; run the command again")
+        fit(
+            corpus,
+            unit.fold,
+            unit.seed,
+            unit.config,
+            unit.folder,
+            hardware.resolve_device(unit.device),
+            on_epoch,
+            unit.identity,
+            unit.concurrent,
+        )
+    log.LOG.debug("%s: done in %.1f s", unit.name, time.monotonic() - start)
 
 
 def train(
@@ -60,34 +106,34 @@ def train(
 
     Args:
         units: those to train.
-        jobs: how many side by side, each in a process of its own unless there is only one; None for as many
-            as the cores allow. Without meaning for a cluster, where the workers decide.
-        cluster: where; None for this machine.
-        expected: with a cluster, the `surroundings` that every worker must have.
+        jobs: how many at the same time, each in its own process unless there is only one; None for as many
+            as the cores allow. Ignored on a cluster, which trains one unit per worker.
+        cluster: where to train; None for this machine.
+        expected: on a cluster, the `environment` that every worker must have.
 
     Raises:
-        MfhcaError: a unit failed; what is finished stays.
+        MfhcaError: a unit failed; finished units remain.
     """
     if not units:
         return
     with progress(len(units), "fold", "training") as bar:
         if cluster is not None:
-            _train_on_cluster(units, cluster, expected or surroundings(units[0].device, cluster), bar)
+            _train_on_cluster(units, cluster, expected or environment(units[0].device, cluster), bar)
             return
         if jobs is None:
             jobs = process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
         jobs = min(len(units), jobs)
         log.LOG.debug(
-            "to train: %d units, %d side by side, %d threads each", len(units), jobs, units[0].threads
+            "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )
-        units = [replace(unit, side_by_side=jobs) for unit in units]
+        units = [replace(unit, concurrent=jobs) for unit in units]
         if jobs == 1:
-            _train_here(units, bar)
+            _train_in_turn(units, bar)
         else:
-            _train_in_pool(units, jobs, bar)
+            _train_in_processes(units, jobs, bar)
 
 
-def _train_here(units: Sequence[Unit], bar: Any) -> None:
+def _train_in_turn(units: Sequence[Unit], bar: Any) -> None:
     for unit in units:
 
         def show(row: Mapping[str, float], fold: str = unit.fold.id) -> None:
@@ -97,33 +143,32 @@ def _train_here(units: Sequence[Unit], bar: Any) -> None:
         bar.update()
 
 
-def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
-    """Trains so many side by side, each in a pool of a single process: one that is killed takes no other along."""
+def _train_in_processes(units: Sequence[Unit], jobs: int, bar: Any) -> None:
+    """Trains `jobs` units at a time, each in an executor of one process."""
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    # A worker keeps what it freed (see machine.prepare_process); loky takes that for a leak and renews it.
+    # A worker keeps freed memory (see process.prepare_process); loky takes that for a leak and renews the worker.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-    settings = {name: str(units[0].threads) for name in THREADS}
+    settings = {name: str(units[0].threads) for name in THREAD_VARIABLES}
 
-    def lane() -> Any:
+    # One executor per worker, not one for all: when a worker is killed (by the kernel for memory, say), loky
+    # breaks its whole executor, and every unit in it would lose the epoch that it is at.
+    def new_worker() -> Any:
         return ProcessPoolExecutor(1, env=settings)
 
     waiting = deque((unit, 1) for unit in units)
-    idle = [lane() for _ in range(jobs)]
-    busy: dict[Future[None], tuple[Any, Unit, int]] = {}
+    idle = [new_worker() for _ in range(jobs)]
+    running: dict[Future[None], tuple[Any, Unit, int]] = {}
     try:
-        while waiting or busy:
+        while waiting or running:
             while waiting and idle:
                 unit, attempt = waiting.popleft()
                 worker = idle.pop()
-                busy[worker.submit(_run_in_process, unit, os.getpid(), log.path(), log.level())] = (
-                    worker,
-                    unit,
-                    attempt,
-                )
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                worker, unit, attempt = busy[future]
+                future = worker.submit(_run_in_process, unit, os.getpid(), log.path(), log.level())
+                running[future] = worker, unit, attempt
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, unit, attempt = running[future]
                 try:
                     future.result()
                 except TerminatedWorkerError as error:
@@ -134,53 +179,58 @@ def _train_in_pool(units: Sequence[Unit], jobs: int, bar: Any) -> None:
                         ) from error
                     log.LOG.debug("%s: its worker was killed; started again", unit.name)
                     worker.shutdown(kill_workers=True)
-                    worker = lane()
+                    worker = new_worker()
+                    # At the front: its checkpoint is recent, and a unit that kills its worker is reported early.
                     waiting.appendleft((unit, attempt + 1))
                 else:
                     bar.update()
-                del busy[future]
+                # Only now, so that on an error above the worker is still known here and is shut down below.
+                del running[future]
                 idle.append(worker)
     finally:
-        for worker in (*idle, *(worker for worker, _, _ in busy.values())):
+        # Workers that still train are killed: their units resume from the last checkpoint.
+        for worker in (*idle, *(worker for worker, _, _ in running.values())):
             worker.shutdown(kill_workers=True)
 
 
-def _run_in_process(unit: Unit, parent: int, file: Path | None, level: int) -> None:
-    process.die_with(parent)
-    with log.worker(file, level):
+def _run_in_process(unit: Unit, parent: int, log_file: Path | None, level: int) -> None:
+    process.exit_with_parent(parent)
+    with log.worker(log_file, level):
         run_unit(unit)
 
 
 def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], bar: Any) -> None:
-    # Joblib's own Dask backend neither cancels what is running nor notices that all workers are gone.
+    # Not joblib's own Dask backend: it neither cancels running units nor notices that all workers are gone.
     tasks = [(replace(unit.absolute(), device=expected["device"]), expected) for unit in units]
-    warned = {expected["cpu"]}
-    done = results(cluster, _run_on_worker, tasks, lambda task: task[0].name)
-    with contextlib.closing(done):  # at once, so that nothing trains on after an error here
-        for (unit, _), cpu in done:
-            await_file(unit.folder / RESULT_FILE)
+    known_cpus = {expected["cpu"]}
+    finished = results(cluster, _run_on_worker, tasks, lambda task: task[0].name)
+    with contextlib.closing(finished):  # cancels what still trains as soon as an error ends this block
+        for (unit, _), cpu in finished:
+            await_file(unit.folder / RESULT_FILE)  # a network file system may show it a little later
             bar.update()
-            if cpu not in warned:
-                warned.add(cpu)
-                log.LOG.warning("%s was trained on %s; last digits may differ", unit.name, cpu)
+            if cpu not in known_cpus:
+                known_cpus.add(cpu)
+                log.LOG.warning("%s was trained on %s; the last digits may differ", unit.name, cpu)
 
 
 def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:
-    """Trains a unit in a worker of a cluster; the type of its processor."""
+    """Trains a unit in a worker of a cluster; returns the worker's instruction set."""
     unit, expected = task
-    here = surroundings(unit.device)
-    other = [
-        f"{name} {here['versions'].get(name)}, another worker {version}"
+    own = environment(unit.device)
+    differing = [
+        f"{name} {own['versions'].get(name)}, another worker {version}"
         for name, version in expected["versions"].items()
-        if here["versions"].get(name) != version
+        if own["versions"].get(name) != version
     ]
-    if other:
-        raise MfhcaError(f"has {'; '.join(other)}; install the same on every machine")
+    if differing:
+        raise MfhcaError(f"has {'; '.join(differing)}; install the same on every machine")
+    # Dask may give a lost worker's unit to this one while the lost worker still trains it and holds its lock;
+    # that one stops at the end of its epoch, when it learns that nobody waits for it.
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             run_unit(unit, stop_if_cancelled)
-            return str(here["cpu"])
+            return str(own["cpu"])
         except MfhcaError as error:
             busy = isinstance(error.__cause__, BlockingIOError)
             if not busy or time.monotonic() > deadline:

@@ -1,30 +1,44 @@
-"""One fold with one seed, as it is handed to whoever trains it: another process, or another machine."""
+"""A unit of work, one fold with one seed, and the folder that it is made in."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from mfhca_cache.common import hardware, log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import canonical_json, fsync_folder, sha256_text
-from mfhca_cache.manifest.manifest import read_manifest
-from mfhca_cache.recipe.folder import read_recipe
+from mfhca_cache.common.files import fsync_folder, lock
 from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
-from mfhca_train.data.inputs import SSL_KIND, with_layer
-from mfhca_train.results.schema import RESULT_FILE
+from mfhca_train.results.schema import CV_ROW, RESULT_FILE
 from mfhca_train.training import process
+
+LOCK_PATIENCE_SECONDS = 5.0  # workers of a killed run end within about a second
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One fold with one seed: all that a worker needs, and nothing that is large."""
+    """All that a worker needs to train one fold with one seed, without the features themselves.
+
+    Attributes:
+        manifest: its labels and speakers.
+        recipes: recipe folder of each input.
+        label_set: name of the label set.
+        config: all settings.
+        fold: the speakers for training, validation and test.
+        seed: the run's; the seeds of initial weights and epochs are derived from it.
+        folder: where the finished unit appears.
+        threads: of torch.
+        device: as asked for, "auto" included.
+        identity: SHA-256 of everything that decides the row's results.
+        label_digest: SHA-256 of labels and speakers, see `Corpus.label_digest`.
+        shard_stats: inode, size and modification time of each shard when its digest was verified.
+        row: name of the row that the unit belongs to.
+        concurrent: how many units share the device, to divide an accelerator's memory; changes no result.
+    """
 
     manifest: Path
     recipes: Mapping[str, Path]
@@ -35,101 +49,81 @@ class Unit:
     folder: Path
     threads: int
     device: str
-    identity: str  # digest of run.json's deciding part
+    identity: str
     label_digest: str
-    stats: Mapping[str, tuple[int, int, int]]  # shards as the parent verified them
-    # On one accelerator, for its memory alone; a cluster's workers may share one.
-    side_by_side: int = process.FOLDS_PER_ACCELERATOR
+    shard_stats: Mapping[str, tuple[int, int, int]]
+    row: str = CV_ROW
+    concurrent: int = process.FOLDS_PER_ACCELERATOR
 
     @property
     def name(self) -> str:
         """For messages."""
-        return f"fold {self.fold.id} seed {self.seed}"
+        name = f"fold {self.fold.id} seed {self.seed}"
+        return name if self.row == CV_ROW else f"{self.row}, {name}"
 
     @property
     def finished(self) -> bool:
-        """Whether its result is there."""
+        """Whether its result exists."""
         return (self.folder / RESULT_FILE).exists()
 
     def absolute(self) -> Unit:
-        """The same, for a process that works in another folder."""
+        """The same unit with absolute paths, for a process with another working directory."""
         return replace(
             self,
             manifest=self.manifest.absolute(),
             recipes={side: path.absolute() for side, path in self.recipes.items()},
             folder=self.folder.absolute(),
-            stats={str(Path(path).absolute()): stat for path, stat in self.stats.items()},
+            shard_stats={str(Path(path).absolute()): stat for path, stat in self.shard_stats.items()},
         )
 
 
-def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = None) -> None:
-    """Trains one unit in this process; does nothing if its result is there.
+@contextlib.contextmanager
+def working_folder(folder: Path, resume: bool = False) -> Iterator[Path | None]:
+    """The hidden folder that a unit is made in; when the block ends, it is renamed to its final name.
+
+    A reader therefore sees the whole unit or nothing, and a lock keeps two processes from making the same one.
 
     Args:
-        unit: what to train.
-        on_epoch: called with each row of the history.
+        folder: the unit's final folder.
+        resume: keep what an interrupted process left in the hidden folder, and what this one leaves on an error;
+            otherwise the block starts and fails with an empty one.
+
+    Yields:
+        The hidden folder, or None if the unit is finished already.
 
     Raises:
-        MfhcaError: what it was made for has changed since, or see `fit.fit`.
+        MfhcaError: another process makes this unit, or the folder cannot be written.
     """
-    process.prepare_process(unit.threads)
-    from mfhca_train.training.fit import fit
-
-    manifest = read_manifest(unit.manifest)
-    label_set = manifest.label_set(unit.label_set)
-    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
-    if SSL_KIND in recipes:
-        recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
-    log.LOG.debug("%s: started", unit.name)
-    start = time.monotonic()
-    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
-        corpus.expect_unchanged(unit.stats)
-        if label_digest(corpus) != unit.label_digest:
-            raise MfhcaError(f"{unit.manifest}: changed while the run was going on; run the command again")
-        device = hardware.resolve_device(unit.device)
-        fit(
-            corpus,
-            unit.fold,
-            unit.seed,
-            unit.config,
-            unit.folder,
-            device,
-            on_epoch,
-            unit.identity,
-            unit.side_by_side,
-        )
-    log.LOG.debug("%s: done in %.1f s", unit.name, time.monotonic() - start)
+    hidden = folder.with_name(f".{folder.name}.partial")
+    with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold", LOCK_PATIENCE_SECONDS):
+        if (folder / RESULT_FILE).exists():
+            yield None
+            return
+        if not resume:
+            shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            hidden.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MfhcaError(
+                f"{hidden}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+        try:
+            yield hidden
+        except BaseException:
+            if not resume:
+                shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        publish_folder(hidden, folder)
 
 
-def begin_folder(work: Path) -> None:
-    """Makes the hidden folder a unit works in, or finds it.
-
-    Raises:
-        MfhcaError: it cannot be made.
-    """
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MfhcaError(f"{work}: cannot be written ({error.strerror}); choose another --out") from error
-
-
-def publish_folder(work: Path, folder: Path) -> None:
-    """Shows a whole unit under its final name.
+def publish_folder(hidden: Path, folder: Path) -> None:
+    """Renames a complete folder to its final name.
 
     Raises:
         MfhcaError: something else has that name.
     """
     try:
-        os.replace(work, folder)
+        os.replace(hidden, folder)
     except OSError as error:
         raise MfhcaError(f"{folder}: is in the way ({error.strerror}); remove it and run again") from error
     fsync_folder(folder.parent)
-
-
-def label_digest(corpus: Corpus) -> str:
-    """Identity of who says what with which label, in the order of the manifest."""
-    rows = [
-        [u.utterance, u.speaker, u.session, corpus.classes[label]]
-        for u, label in zip(corpus.utterances, corpus.labels, strict=True)
-    ]
-    return sha256_text(canonical_json(rows))

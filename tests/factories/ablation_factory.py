@@ -25,7 +25,7 @@ from mfhca_train.results.checksums import write_sealed
 from mfhca_train.results.schema import NETWORK, unit_folder
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.grid import Grid, row_config
-from mfhca_train.runs.plan import RUN_FORMAT, Ground, Plan, Request, Row
+from mfhca_train.runs.plan import RUN_FORMAT, LabelledCorpus, Plan, Request, Row
 
 TEN = tuple(f"{n:02d}" for n in range(1, 11))
 KEYS = {"spec": "d8df7b2649005f00", "ssl": "79e523475b60a6af", "mfcc": "1111222233334444"}
@@ -114,7 +114,7 @@ def make_ablation(
                 if row.kind == NETWORK:
                     _write_inputs(folder / "inputs.safetensors", sides)
                     reseal(folder)
-    results = aggregate(request, grid, Ground(manifest, label_set, utterances), plans)
+    results = aggregate(request, grid, LabelledCorpus(manifest, label_set, utterances), plans)
     about = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title}
     about |= {"rows": {name: entry.identity for name, entry in plans.items()}}
     write_sealed(run / "run.json", about | SURROUNDINGS)

@@ -10,7 +10,7 @@ from grid_factory import write_grid
 
 from mfhca_train.runs.analysis import analyse
 from mfhca_train.runs.grid_rows import resolve, select
-from mfhca_train.runs.plan import Corpora, Request, plan, read_ground
+from mfhca_train.runs.plan import OpenFeatures, Request, make_plan, read_labels
 
 GRID = """
 title = "Fusions"
@@ -69,8 +69,8 @@ def analysed_request(folder: Path, **changes: object) -> Request:
 def analyse_again(folder: Path) -> list[str]:
     """The analysis at the end of `ablate` on the grid above; the names of the rows that were analysed."""
     wanted, grid = analysed_request(folder, folds=FOLDS[:1]), write_grid(folder / "fusions.toml", GRID)
-    ground = read_ground(wanted)
+    ground = read_labels(wanted)
     rows, _ = resolve(wanted, grid, ground, select(grid, ()))
-    with Corpora(ground) as corpora:
-        plans = [plan(wanted, ground, row, corpora.of(row.recipes)) for row in rows]
+    with OpenFeatures(ground) as corpora:
+        plans = [make_plan(wanted, ground, row, corpora.of(row.recipes)) for row in rows]
     return analyse(wanted, plans, ground, grid.reference)

@@ -8,8 +8,9 @@ import torch
 from corpus_factory import manifest_of, request
 
 from mfhca_cache.manifest.utterance import Utterance
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import make_folds
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.training.fit import fit
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mfhca_train.analysis.attention import gate_map, normalise_weights
 from mfhca_train.analysis.stored import Analysis
-from mfhca_train.data.corpus import Array
+from mfhca_train.data.batch import Array
 from mfhca_train.report.plots.svg import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, canvas, short, svg
 
 if TYPE_CHECKING:

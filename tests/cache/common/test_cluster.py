@@ -31,7 +31,7 @@ from mfhca_cache.common.files import lock
 from mfhca_cache.corpora import demo_encoder
 from mfhca_train.cli.main import main as train_command
 from mfhca_train.runs.crossval import cross_validate
-from mfhca_train.training import fit, queue
+from mfhca_train.training import queue
 from mfhca_train.training.unit import Unit
 
 EPOCHS = "5"
@@ -374,7 +374,7 @@ def unit(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Uni
 
 
 def test_a_worker_waits_for_one_that_lets_go(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "LOCK_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("mfhca_train.training.unit.LOCK_PATIENCE_SECONDS", 0.05)
     entered = threading.Event()
 
     def hold() -> None:
@@ -384,12 +384,12 @@ def test_a_worker_waits_for_one_that_lets_go(unit: Unit, monkeypatch: pytest.Mon
 
     threading.Thread(target=hold).start()
     entered.wait()
-    queue._run_on_worker((unit, queue.surroundings("cpu")))
+    queue._run_on_worker((unit, queue.environment("cpu")))
     assert unit.finished
 
 
 def test_workers_must_have_the_same_versions(unit: Unit) -> None:
-    expected = queue.surroundings("cpu")
+    expected = queue.environment("cpu")
     expected["versions"] = {**expected["versions"], "torch": "1.0"}
     with pytest.raises(MfhcaError, match=r"has torch .*, another worker 1.0; install the same"):
         queue._run_on_worker((unit, expected))

@@ -15,7 +15,7 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.model.saved import load_network
 from mfhca_train.results.schema import unit_folder
-from mfhca_train.runs.plan import read_ground
+from mfhca_train.runs.plan import read_labels
 
 
 def analysis(finished: Path, row: str) -> Analysis:
@@ -28,7 +28,7 @@ def test_stored_features_are_those_of_the_network_segment_by_segment(finished: P
     settings = summary["config"]["model"]
     config = ModelConfig(**settings | {"grf_channels": tuple(settings["grf_channels"])})
     model, inputs = load_network(unit_folder(finished / "run", row, 0, summary["fold"]), config, 4)
-    ground = read_ground(analysed_request(finished))
+    ground = read_labels(analysed_request(finished))
     recipes = choose_recipes(finished / "cache", config.inputs)
     with Corpus(recipes, ground.utterances, ground.label_set) as corpus:
         names = [u.utterance for u in corpus.utterances]

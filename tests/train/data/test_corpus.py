@@ -11,7 +11,8 @@ from corpus_factory import CLASSES, SPEC, SSL, manifest_of, request, utterances,
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.recipe.folder import folder_for
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import choose_recipes
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_features_on_the_device_give_the_same_batches_without_the_files(cache: P
         read = list(corpus.batches(segments, order, 4, scale))
         held = sum(f.gather(*segments_of(corpus, side)).nbytes for side, f in corpus.features.items())
         assert corpus.stored_bytes() == held
-        corpus.make_resident("cpu")
+        corpus.copy_to("cpu")
         for features in corpus.features.values():
             features.close()  # nothing may be read any more
         for a, b in zip(read, corpus.batches(segments, order, 4, scale), strict=True):

@@ -125,9 +125,9 @@ def test_groups_are_about_equally_large() -> None:
 @pytest.mark.parametrize(
     ("speakers", "protocol", "message"),
     [
-        (2, "strict", "nobody is left to train on"),
+        (2, "strict", "has no training speakers"),
         (4, "group-k", "cannot make 5 groups"),
-        (1, "oracle", "nobody is left"),
+        (1, "oracle", "has no training speakers"),
         (3, "leave-it", "no protocol is called 'leave-it'"),
     ],
 )

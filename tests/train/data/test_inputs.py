@@ -35,7 +35,7 @@ def test_logspec_is_meant_unless_logmel_is_named(cache: Path) -> None:
     assert keys(cache, "both") == {"spec": SPEC.key, "ssl": SSL.key}
     assert keys(cache, "spec", "logmel") == keys(cache, "spec", f"logmel-{MEL.key}") == {"spec": MEL.key}
     assert keys(cache, "spec", "logspec") == {"spec": SPEC.key}
-    with pytest.raises(MfhcaError, match=r"--spec log fits several recipes(.|\n)*logmel-(.|\n)*logspec-"):
+    with pytest.raises(MfhcaError, match=r"--spec log matches several recipes(.|\n)*logmel-(.|\n)*logspec-"):
         choose_recipes(cache, "spec", "log")
     with pytest.raises(MfhcaError, match="no logspec features with a name starting with 'nonesuch'"):
         choose_recipes(cache, "spec", "nonesuch")
@@ -139,9 +139,9 @@ def test_backbones_and_layers_in_one_cache_are_told_apart_by_name(tmp_path: Path
     assert chosen("hubert", 3) == (one["all"], 3)
     assert chosen("wavlm", -1) == (other["all"], LAYERS - 1)
     assert chosen("hubert-layer2", 2) == (one[2], None)
-    for layer, message in (("weighted", "needs more"), (3, "needs another")):
+    for layer, message in (("weighted", "needs all layers"), (3, "needs another one")):
         with pytest.raises(
-            MfhcaError, match=f"holds layer 2 alone, model.ssl_layer={layer} {message}; leave"
+            MfhcaError, match=f"holds only layer 2, but model.ssl_layer={layer} {message}; remove"
         ):
             chosen("hubert-layer2", layer)
     with pytest.raises(MfhcaError, match=rf"has no layer {LAYERS}; .* to {LAYERS - 1}, or -1"):

@@ -16,7 +16,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import write_manifest
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.inference.cross_corpus import Transfer, features_command, transfer
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.transfer_table import table

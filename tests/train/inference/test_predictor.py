@@ -18,7 +18,8 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.inference import predictor as module
 from mfhca_train.inference.ensemble import read_run
 from mfhca_train.inference.prediction import Failure

@@ -21,7 +21,8 @@ from mfhca_cache.manifest.card import LabelSet
 from mfhca_train.cli.main import main
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Layers
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.model import cpu
 from mfhca_train.model.layer_sum import WeightedSum
 from mfhca_train.model.network import MFHCA
@@ -333,6 +334,6 @@ def test_batches_of_all_layers_stay_as_stored_and_are_scaled_by_training_speaker
         assert corpus.shape("ssl") == (LAYERS, FRAMES, WIDTH)
         every_row = corpus.segments(np.arange(len(ROWS))).rows["ssl"]
         assert corpus.stored_bytes() == corpus.features["ssl"].gather(*every_row.T).nbytes
-        corpus.make_resident("cpu")
+        corpus.copy_to("cpu")
         again = next(corpus.batches(segments, everything, len(segments), {"ssl": scale}))
         assert torch.equal(again.ssl.values, batch.ssl.values)

@@ -16,8 +16,9 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.folder import from_dict
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import make_folds
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.model.saved import Inputs, load_network, save_inputs
 from mfhca_train.training.evaluate import evaluate
 from mfhca_train.training.fit import fit

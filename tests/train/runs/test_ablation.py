@@ -371,9 +371,8 @@ def test_what_a_process_left_that_was_killed_while_taking_over_is_removed(
     folder = copy_of(corpus, tmp_path / "x")
     ablate(short(folder, "first"), grid, names=["b"])
     seed = folder / "runs/second/b/seed-0"
-    for name in (".fold-s0.taken.partial", ".fold-s0.partial"):
-        (seed / name).mkdir(parents=True)
-        (seed / name / "history.csv").write_text("a part")
+    (seed / ".fold-s0.partial").mkdir(parents=True)
+    (seed / ".fold-s0.partial/history.csv").write_text("a part")
     ablate(short(folder, "second"), grid, names=["b"])
     assert sorted(path.name for path in seed.iterdir()) == [".fold-s0.lock", "fold-s0"]
     assert tree(seed / "fold-s0") == tree(folder / "runs/first/b/seed-0/fold-s0")
@@ -402,7 +401,7 @@ def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Pat
     table1 = REPOSITORY / "manifests/ablations/table1.toml"
     result = command(folder, table1)
     assert result.exit_code == 1, result.output
-    assert "2 of 5 rows cannot be trained here" in result.output
+    assert "2 of 5 rows cannot be trained" in result.output
     assert "co-attention: no ssl features named wav2vec2... and no mfcc features" in result.output
     assert "--kind ssl --kind mfcc --backbone facebook/wav2vec2-base-960h" in result.output
     assert "co-attention-same: no mfcc features: mfhca-cache features" in result.output
@@ -427,7 +426,7 @@ def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Pat
     assert "Linear SVM" in report.output
     assert str(page) in report.output
     assert page.read_text() == before
-    assert "no row is called" in command(folder, table1, "--row", "nobody").output
+    assert "unknown row" in command(folder, table1, "--row", "nobody").output
 
 
 def test_a_protocol_that_the_corpus_lacks_is_left_out_but_half_of_the_features_is_an_error(
@@ -437,7 +436,7 @@ def test_a_protocol_that_the_corpus_lacks_is_left_out_but_half_of_the_features_i
     write_manifest(folder / "corpus.csv", [replace(u, session="") for u in ROWS])
     result = command(folder, Path("protocols"))
     assert result.exit_code == 1
-    assert "1 of 4 rows cannot be trained here" in result.output
+    assert "1 of 4 rows cannot be trained" in result.output
     assert "session: protocol session: speaker s0 has utterances without a session" in result.output
     rows = ("--row", "session", "--row", "strict")
     assert command(folder, Path("protocols"), "--skip-missing", *rows).exit_code == 0
@@ -474,12 +473,12 @@ def test_other_rows_of_the_same_names_and_other_kinds_of_run_are_refused(
     folder = copy_of(corpus, tmp_path / "x")
     grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
     ablate(short(folder, "x"), grid, names=["b"])
-    with pytest.raises(MfhcaError, match=r"(?s)holds another run.*config.train.epochs: 1 there, 2 here"):
+    with pytest.raises(MfhcaError, match=r"(?s)holds another run.*config.train.epochs: 1 in that run, 2 now"):
         ablate(short(folder, "x", epochs=2), grid, names=["b"])
     with pytest.raises(MfhcaError, match="holds an ablation"):
         cross_validate(short(folder, "x", **PADDED))
     cross_validate(short(folder, "y", config=row_config(short(folder, "y").config, grid.rows[1]), **PADDED))
-    with pytest.raises(MfhcaError, match="holds a run of cv"):
+    with pytest.raises(MfhcaError, match="holds a cv run"):
         ablate(short(folder, "y"), grid)
 
 

@@ -220,9 +220,9 @@ def test_another_configuration_in_the_same_folder_is_refused(finished: Path, tmp
     fails(
         command(tmp_path / "x", "--set", "train.lr=1e-4"),
         "holds another run",
-        "config.train.lr: 0.003 there, 0.0001",
+        "config.train.lr: 0.003 in that run, 0.0001 now",
     )
-    fails(command(tmp_path / "x", "--protocol", "oracle"), "protocol: strict there, oracle here")
+    fails(command(tmp_path / "x", "--protocol", "oracle"), "protocol: strict in that run, oracle now")
 
 
 def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: P
     shutil.rmtree(tmp_path / "x/cache")
     write_features(tmp_path / "x/cache", utterances(), version={"s1_1": 1})
     before, now = (sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1))
-    told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} there, {now} here"
+    told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} in that run, {now} now"
     fails(command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
 
 
@@ -256,10 +256,10 @@ def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: P
     shutil.copytree(finished, tmp_path / "x")
     rows = [replace(u, emotion="joy") if u.utterance == "s0_0" else u for u in utterances()]
     write_manifest(tmp_path / "x/corpus.csv", rows)
-    told = "utterance s0_0 (s0_0.wav): class anger there, joy here"
+    told = "utterance s0_0 (s0_0.wav): class anger in that run, joy now"
     fails(command(tmp_path / "x"), "holds another run", "label_digest", told)
     write_manifest(tmp_path / "x/corpus.csv", utterances()[1:])
-    fails(command(tmp_path / "x"), "holds another run", "utterance s0_0: only there")
+    fails(command(tmp_path / "x"), "holds another run", "utterance s0_0: only in that run")
 
 
 def test_a_flipped_byte_in_the_features_stops_cv_before_it_trains(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_two_backbones_in_a_cache_must_be_told_apart(tmp_path: Path) -> None:
     ("more", "words"),
     [
         (["--set", "train.lrr=1"], ["no setting is called 'train.lrr'; did you mean train.lr"]),
-        (["--fold", "s9"], ["no fold is called 's9'; there are: s0, s1, s2, s3"]),
+        (["--fold", "s9"], ["unknown fold 's9'; folds: s0, s1, s2, s3"]),
         (["--label-set", "nine"], ["nine"]),
         (["--device", "tpu"], ["device 'tpu' is not available here"]),
         (["--protocol", "session"], ["without a session"]),
@@ -354,7 +354,7 @@ def test_a_gender_that_changes_the_folds_is_refused(finished: Path, tmp_path: Pa
     shutil.copytree(finished, tmp_path / "x")
     rows = [replace(u, gender="f" if u.speaker in ("s0", "s1") else "m") for u in utterances()]
     write_manifest(tmp_path / "x/corpus.csv", rows)
-    fails(command(tmp_path / "x"), "holds another run", "folds_digest", "gender m there, f here")
+    fails(command(tmp_path / "x"), "holds another run", "folds_digest", "gender m in that run, f now")
 
 
 def test_a_fold_asked_for_again_leaves_the_whole_result(finished: Path, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_another_device_is_refused_before_a_run_goes_on(finished: Path, tmp_path
     path = tmp_path / "x/run/run.json"
     write_sealed(path, read_sealed(path) | {"device": "cuda"})
     shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
-    fails(command(tmp_path / "x"), "was begun on cuda, this is cpu")
+    fails(command(tmp_path / "x"), "was started on cuda, not on cpu")
 
 
 def test_a_run_that_failed_before_training_does_not_hold_its_folder(tmp_path: Path) -> None:
@@ -404,14 +404,14 @@ def test_features_cut_in_different_ways_are_refused(tmp_path: Path) -> None:
 
 def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Path) -> None:
     request(tmp_path, [replace(u, emotion="joy") for u in utterances()])
-    fails(command(tmp_path), "has one class only")
+    fails(command(tmp_path), "has only one class")
     shutil.copytree(finished, tmp_path / "x")
     fails(
         command(tmp_path / "x", "--set", "train.groups=9"), "train.groups would be ignored by protocol strict"
     )
     fails(
         command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
-        "too much for a map of",
+        "too large for a map of",
     )
     fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' is not a finite number")
 
@@ -445,7 +445,7 @@ def test_a_bug_in_the_middle_of_a_run_is_in_its_log(tmp_path: Path, monkeypatch:
         raise ZeroDivisionError("no fault of the user")
 
     request(tmp_path)
-    monkeypatch.setattr("mfhca_train.training.unit.label_digest", broken)
+    monkeypatch.setattr("mfhca_train.data.corpus.Corpus.expect_unchanged", broken)
     result = command(tmp_path, "--fold", "s0")
     assert result.exit_code == 1
     assert f"traceback, which is in {tmp_path / 'run/log.txt'}" in result.stderr

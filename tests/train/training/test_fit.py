@@ -21,11 +21,12 @@ from sklearn import metrics as reference
 from unit_factory import train_fold
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import lock
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import make_folds
-from mfhca_train.training import fit as fit_module
+from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.training.fit import best_row, derived_seed, fit
 
 
@@ -193,7 +194,7 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_train_the_same_unit(tmp_path: Path) -> None:
     with (
-        fit_module.lock(tmp_path / ".unit.lock", "x"),
+        lock(tmp_path / ".unit.lock", "x"),
         pytest.raises(MfhcaError, match="in use by another process"),
     ):
         train_fold(tmp_path, utterances())

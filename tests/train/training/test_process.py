@@ -25,22 +25,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def test_half_of_the_free_memory_is_for_the_features_of_all_folds_side_by_side(gpu: dict[str, int]) -> None:
-    assert process.holds("cuda", 20 * GB, 1)
-    assert not process.holds("cuda", 20 * GB + 1, 1)
-    assert process.holds("cuda", 5 * GB, 4)
-    assert not process.holds("cuda", 5 * GB, 5)
+    assert process.has_room("cuda", 20 * GB, 1)
+    assert not process.has_room("cuda", 20 * GB + 1, 1)
+    assert process.has_room("cuda", 5 * GB, 4)
+    assert not process.has_room("cuda", 5 * GB, 5)
     gpu["free"] = 8 * GB  # another program has come
-    assert not process.holds("cuda", 5 * GB, 1)
+    assert not process.has_room("cuda", 5 * GB, 1)
 
 
 def test_what_the_last_fold_left_in_torchs_hands_is_free(gpu: dict[str, int]) -> None:
     gpu |= {"free": 4 * GB, "reserved": 30 * GB, "allocated": 2 * GB}
-    assert process.holds("cuda:0", 16 * GB, 1)
-    assert not process.holds("cuda:0", 16 * GB + 1, 1)
+    assert process.has_room("cuda:0", 16 * GB, 1)
+    assert not process.has_room("cuda:0", 16 * GB + 1, 1)
 
 
 def test_on_the_processor_features_stay_in_the_page_cache() -> None:
-    assert not process.holds("cpu", 1, 1)
+    assert not process.has_room("cpu", 1, 1)
 
 
 @pytest.mark.parametrize(

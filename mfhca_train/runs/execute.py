@@ -1,0 +1,173 @@
+"""The path that `cv` and `ablate` share: plan, reuse, train, results.json, analysis, report.
+
+    runs/<name>/run.json                              what decides the results
+    runs/<name>/<row>/seed-<n>/fold-<id>/             one finished unit
+    runs/<name>/<row>/analysis.safetensors            analysis of the row's networks
+    runs/<name>/results.json, report.html, report.md
+    runs/<name>/data.csv                              audio, speaker and class of each utterance
+    runs/<name>/log.txt                               times and progress; no result depends on it
+
+Every unit is trained at most once, and a stopped run resumes where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mfhca_cache.common import log
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import lock
+from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
+from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
+from mfhca_train.runs import data_csv, folder, reuse
+from mfhca_train.runs.analysis import analyse
+from mfhca_train.runs.grid import Grid
+from mfhca_train.runs.grid_rows import resolve
+from mfhca_train.runs.plan import (
+    RUN_FORMAT,
+    LabelledCorpus,
+    OpenFeatures,
+    Plan,
+    Request,
+    Row,
+    finished_seeds,
+    make_plan,
+    recipe_names,
+)
+from mfhca_train.training import classical, queue
+
+
+def execute(
+    request: Request,
+    labelled: LabelledCorpus,
+    rows: Sequence[Row],
+    summarise: Callable[[Mapping[str, Plan]], dict[str, Any]],
+    grid: Grid | None = None,
+) -> dict[str, Any]:
+    """Trains what is unfinished, and writes results.json, report.html and report.md.
+
+    Args:
+        request: the arguments of the command.
+        labelled: manifest and label set.
+        rows: those to train.
+        summarise: makes the content of results.json from the finished rows, by name.
+        grid: of an ablation; None for a cv run.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        MfhcaError: the features do not fit the manifest, the run folder holds another run, or a unit failed.
+    """
+    with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
+        with OpenFeatures(labelled) as features:
+            with log.phase("opening the features"):
+                plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
+            unfinished = any(plan.unfinished for plan in plans.values())
+            environment = _record(request, plans, features, grid, unfinished)
+            if unfinished:
+                if grid is not None:
+                    _adopt(request, plans, environment)
+                _verify_and_train_classical(plans, features)
+            if grid is not None:
+                plans |= _finished_before(request, grid, labelled, features, plans)
+        classes = labelled.label_set.classes
+        networks = [plan for plan in plans.values() if plan.row.kind == NETWORK and not plan.row.candidates]
+        units, copies = reuse.distinct([unit for plan in networks for unit in plan.unfinished])
+        with log.phase("training"):
+            queue.train(units, request.jobs, request.cluster, environment)
+        for copy, trained in copies:
+            reuse.reuse(trained.folder, copy, classes)
+        for plan in plans.values():
+            reuse.select_units(plan, plans, classes)
+        with log.phase("results.json"):
+            results = summarise(plans)
+            write_sealed(request.out / RESULTS_FILE, results)
+        if request.analysis:
+            with log.phase("analysis"):
+                analyse(request, list(plans.values()), labelled, grid.reference if grid else None)
+        with log.phase("report.html"):
+            from mfhca_train.report.page import write_report  # imports matplotlib
+
+            write_report(request.out)
+    return results
+
+
+def _plan(
+    request: Request, labelled: LabelledCorpus, row: Row, features: OpenFeatures, grid: Grid | None
+) -> Plan:
+    try:
+        return make_plan(request, labelled, row, features.of(row.recipes))
+    except MfhcaError as error:  # even with --skip-missing: the features exist, but are incomplete
+        raise error if grid is None else MfhcaError(f"row {row.name}: {error}") from error
+
+
+def _record(
+    request: Request, plans: Mapping[str, Plan], features: OpenFeatures, grid: Grid | None, to_train: bool
+) -> dict[str, Any]:
+    """Writes run.json, or checks that it is of the same run; returns the environment to train in."""
+    out = request.out
+    recorded = read_about(out)
+    if recorded and ("rows" in recorded) != (grid is not None):
+        kind = "an ablation" if grid is None else "a cv run"
+        raise MfhcaError(f"{out} holds {kind}; choose another --out (or RUN=)")
+    rows = folder.recorded_rows(recorded)
+    for name, plan in plans.items():
+        corpus = features.of(plan.row.recipes)
+        if name in rows and not folder.is_same_row(out, name, rows[name], plan.identity, corpus):
+            del rows[name]
+    if recorded and not rows:  # nothing of the recorded run is trained: start as in an empty folder
+        (out / RUN_FILE).unlink()
+        (out / DATA_FILE).unlink(missing_ok=True)
+    rows |= {name: plan.identity for name, plan in plans.items()}
+    first = next(iter(plans.values()))
+    head = first.identity
+    if grid is not None:
+        head = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
+    about = {
+        **head,
+        "recipe_names": recipe_names([plan.row for plan in plans.values()]),
+        DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),
+    }
+    return folder.record(out, about, request.device, request.cluster, to_train)
+
+
+def _adopt(request: Request, plans: Mapping[str, Plan], environment: Mapping[str, Any]) -> None:
+    """Links units that another run in the same parent folder, or another row, has finished."""
+    unfinished = [unit for plan in plans.values() for unit in plan.unfinished]
+    classes = next(iter(plans.values())).identity["classes"]
+    for run, count in reuse.adopt(request.out, unfinished, environment, classes).items():
+        log.LOG.info("%s", f"{count} of {len(unfinished)} units are reused from {run}")
+
+
+def _verify_and_train_classical(plans: Mapping[str, Plan], features: OpenFeatures) -> None:
+    """Checks the bytes of the features still needed, and trains rows without a network."""
+    unfinished = [plan for plan in plans.values() if plan.unfinished]
+    log.LOG.debug("unfinished: %d units", sum(len(plan.unfinished) for plan in unfinished))
+    with log.phase("verifying the shards"):
+        features.verify([plan.row for plan in unfinished])
+    for plan in unfinished:
+        if plan.row.kind != NETWORK:
+            with log.phase(f"training {plan.row.name}"):
+                classical.train(plan.row.kind, plan.unfinished, features.of(plan.row.recipes))
+
+
+def _finished_before(
+    request: Request,
+    grid: Grid,
+    labelled: LabelledCorpus,
+    features: OpenFeatures,
+    plans: Mapping[str, Plan],
+) -> dict[str, Plan]:
+    """Rows that were not asked for now, with the seeds for which an earlier call has finished all these folds."""
+    recorded = read_about(request.out)["rows"]
+    names = [row.name for row in grid.trained if row.name not in plans and row.name in recorded]
+    finished = {}
+    for row in resolve(request, grid, labelled, names)[0] if names else []:
+        seeds = finished_seeds(request.out, row)
+        plan = _plan(request, labelled, replace(row, seeds=seeds), features, grid)
+        if plan.identity == recorded[row.name] and seeds:
+            finished[row.name] = plan
+    return finished
