@@ -16,10 +16,17 @@ import click
 
 from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster, cluster_options
-from mfhca_cache.common.console import Commands, device_option, jobs_option, progress, threads_option
+from mfhca_cache.common.console import (
+    Commands,
+    copies_option,
+    device_option,
+    jobs_option,
+    progress,
+    threads_option,
+)
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
-from mfhca_cache.common.text import duration_text, first_names, size_text
+from mfhca_cache.common.text import size_text
 from mfhca_cache.options import (
     FOLDER,
     ManifestCommand,
@@ -43,6 +50,7 @@ def main() -> None:
 
 @main.command()
 @partial(recipe_options, required=False)
+@copies_option()
 @click.pass_context
 def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, ...], **options: Any) -> None:
     """Check whether everything is ready: packages, processor, device, hub, disk; with a MANIFEST also the corpus.
@@ -60,7 +68,9 @@ def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, 
     recipe = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     settings = Settings(kinds=select_kinds(kinds), **recipe)
     root, cache, backbone = options["root"], options["cache"], options["backbone"]
-    request = Request(manifest_path, root, cache, backbone, settings, options["label_set"])
+    request = Request(
+        manifest_path, root, cache, backbone, settings, options["label_set"], options["accept_copies"]
+    )
     quiet, missing = log.level() >= log.QUIET, 0
     for finding in itertools.chain(check_machine(cache or Path(), backbone is None), check_corpus(request)):
         missing += finding.state == MISSING
@@ -99,6 +109,7 @@ def manifest(out: Path | None, **options: Any) -> None:
     show_default=True,
     help="Segments per forward pass, rounded up to a multiple of 8; does not change any value.",
 )
+@copies_option()
 @click.option(
     "--replace", is_flag=True, help="Replace features that another manifest with another --root uses."
 )
@@ -109,6 +120,7 @@ def features(
     threads: int | None,
     batch_size: int,
     replace: bool,
+    accept_copies: bool,
     dry_run: bool,
     cluster: Cluster | None,
     **options: Any,
@@ -121,13 +133,16 @@ def features(
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
+    from mfhca_cache.build.copies import check_features, check_files
     from mfhca_cache.build.prune import remove_finished_parts
     from mfhca_cache.build.status import other_recipes
+    from mfhca_cache.build.summary import describe_work, summarise
     from mfhca_cache.build.users import check_replaced_rows, record_manifest
 
     table, backbone, plan = make_plan(**options)
     if not replace:
         check_replaced_rows(plan, table.path, plan.sources.root)
+    check_files(plan, table.path, accept_copies)
     for target in plan.targets:
         states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
         present = sum(len(state.present) for state in states)
@@ -137,13 +152,7 @@ def features(
             click.echo(line)
     failed = dict(plan.sources.unreadable)
     if dry_run:
-        seconds = plan.seconds
-        time = (
-            "unknown: no earlier run recorded its speed"
-            if seconds is None
-            else f"about {duration_text(seconds)}"
-        )
-        click.echo(f"to compute: {plan.segments()} segments, {size_text(plan.stored_bytes)}, time {time}")
+        click.echo(describe_work(plan))
         _report_failures(failed, plan.sources.count)
         return
     if plan.speakers:
@@ -161,20 +170,8 @@ def features(
                 threads=threads,
                 batch_size=batch_size,
             )
-        for note in outcome.notes:
-            click.echo(note)
-        for warning in sorted({warning for warning, _ in outcome.warnings}):
-            names = [name for found, name in outcome.warnings if found == warning]
-            count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
-            log.LOG.warning("%s %s: %s", count, warning, first_names(names))
-        if outcome.resumed:
-            click.echo(f"resumed: {outcome.resumed} utterances were already finished by an interrupted run")
-        rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
-        click.echo(
-            f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
-            f"{size_text(outcome.stored_bytes)} in {duration_text(outcome.seconds)} "
-            f"({rate:.1f} segments/s); {outcome.shards} shards written"
-        )
+        for line in summarise(outcome):
+            click.echo(line)
         failed |= outcome.failed
     else:
         click.echo("nothing to compute")
@@ -186,6 +183,7 @@ def features(
     except MfhcaError as error:  # a finished cache may be read-only
         click.echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
     _report_failures(failed, plan.sources.count)
+    check_features(plan, table.path, accept_copies)
 
 
 def _report_failures(failed: dict[str, str], total: int) -> None:

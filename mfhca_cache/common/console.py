@@ -130,6 +130,15 @@ def jobs_option(help_text: str, default: str) -> Option:
     )
 
 
+def copies_option() -> Option:
+    """--accept-copies: whether identical recordings may be listed under several speakers."""
+    return click.option(
+        "--accept-copies",
+        is_flag=True,
+        help="Accept identical recordings under several speakers, although a test recording is then in training.",
+    )
+
+
 def threads_option(help_text: str, default: int | None = None) -> Option:
     """--threads: torch's processor threads."""
     shown = "torch's default" if default is None else default

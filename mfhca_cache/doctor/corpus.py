@@ -7,7 +7,9 @@ compares everything.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +20,10 @@ from mfhca_cache.common import hardware
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
+from mfhca_cache.features.audio import file_digest
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
+from mfhca_cache.manifest.copies import find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
@@ -42,6 +46,7 @@ class Request:
     backbone: str | None
     settings: Settings
     label_set: str | None
+    accept_copies: bool = False
 
     def command(self) -> str:
         """The `features` command that computes what is missing."""
@@ -70,6 +75,7 @@ def check_corpus(request: Request) -> Iterator[Finding]:
             yield Finding(MISSING, str(error))
     if request.root is not None:
         yield from _check_audio(request.root, utterances)
+        yield from _check_copies(request.root, utterances, request.accept_copies)
     encoder = None
     if request.backbone is not None:
         finding, encoder = _check_encoder(request.backbone)
@@ -134,6 +140,37 @@ def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Findin
                 f"{first}: cannot be decoded ({one_line(error)})",
                 "convert the corpus to WAV or FLAC",
             )
+
+
+def _check_copies(root: Path, utterances: Sequence[Utterance], accept: bool) -> Iterator[Finding]:
+    """Files with equal bytes under two speakers, as many as time allows; only files of equal size are hashed."""
+    same_size: dict[int, dict[str, Path]] = defaultdict(dict)
+    speakers: dict[int, set[str]] = defaultdict(set)
+    for row in utterances:
+        file = root / row.path
+        if file.is_file() and row.start_s is None and row.end_s is None:
+            size = file.stat().st_size
+            same_size[size][row.utterance] = file
+            speakers[size].add(row.speaker)
+    digests, start = {}, time.monotonic()
+    for size, files in same_size.items():
+        for name, file in files.items() if len(speakers[size]) > 1 else ():
+            if time.monotonic() - start < FILE_CHECK_SECONDS:
+                with contextlib.suppress(MfhcaError):  # `_check_audio` reports unreadable files
+                    digests[name] = file_digest(file)
+    pairs = find_copies(utterances, digests).across_speakers
+    if pairs:
+        count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+        problem = f"{root}: {count} of identical recordings under two speakers"
+        if accept:
+            yield Finding(
+                WARN, f"{problem}, accepted: {pairs[0]}", "a test recording may also be in training"
+            )
+        else:
+            remedy = (
+                "give them one speaker id if they are one person, remove the copies, or pass --accept-copies"
+            )
+            yield Finding(MISSING, f"{problem}, the first is {pairs[0]}", remedy)
 
 
 def _check_encoder(name: str) -> tuple[Finding, Backbone | None]:

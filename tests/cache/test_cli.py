@@ -132,7 +132,7 @@ def test_all_layers_are_told_and_computed_like_one(corpus: Path, tmp_path: Path)
                     np.testing.assert_array_equal(alone.moments(index, name), of_all.moments(index, name))
     printed = failed(*command(corpus, cache, "--kind", "ssl", "--layer", "3", ssl=True))
     assert (
-        "has no layer 3; choose 0 (before the first layer) to 2, -1 for the final output, or all" in printed
+        "has no layer 3; choose 0 (input of the first layer) to 2, -1 for the final output, or all" in printed
     )
 
 

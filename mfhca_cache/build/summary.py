@@ -1,0 +1,36 @@
+"""The work and the result of a run of `features`, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mfhca_cache.build.builder import Outcome
+from mfhca_cache.build.plan import Plan
+from mfhca_cache.common import log
+from mfhca_cache.common.text import duration_text, first_names, size_text
+
+
+def describe_work(plan: Plan) -> str:
+    """What a run would compute, and how long it would take."""
+    seconds = plan.seconds
+    time = (
+        "unknown: no earlier run recorded its speed" if seconds is None else f"about {duration_text(seconds)}"
+    )
+    return f"to compute: {plan.segments()} segments, {size_text(plan.stored_bytes)}, time {time}"
+
+
+def summarise(outcome: Outcome) -> Iterator[str]:
+    """Lines for the terminal; unusual audio becomes warnings, with counts."""
+    yield from outcome.notes
+    for warning in sorted({warning for warning, _ in outcome.warnings}):
+        names = [name for found, name in outcome.warnings if found == warning]
+        count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
+        log.LOG.warning("%s %s: %s", count, warning, first_names(names))
+    if outcome.resumed:
+        yield f"resumed: {outcome.resumed} utterances were already finished by an interrupted run"
+    rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
+    yield (
+        f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
+        f"{size_text(outcome.stored_bytes)} in {duration_text(outcome.seconds)} "
+        f"({rate:.1f} segments/s); {outcome.shards} shards written"
+    )
