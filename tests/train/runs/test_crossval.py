@@ -384,7 +384,7 @@ def test_weights_that_diverged_give_no_score(tmp_path: Path) -> None:
         "--set",
         "train.lr=10",
         "--set",
-        "train.weight_decay=1e30",
+        "train.weight_decay=1e6",
         "--set",
         "train.epochs=1",
         "--fold",
