@@ -166,13 +166,15 @@ def unused_settings(config: Config) -> set[str]:
     model = config.model
     of_hca = {"model.hca", "model.hca_scale"}
     of_grf = {"model.grf", "model.grf_channels", "model.grf_rate"}
+    of_pooling = {"model.pooling", "model.pool_norm"}
     if model.inputs == "spec":
-        unused = of_hca | {"model.fusion", "model.bilstm", "model.ssl_layer", "train.ssl_norm"}
+        unused = of_hca | of_pooling | {"model.fusion", "model.bilstm", "model.ssl_layer", "train.ssl_norm"}
+        unused.add("model.modality_dropout")
     elif model.inputs == "ssl":
-        unused = of_hca | of_grf
+        unused = of_hca | of_grf | {"model.modality_dropout"}
         unused |= {"model.spec_encoder", "model.alexnet_weights", "model.fusion", "train.spec_norm"}
     elif model.fusion != "hca":
-        unused = of_hca
+        unused = of_hca if model.fusion == "concat" else of_hca | of_pooling
     else:
-        unused = {"model.hca_scale"} if model.hca in ("channel", "released") else set()
+        unused = of_pooling | {"model.hca_scale"} if model.hca in ("channel", "released") else set()
     return unused | (of_grf if model.spec_encoder == "alexnet" else {"model.alexnet_weights"})

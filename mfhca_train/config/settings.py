@@ -67,6 +67,13 @@ class ModelConfig:
     width: Positive = _(128, "released", "width of both sides and of the classifier's hidden layers", "units")
     dropout: Probability = _(0.1, "released", "dropout before fully connected layers", "probability")
     mask_padding: bool = _(False, "ours", "exclude padded frames from the whole network")
+    pooling: Literal["mean", "statistics"] = _(
+        "mean", "ours", "pooling of hidden states over time: mean, or mean and standard deviation"
+    )
+    pool_norm: bool = _(False, "ours", "batch norm, without affine part, of the pooled hidden states")
+    modality_dropout: Probability = _(
+        0.0, "ours", "chance that a sample's f_spec is zeroed before the classifier", "probability"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,4 +119,8 @@ class Config:
         plain["model"]["grf_channels"] = list(self.model.grf_channels)
         if self.model.ssl_layer == "auto":
             del plain["model"]["ssl_layer"]  # the recipe says which layer it is
+        # Without an entry at their defaults they change the identity only of runs that use them.
+        for name in ("pooling", "pool_norm", "modality_dropout"):
+            if plain["model"][name] == getattr(ModelConfig, name):
+                del plain["model"][name]
         return plain

@@ -55,6 +55,7 @@ class FusionInputs(NamedTuple):
         context: f'_hubert, the hidden states after the BiLSTM, or the same as `hidden` without one, (B, L, D).
         mask: (B, L), true at real frames; `hidden` and `context` are zero elsewhere. None treats padding like
             speech, as the paper does.
+        map_mask: (B, H), true at real rows of the spectrogram's map, with `mask` and `hca=frames`; else None.
     """
 
     guide: Tensor
@@ -62,6 +63,7 @@ class FusionInputs(NamedTuple):
     hidden: Tensor
     context: Tensor
     mask: Tensor | None
+    map_mask: Tensor | None = None
 
 
 class Fusion(nn.Module):

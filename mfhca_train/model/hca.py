@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,7 +11,7 @@ from torch.nn import functional
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.model.fusion import CHANNELS, TIME, Attention, Fusion, FusionInputs, Sizes, register
-from mfhca_train.model.pooling import softmax_over_time
+from mfhca_train.model.pooling import PoolNorm, pooled_width, softmax_over_time, weighted_statistics
 
 ATTENTION = {  # by `config.hca`
     "temporal": Attention(TIME, "a softmax over the encoder's frames (eq. 9)"),
@@ -39,7 +41,7 @@ class HierarchicalCooperativeAttention(Fusion):
 
     def __init__(self, config: ModelConfig, sizes: Sizes) -> None:
         super().__init__(config, sizes)
-        self.variant = config.hca
+        self.config, self.variant = config, config.hca
         self.scale = (
             sizes.width**-0.5 if config.hca_scale == "sqrt" else 1.0
         )  # keeps the softmax from saturating
@@ -47,7 +49,10 @@ class HierarchicalCooperativeAttention(Fusion):
         n = config.width
         if self.variant in ("temporal", "frames"):
             self.query = nn.Linear(n, sizes.width)
-            self.out = nn.Linear(sizes.width, n)
+            pooled = pooled_width(config, sizes.width)
+            if config.pool_norm:
+                self.pool_norm = PoolNorm(pooled)
+            self.out = nn.Linear(pooled, n)
         elif self.variant == "channel":
             self.query = nn.Linear(n, sizes.frames)
             self.out = nn.Linear(sizes.frames, n)
@@ -77,12 +82,12 @@ class HierarchicalCooperativeAttention(Fusion):
             query = self.query(self.dropout(f_spec))  # (B, D)
             scores = self.scale * torch.einsum("bd,bld->bl", query, context)  # (B, L)
             f_att = softmax_over_time(scores, mask)  # eq. 9
-            pooled = torch.einsum("bl,bld->bd", f_att, hidden)  # (B, D), eq. 10
+            pooled = self.pool("bl,bld->bd", f_att, hidden)  # (B, D) or (B, 2D), eq. 10
         elif self.variant == "frames":
             query = self.query(self.dropout(f_spec))  # (B, H, D)
             scores = self.scale * torch.einsum("bhd,bld->bhl", query, context)  # (B, H, L)
             f_att = softmax_over_time(scores, None if mask is None else mask[:, None])  # eq. 9
-            pooled = torch.einsum("bhl,bld->bhd", f_att, hidden)  # (B, H, D), eq. 10
+            pooled = self.pool("bhl,bld->bhd", f_att, hidden, x.map_mask)  # (B, H, D) or (B, H, 2D), eq. 10
         elif self.variant == "channel":
             weights = self.query(self.dropout(f_spec))  # (B, L)
             weights = weights if mask is None else weights * mask
@@ -100,3 +105,12 @@ class HierarchicalCooperativeAttention(Fusion):
             product = low @ summed.reshape(len(summed), -1, 32)  # (B, 32, 32)
             pooled = self.mix(product.flatten(1))  # (B, D)
         return functional.relu(self.out(self.dropout(pooled))), f_att
+
+    def pool(self, product: str, f_att: Tensor, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Eq. 10, the sum of f_hubert weighted by f_att; its weighted deviation too for `pooling=statistics`.
+
+        The mask (B, H) is true at real rows of the map, and is used by `pool_norm` alone.
+        """
+        statistics = self.config.pooling == "statistics"
+        pooled = weighted_statistics(hidden, f_att) if statistics else torch.einsum(product, f_att, hidden)
+        return cast(Tensor, self.pool_norm(pooled, mask)) if self.config.pool_norm else pooled

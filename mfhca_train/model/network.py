@@ -29,7 +29,14 @@ from mfhca_train.model.baseline import AlexNet, MfccBranch
 from mfhca_train.model.fusion import FusionInputs, Sizes, fusion_class
 from mfhca_train.model.layer_sum import WeightedSum
 from mfhca_train.model.mf import MultiSpatialFusion
-from mfhca_train.model.pooling import mean_over_time, pool_cells, valid_mask
+from mfhca_train.model.pooling import (
+    PoolNorm,
+    mean_over_time,
+    pool_cells,
+    pooled_width,
+    valid_mask,
+    weighted_statistics,
+)
 from mfhca_train.model.recurrent import run_lstm
 
 
@@ -101,7 +108,10 @@ class MFHCA(nn.Module):
                 guide = 2 * n if config.mfcc else n
                 self.fusion = fusion(config, Sizes(ssl_frames, ssl_width, guide, spec_map))
             else:
-                self.ssl_out = nn.Linear(ssl_width, n)
+                pooled = pooled_width(config, ssl_width)
+                if config.pool_norm:
+                    self.pool_norm = PoolNorm(pooled)
+                self.ssl_out = nn.Linear(pooled, n)
         sides = int(self.has_spec) + int(self.has_ssl) + int(config.mfcc)
         self.classifier = nn.Sequential(  # three fully connected layers (II.A)
             nn.Dropout(config.dropout),
@@ -161,8 +171,11 @@ class MFHCA(nn.Module):
                     "this model needs hidden states (and, with mask_padding, their valid frames)"
                 )
             guide = torch.cat(sides, dim=-1) if sides else None
-            side, attention = self.ssl_side(self.hidden_states(ssl), ssl_valid, spec_map, guide)  # II.D
+            rows = map_rows(self.config, spec_valid)
+            side, attention = self.ssl_side(self.hidden_states(ssl), ssl_valid, spec_map, guide, rows)  # II.D
             sides.append(side)
+        if self.training and self.config.modality_dropout and len(sides) > 1:
+            sides[0] = self.drop_modality(sides[0])
         features = torch.cat(sides, dim=-1)  # f''_att, eq. 11
         if self.per_frame:
             features = mean_over_map(features, map_rows(self.config, spec_valid))
@@ -189,11 +202,19 @@ class MFHCA(nn.Module):
         return ssl
 
     def ssl_side(
-        self, hidden: Tensor, valid: Tensor | None, spec_map: Tensor | None, guide: Tensor | None
+        self,
+        hidden: Tensor,
+        valid: Tensor | None,
+        spec_map: Tensor | None,
+        guide: Tensor | None,
+        rows: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The encoder's side after fusion, (B, N) or (B, H, N), and the attention weights.
 
-        The guide is f_spec (B, N) or (B, H, N); with MFCCs both their vectors, (B, 2N).
+        Args:
+            hidden, valid: f_hubert (B, L, D) and its real frames (B,); None treats padding like speech.
+            spec_map, guide: see `FusionInputs`; None without a spectrogram.
+            rows: (B,) real rows of the spectrogram's map.
         """
         mask = None if valid is None else valid_mask(valid, hidden.shape[1])
         if mask is not None:
@@ -202,9 +223,25 @@ class MFHCA(nn.Module):
         if mask is not None:
             context = context.masked_fill(~mask[..., None], 0)
         if self.has_fusion and guide is not None and spec_map is not None:
-            output: tuple[Tensor, Tensor] = self.fusion(FusionInputs(guide, spec_map, hidden, context, mask))
+            map_mask = valid_mask(rows, guide.shape[1]) if self.per_frame and rows is not None else None
+            inputs = FusionInputs(guide, spec_map, hidden, context, mask, map_mask)
+            output: tuple[Tensor, Tensor] = self.fusion(inputs)
             return output
-        return functional.relu(self.ssl_out(self.dropout(mean_over_time(context, mask)))), None
+        return functional.relu(self.ssl_out(self.dropout(self.pool_over_time(context, mask)))), None
+
+    def pool_over_time(self, context: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, D) to the mean over time (B, D), or with `pooling=statistics` mean and deviation (B, 2D)."""
+        if self.config.pooling == "statistics":
+            real = torch.ones_like(context[..., 0], dtype=torch.float32) if mask is None else mask.float()
+            pooled = weighted_statistics(context, real / real.sum(dim=1, keepdim=True))
+        else:
+            pooled = mean_over_time(context, mask)
+        return cast(Tensor, self.pool_norm(pooled)) if self.config.pool_norm else pooled
+
+    def drop_modality(self, f_spec: Tensor) -> Tensor:
+        """f_spec, zeroed for some samples of the batch, so that the classifier does not rely on it alone."""
+        keep = torch.rand(len(f_spec), device=f_spec.device) >= self.config.modality_dropout
+        return f_spec * keep.view(-1, *[1] * (f_spec.ndim - 1))
 
     def with_context(self, hidden: Tensor, valid: Tensor | None) -> Tensor:
         """f'_hubert: the BiLSTM over f_hubert, (B, L, D) to (B, L, D); with `valid` over the real frames."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from mfhca_train.config.settings import ModelConfig
+
+VARIANCE_FLOOR = 1e-4  # of a dimension over time; the gradient of the root grows without bound towards zero
 
 
 def softmax_over_time(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -24,6 +29,64 @@ def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x.mean(dim=1)
     return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def pooled_width(config: ModelConfig, width: int) -> int:
+    """Width of hidden states of this width after pooling over time."""
+    return 2 * width if config.pooling == "statistics" else width
+
+
+def weighted_statistics(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean and standard deviation over time, in float32 or better.
+
+    Args:
+        x: (B, L, D).
+        weights: (B, L) or (B, H, L), not negative; rows sum to one, and are zero where x is not to count.
+
+    Returns:
+        (B, 2D) or (B, H, 2D), means first. Variances below `VARIANCE_FLOOR` are raised to it.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        weights = weights.to(exact.dtype)
+        # The variance is computed as a difference of two means. Values near zero keep it exact, so the mean of
+        # all frames is subtracted first, which changes no variance.
+        centre = exact.mean(dim=1, keepdim=True)  # (B, 1, D)
+        centred = exact - centre
+        rows = weights if weights.ndim == 3 else weights[:, None]  # (B, H, L)
+        mean = rows @ centred  # (B, H, D)
+        variance = rows @ centred.square() - mean.square()
+        pooled = torch.cat([mean + centre, variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=-1)
+    return pooled if weights.ndim == 3 else pooled[:, 0]
+
+
+class PoolNorm(nn.BatchNorm1d):
+    """Batch norm of pooled vectors without affine part, in float32 or better.
+
+    A training batch with a single vector, which has no variance, is normalised by the running statistics.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, D) or (B, H, D) to the same shape.
+
+        With a mask, (B, H), the statistics are those of the vectors inside it.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            vectors = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(0, -2)
+            counted = vectors if mask is None else vectors[mask.flatten()]
+            if self.training and len(counted) < 2:
+                mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+                normed = (vectors - mean) * torch.rsqrt(variance + self.eps)
+            elif not self.training or mask is None:
+                normed = super().forward(vectors)
+            else:
+                super().forward(counted)  # updates the running statistics
+                variance, mean = torch.var_mean(counted, dim=0, correction=0)
+                normed = (vectors - mean) * torch.rsqrt(variance + self.eps)
+        return normed.view(x.shape)
 
 
 def pool_cells(x: Tensor, cells: tuple[int, int], rows: Tensor | None) -> Tensor:

@@ -50,6 +50,7 @@ def test_typed_values_are_taken_too() -> None:
         ("model.grf_channels", "", "at least one block"),
         ("train.epochs", "0", "train.epochs"),
         ("model.dropout", "1", "model.dropout"),
+        ("model.modality_dropout", "1", "model.modality_dropout = '1' does not fit: expected probability"),
         ("train.batch_size", "1", "train.batch_size"),
         ("train.lr", "nan", "train.lr"),
     ],
@@ -66,6 +67,10 @@ def test_what_does_not_fit_is_refused(name: str, value: str, message: str) -> No
         {"model.inputs": "ssl", "model.grf_rate": "2"},
         {"model.fusion": "concat", "model.hca": "channel"},
         {"model.hca": "channel", "model.hca_scale": "sqrt"},
+        {"model.inputs": "ssl", "model.modality_dropout": "0.5"},
+        {"model.inputs": "spec", "model.pool_norm": "true"},
+        {"model.fusion": "coattention", "model.pooling": "statistics"},
+        {"model.hca": "channel", "model.pooling": "statistics"},
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(settings: dict[str, str]) -> None:
@@ -79,6 +84,9 @@ def test_a_runs_own_settings_come_back_and_what_it_did_not_know_has_its_default(
     assert from_dict(plain) == config
     del plain["model"]["mask_padding"], plain["train"]["class_weights"]
     assert from_dict(plain) == config
+    assert not {"pooling", "pool_norm", "modality_dropout"} & set(plain["model"])
+    pooled = with_settings(Config(), {"model.pooling": "statistics", "model.modality_dropout": "0.5"})
+    assert from_dict(json.loads(json.dumps(pooled.to_dict()))) == pooled
     with pytest.raises(MfhcaError, match=r"no setting is called 'model\.new'; did you mean model"):
         from_dict({**plain, "model": {"new": 1}})
     with pytest.raises(MfhcaError, match="have no table 'train'"):

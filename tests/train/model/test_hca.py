@@ -56,3 +56,20 @@ def test_temporal_hca_agrees_with_equations_9_to_11_written_out(scale: str, divi
         side = functional.relu(network.fusion.out(attended))
         torch.testing.assert_close(output.attention[b], weights, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(output.features[b], torch.cat([f_spec[b], side]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("hca", ["temporal", "frames"])
+def test_statistics_pool_f_hubert_by_the_attention_weights(hca: str) -> None:
+    network = model(hca=hca, pooling="statistics").eval()
+    spec, ssl = batch(2)
+    output = network(spec, ssl)
+    assert network.fusion.out.in_features == 2 * D
+    attention = output.attention if hca == "frames" else output.attention[:, None]  # (B, H, L)
+    sides = []
+    for b in range(2):
+        for weights in attention[b]:
+            mean = weights @ ssl[b]
+            deviation = (weights @ (ssl[b] - mean).square()).sqrt()
+            sides.append(functional.relu(network.fusion.out(torch.cat([mean, deviation]))))
+    expected = torch.stack(sides).view(2, -1, 16).mean(dim=1)
+    torch.testing.assert_close(output.features[:, 16:], expected, rtol=1e-3, atol=1e-4)

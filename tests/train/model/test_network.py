@@ -108,3 +108,42 @@ def test_bfloat16_autocast_stays_close() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = network(spec, ssl).logits
     torch.testing.assert_close(rounded.float(), exact, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("settings", [{"inputs": "ssl"}, {"fusion": "concat", "bilstm": False}], ids=str)
+def test_statistics_pool_mean_and_deviation_over_real_frames(settings: dict) -> None:
+    network = model(**settings, pooling="statistics", pool_norm=True, mask_padding=True).eval()
+    spec, ssl = batch(2)
+    valid = torch.tensor([L, 5])
+    features = network(spec if network.has_spec else None, ssl, torch.full((2,), T), valid).features[:, -16:]
+    for b, count in enumerate(valid.tolist()):
+        real = ssl[b : b + 1, :count]
+        context = (network.bilstm(real)[0] if network.config.bilstm else real)[0]
+        pooled = torch.cat([context.mean(dim=0), context.var(dim=0, correction=0).clamp(min=1e-4).sqrt()])
+        side = functional.relu(network.ssl_out(network.pool_norm(pooled[None]))[0])
+        torch.testing.assert_close(features[b], side, rtol=1e-3, atol=1e-4)
+
+
+def test_a_training_batch_of_one_segment_passes_with_pool_norm() -> None:
+    for settings in ({"inputs": "ssl"}, {"hca": "temporal"}, {"hca": "frames"}):
+        network = model(**settings, pool_norm=True).train()
+        spec, ssl = batch(1)
+        logits = network(spec if network.has_spec else None, ssl).logits
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"hca": "frames"}, {"fusion": "concat"}], ids=str)
+def test_modality_dropout_zeroes_f_spec_at_the_classifier_alone_and_in_training_alone(settings: dict) -> None:
+    plain, dropping = model(**settings), model(**settings, modality_dropout=0.5)
+    spec, ssl = batch(64)
+    expected = plain(spec, ssl).features
+    torch.manual_seed(3)
+    found = dropping(spec, ssl).features
+    torch.manual_seed(3)
+    assert torch.equal(dropping(spec, ssl).features, found)
+    torch.testing.assert_close(found[:, 16:], expected[:, 16:])  # still guided by f_spec
+    dropped = (found[:, :16] == 0).all(dim=1)
+    assert 16 < dropped.sum() < 48
+    torch.testing.assert_close(found[~dropped], expected[~dropped])
+    evaluated = [model(**settings, modality_dropout=p).eval()(spec, ssl).logits for p in (0.0, 0.5)]
+    assert torch.equal(*evaluated)
