@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config.settings": ("Config", "ModelConfig", "TrainConfig", "with_settings"),
+    "config.parse": ("with_settings",),
+    "config.settings": ("Config", "ModelConfig", "TrainConfig"),
     "runs.crossval": ("Request", "cross_validate"),
     "data.folds": ("Fold", "make_folds"),
     "results.metrics": ("Scores", "confusion_matrix", "scores"),
