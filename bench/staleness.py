@@ -28,6 +28,7 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.recipe.folder import write_recipe
+from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.writer import ShardWriter
 
 SAMPLES = 1600  # 0.1 s
@@ -78,18 +79,19 @@ def main(utterances: int, scratch: Path | None) -> None:
         digests = write_audio(folder / "audio", rows)
         click.echo("audio written")
         backbone = resolve(str(encoder(folder / "encoder", quick=False)))
-        of_speaker: dict[str, list[str]] = defaultdict(list)
+        of_speaker: dict[str, list[Utterance]] = defaultdict(list)
         for u in rows:
-            of_speaker[u.speaker].append(u.utterance)
+            of_speaker[u.speaker].append(u)
         for target in make_targets(folder / "cache", Settings(), backbone):
             write_recipe(target.folder, target.recipe, target.frame_shape)
             shape = (1, target.frame_shape[1])
             frame = np.zeros((1, *shape), np.float16)
-            for speaker, names in of_speaker.items():
+            for speaker, rows_of in of_speaker.items():
                 key, dtype = target.recipe.key, target.recipe.dtype
                 with ShardWriter(target.folder, key, target.kind, speaker, shape, dtype) as writer:
-                    for name in names:
-                        writer.append(name, digests[name], frame, np.ones(1, np.int64))
+                    for u in rows_of:
+                        origin = Origin(digests[u.utterance], u.path)
+                        writer.append(u.utterance, origin, frame, np.ones(1, np.int64))
                     writer.finish(None, (), {})
         click.echo("cache written")
         for _ in range(2):

@@ -20,6 +20,7 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
+from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.writer import ShardWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -131,9 +132,8 @@ def write_cache(
                 for u in rows:
                     count = segments_of(u)
                     at = (at + 1) % (POOL - count)
-                    writer.append(
-                        u.utterance, digests[u.utterance], pool[at : at + count], np.full(count, shape[0])
-                    )
+                    origin = Origin(digests[u.utterance], u.path)
+                    writer.append(u.utterance, origin, pool[at : at + count], np.full(count, shape[0]))
                 writer.finish(None, (), {})
 
 

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -215,16 +215,15 @@ class Builder:
             for kind, target in self._targets.items():
                 if compare_shard(target, speaker, self._sources).complete:
                     continue
-                recipe = target.recipe
-                writer = opening.enter_context(
-                    ShardWriter(target.folder, recipe.key, kind, speaker, target.frame_shape, recipe.dtype)
-                )
+                recipe, shape = target.recipe, target.frame_shape
+                writer = ShardWriter(target.folder, recipe.key, kind, speaker, shape, recipe.dtype)
+                opening.enter_context(writer)
                 # The shard is compared again now that it is locked: another process may have finished it meanwhile.
                 state = self._check_shard(compare_shard(target, speaker, self._sources))
                 if state.complete:
                     continue
-                digests = {name: self._sources.available[name].digest for name in state.needed}
-                done = {name for name, digest in digests.items() if writer.done.get(name) == digest}
+                origins = {name: self._sources.available[name].origin for name in state.needed}
+                done = {name for name, origin in origins.items() if writer.done.get(name) == origin}
                 work.writers[kind], work.states[kind] = writer, state
                 work.pending[kind] = frozenset(state.needed) - done
                 self._outcome.resumed += len(done)
@@ -249,9 +248,11 @@ class Builder:
         if isinstance(result, MfhcaError):
             self._outcome.failed[name] = str(result)
             return 0
+        # The digest of the bytes that were decoded: the file may have changed since it was hashed.
+        origin = replace(source.origin, audio_sha256=result.digest)
         try:
             for kind, (features, valid) in result.features.items():
-                work.writers[kind].append(name, result.digest, features, valid)
+                work.writers[kind].append(name, origin, features, valid)
                 self._outcome.stored_bytes += self._targets[kind].bytes_of(len(features))
         except MfhcaError as error:
             if isinstance(error.__cause__, OSError):  # an error of the disk, not of the utterance
@@ -267,7 +268,8 @@ class Builder:
         """Publishes a speaker's shards and releases their locks."""
         for kind, writer in work.writers.items():
             state = work.states[kind]
-            if writer.finish(state.shard, state.kept(), self._provenance(kind)) is not None:
+            paths = {name: self._sources.available[name].utterance.path for name in state.renamed}
+            if writer.finish(state.shard, state.kept(), self._provenance(kind), paths) is not None:
                 self._outcome.shards += 1
             elif state.shard is not None:
                 # Every row is stale, and none could be computed again.

@@ -99,11 +99,12 @@ def cv_options(targets: Sequence[Target]) -> str:
 
 @dataclass(frozen=True)
 class State:
-    """A speaker's shard compared with the audio. Each utterance id is in exactly one of the first four groups."""
+    """A speaker's shard compared with the audio. Each utterance id is in exactly one of the first five groups."""
 
     shard: Shard | None  # None if it does not exist or cannot be used
     damage: str | None  # why an existing shard cannot be used
     present: tuple[str, ...]
+    renamed: tuple[str, ...]  # the same audio, but its file has another path now; the rows are kept
     stale: tuple[str, ...]  # computed from other audio
     missing: tuple[str, ...]
     unreadable: tuple[str, ...]  # their audio cannot be read; existing rows are kept
@@ -117,12 +118,12 @@ class State:
     @property
     def complete(self) -> bool:
         """Whether the shard needs no change."""
-        return not self.needed and not self.moved
+        return not (self.needed or self.renamed or self.moved)
 
     def without_shard(self, damage: str) -> State:
         """The state after the shard proved to be damaged: every readable utterance is missing."""
-        readable = tuple(sorted((*self.present, *self.stale, *self.missing)))
-        return State(None, damage, (), (), readable, self.unreadable, ())
+        readable = tuple(sorted((*self.present, *self.renamed, *self.stale, *self.missing)))
+        return State(None, damage, (), (), (), readable, self.unreadable, ())
 
     def kept(self) -> tuple[str, ...]:
         """Ids of the rows to keep, including utterances outside the manifest.
@@ -153,7 +154,7 @@ def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
             damage = str(error)
     if damage is not None:
         shard = None
-    rows = {} if shard is None else dict(zip(shard.utterance_ids, shard.audio_sha256, strict=True))
+    rows = {} if shard is None else shard.origins()
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sources.speakers[speaker]:
         if name in sources.unreadable:
@@ -161,12 +162,15 @@ def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
         elif name not in rows:
             groups["missing"].append(name)
         else:
-            groups["present" if rows[name] == sources.available[name].digest else "stale"].append(name)
+            origin = sources.available[name].origin
+            same_audio = rows[name].audio_sha256 == origin.audio_sha256
+            groups["present" if rows[name] == origin else "renamed" if same_audio else "stale"].append(name)
     moved = tuple(name for name in rows if sources.speaker_of.get(name, speaker) != speaker)
     return State(
         shard,
         damage,
         present=tuple(groups["present"]),
+        renamed=tuple(groups["renamed"]),
         stale=tuple(groups["stale"]),
         missing=tuple(groups["missing"]),
         unreadable=tuple(groups["unreadable"]),

@@ -19,6 +19,7 @@ from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import Recipe
+from mfhca_cache.store.schema import Origin
 
 FILES_PER_TASK = 16  # with one file per task, handing it to a thread costs as much as hashing it
 
@@ -30,6 +31,12 @@ class Source:
     utterance: Utterance
     path: Path
     digest: str  # see audio.digest_of
+
+    @property
+    def origin(self) -> Origin:
+        """What features of it are computed from."""
+        row = self.utterance
+        return Origin(self.digest, row.path, row.start_s, row.end_s)
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
         """Reads and decodes the audio; see `audio.read_audio`."""

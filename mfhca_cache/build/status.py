@@ -12,7 +12,7 @@ from mfhca_cache.common.text import size_text
 from mfhca_cache.recipe.folder import explain, recipe_folders
 from mfhca_cache.store.reader import list_recipes
 
-GROUPS = ("present", "stale", "missing", "unreadable")
+GROUPS = ("present", "renamed", "stale", "missing", "unreadable")
 NAMES_SHOWN = 8
 
 
@@ -82,6 +82,10 @@ def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:
             f"  speaker {speaker}: stale: {name}: the audio of {source.utterance.path} changed "
             f"(SHA-256 {cached[:12]} in the cache, {source.digest[:12]} now)"
         )
+    for name in state.renamed:
+        path = plan.sources.available[name].utterance.path
+        cached = state.shard.origins()[name].path if state.shard is not None else ""
+        yield f"  speaker {speaker}: renamed: {name}: {cached} in the cache, {path} in the manifest"
     if state.moved:
         yield f"  speaker {speaker}: belong to other speakers in the manifest: {_names(state.moved)}"
 

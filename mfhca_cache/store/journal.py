@@ -18,6 +18,7 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, fsync_folder
+from mfhca_cache.store.schema import Origin
 
 SUFFIXES = (".rows", ".journal")
 
@@ -27,7 +28,7 @@ class Entry:
     """One utterance in the part file."""
 
     utterance_id: str
-    audio_sha256: str
+    origin: Origin
     first_row: int
     valid_frames: tuple[int, ...]  # one number per row
     crc32: int  # checksum of the rows' bytes
@@ -84,16 +85,14 @@ class Part:
         # Makes the creation of both files durable; without it a power failure could lose them with all their rows.
         fsync_folder(self._paths[0].parent)
 
-    def add(
-        self, utterance_id: str, audio_sha256: str, data: memoryview, valid_frames: tuple[int, ...]
-    ) -> None:
+    def add(self, utterance_id: str, origin: Origin, data: memoryview, valid_frames: tuple[int, ...]) -> None:
         """Appends the rows of one utterance (`data`, bytes); they are durable after the next `flush`.
 
         Raises:
             OSError: they cannot be written; nothing is added.
         """
         write_all(self._rows, data, self._next_row * self._row_bytes)
-        entry = Entry(utterance_id, audio_sha256, self._next_row, valid_frames, zlib.crc32(data))
+        entry = Entry(utterance_id, origin, self._next_row, valid_frames, zlib.crc32(data))
         self._pending[utterance_id] = entry
         self._next_row += len(valid_frames)
 
@@ -204,5 +203,6 @@ def _entries(text: bytes, start: int) -> Iterator[tuple[Entry, int]]:
         if text[start : start + 9] != b"%08x " % zlib.crc32(line):
             return
         values = json.loads(line)
-        yield Entry(**{**values, "valid_frames": tuple(values["valid_frames"])}), end
+        values |= {"origin": Origin(**values["origin"]), "valid_frames": tuple(values["valid_frames"])}
+        yield Entry(**values), end
         start = end

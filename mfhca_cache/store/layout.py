@@ -45,7 +45,7 @@ class UtteranceRows:
     """One utterance, and a function that reads its rows."""
 
     utterance_id: str
-    audio_sha256: str
+    origin: schema.Origin
     valid_frames: Array  # (n,) int32
     read: Callable[[], bytearray]  # the bytes of its n rows
 
@@ -88,6 +88,7 @@ def assemble(
         tables: dict[str, Array] = {
             "segment_utterance": np.repeat(np.arange(len(utterances)), counts),
             "valid_frames": valid,
+            "spans": np.array([(u.origin.start_s, u.origin.end_s) for u in utterances], np.float64),
             **{f"moments/{name}": values for name, values in moments.items()},
         }
         digest = schema.content_digest(
@@ -98,13 +99,14 @@ def assemble(
             stored_as=identity.dtype,
             features_sha256=features_sha256,
             utterance_ids=tuple(utterance.utterance_id for utterance in utterances),
-            audio_sha256=tuple(utterance.audio_sha256 for utterance in utterances),
+            origins=[utterance.origin for utterance in utterances],
             tables=tables,
         )
         for name, dtype in schema.TABLES.items():
             file.create_dataset(name, data=tables[name].astype(dtype))
         _write_texts(file, schema.UTTERANCE_IDS, [utterance.utterance_id for utterance in utterances])
-        _write_texts(file, schema.AUDIO_SHA256, [utterance.audio_sha256 for utterance in utterances])
+        _write_texts(file, schema.AUDIO_SHA256, [utterance.origin.audio_sha256 for utterance in utterances])
+        _write_texts(file, schema.PATHS, [utterance.origin.path for utterance in utterances])
         texts = (
             schema.FORMAT,
             identity.key,

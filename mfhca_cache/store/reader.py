@@ -112,7 +112,7 @@ class Features:
         self._segments = np.array([shard.shape[0] for shard in shards], np.int64)
         self._rows: dict[str, tuple[int, int, int]] = {}
         for index, shard in enumerate(shards):
-            for name, (first, count) in shard.spans().items():
+            for name, (first, count) in shard.rows().items():
                 if name in self._rows:
                     other = shards[self._rows[name][0]].path
                     raise MfhcaError(

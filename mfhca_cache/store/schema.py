@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 
 FORMAT = "mfhca-shard"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".h5"
 
 # HDF5 requires a power of two of at least 512; one page keeps the features page-aligned.
@@ -34,10 +35,12 @@ FEATURES = (
     "features"  # (S, T, F) segments, frames, bins, or (S, M, T, F) with M layers; contiguous, uncompressed
 )
 UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
+PATHS = "paths"  # (U,) of the audio files, relative to the corpus root, fixed-length UTF-8
 AUDIO_SHA256 = "audio_sha256"  # (U,) digests of the audio, hexadecimal
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
     "valid_frames": np.dtype("<i4"),  # (S,) frames within the audio; the rest is padding
+    "spans": np.dtype("<f8"),  # (U, 2) start and end in the file in seconds; NaN: its beginning, its end
     "moments/count": np.dtype("<i8"),  # (U,) number of valid frames of the utterance
     "moments/sum": np.dtype("<f8"),  # (U, F) or (U, M, F), over the valid frames, of the stored values
     "moments/sum_squares": np.dtype("<f8"),
@@ -46,6 +49,16 @@ TABLES: dict[str, np.dtype[Any]] = {
 }
 # Text attributes of the root group, which also has the number `version`. The last one is JSON.
 ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the features of an utterance were computed from."""
+
+    audio_sha256: str  # see audio.digest_of
+    path: str  # relative to the corpus root, as in the manifest
+    start_s: float | None = None  # seconds; None: from the beginning of the file
+    end_s: float | None = None  # None: to its end
 
 
 def shard_name(speaker: str) -> str:
@@ -100,7 +113,10 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     if match is None:
         raise damaged(path, "not a feature shard")
     if int(match[1]) != VERSION:
-        raise damaged(path, f"shard format version {int(match[1])}, this program reads version {VERSION}")
+        raise MfhcaError(
+            f"{path}: has shard format version {int(match[1])}, this program reads version {VERSION}; "
+            "run `mfhca-cache features` again, which computes it anew"
+        )
     try:
         seal = Seal(**json.loads(block[match.end() :].split(b"\n", 1)[0]))
         numbers = (seal.size, seal.features_offset, seal.features_bytes)
@@ -156,7 +172,7 @@ def content_digest(
     stored_as: np.dtype[Any],
     features_sha256: str,
     utterance_ids: tuple[str, ...],
-    audio_sha256: tuple[str, ...],
+    origins: Sequence[Origin],
     tables: dict[str, np.ndarray[Any, Any]],
 ) -> str:
     """The digest of a shard's content, independent of layout, provenance and order of writing.
@@ -165,7 +181,7 @@ def content_digest(
         key, kind, speaker: recipe key and kind, speaker id.
         shape, stored_as: of the features: (S, T, F) or (S, M, T, F); float16 or float32.
         features_sha256: hexadecimal, of the features' bytes in row order.
-        utterance_ids, audio_sha256: (U,) each.
+        utterance_ids, origins: (U,) each.
         tables: the arrays listed in TABLES.
 
     Returns:
@@ -183,7 +199,8 @@ def content_digest(
         "dtype": stored_as.name,
         "features": features_sha256,
         "utterance_ids": list(utterance_ids),
-        "audio_sha256": list(audio_sha256),
+        "audio_sha256": [origin.audio_sha256 for origin in origins],
+        "paths": [origin.path for origin in origins],
         "tables": sums,
     }
     return sha256_text(canonical_json(content))

@@ -39,6 +39,8 @@ class Shard:
     speaker: str
     utterance_ids: tuple[str, ...] = field(repr=False)  # (U,) sorted
     audio_sha256: tuple[str, ...] = field(repr=False)  # (U,)
+    paths: tuple[str, ...] = field(repr=False)  # (U,) relative to the corpus root
+    spans: Array = field(repr=False)  # (U, 2) float64, start and end in seconds; NaN without one
     segment_utterance: Array = field(repr=False)  # (S,) int32, index into utterance_ids, non-decreasing
     valid_frames: Array = field(repr=False)  # (S,) int32
     count: Array = field(repr=False)  # (U,) int64, valid frames
@@ -78,7 +80,15 @@ class Shard:
             os.close(descriptor)
         return values
 
-    def spans(self) -> dict[str, tuple[int, int]]:
+    def origins(self) -> dict[str, schema.Origin]:
+        """What the features of each utterance were computed from, by id."""
+        rows = zip(self.utterance_ids, self.audio_sha256, self.paths, self.spans.tolist(), strict=True)
+        return {
+            name: schema.Origin(digest, path, *(None if math.isnan(t) else t for t in span))
+            for name, digest, path, span in rows
+        }
+
+    def rows(self) -> dict[str, tuple[int, int]]:
         """Utterance id -> (first row, number of rows)."""
         edges = np.searchsorted(self.segment_utterance, np.arange(len(self.utterance_ids) + 1)).tolist()
         pairs = zip(self.utterance_ids, pairwise(edges), strict=True)
@@ -124,7 +134,7 @@ def verify_shard(shard: Shard) -> None:
         stored_as=again.dtype,
         features_sha256=digest.hexdigest(),
         utterance_ids=again.utterance_ids,
-        audio_sha256=again.audio_sha256,
+        origins=list(again.origins().values()),
         tables={
             name: again.moments(short)
             if (short := name.removeprefix("moments/")) in again.moment_offsets
@@ -226,15 +236,18 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         "its features are not at the offset in its seal",
     )
 
-    ids, audio = texts(schema.UTTERANCE_IDS), texts(schema.AUDIO_SHA256)
+    ids, audio, paths = (texts(name) for name in (schema.UTTERANCE_IDS, schema.AUDIO_SHA256, schema.PATHS))
     require(
         len(ids) == len(audio) and all(SHA256.fullmatch(text) for text in audio),
         "its audio digests are invalid",
     )
+    require(len(paths) == len(ids) and all(paths), "its audio paths are invalid")
     require(all(ids) and all(a < b for a, b in pairwise(ids)), "its utterances are not sorted")
-    shapes = {"segment_utterance": (segments,), "valid_frames": (segments,), "moments/count": (len(ids),)}
+    shapes: dict[str, tuple[int, ...]] = {"segment_utterance": (segments,), "valid_frames": (segments,)}
+    shapes |= {"moments/count": (len(ids),), "spans": (len(ids), 2)}
     tables = {name: table(name, shapes.get(name, (len(ids), *layers, bins))) for name in schema.TABLES}
-    owner, valid, count = (tables[name] for name in shapes)
+    owner, valid, count, spans = (tables[name] for name in shapes)
+    require(not np.any((spans < 0) | np.isinf(spans)), "its spans are not times in seconds")
     require(
         np.all((owner >= 0) & (owner < len(ids))) and np.all(np.diff(owner) >= 0),
         "its segments are not sorted",
@@ -254,6 +267,8 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         speaker=attributes["speaker"],
         utterance_ids=ids,
         audio_sha256=audio,
+        paths=paths,
+        spans=spans,
         segment_utterance=owner,
         valid_frames=valid,
         count=count,

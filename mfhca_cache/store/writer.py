@@ -11,9 +11,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -96,16 +98,16 @@ class ShardWriter:
                 self._part.close()
 
     @property
-    def done(self) -> dict[str, str]:
-        """The utterances that are durable in the part file: id -> SHA-256 of the audio."""
-        return {name: entry.audio_sha256 for name, entry in self._part.entries.items()}
+    def done(self) -> dict[str, schema.Origin]:
+        """The utterances that are durable in the part file, and what they were computed from."""
+        return {name: entry.origin for name, entry in self._part.entries.items()}
 
-    def append(self, utterance_id: str, audio_sha256: str, features: Array, valid_frames: Array) -> None:
+    def append(self, utterance_id: str, origin: schema.Origin, features: Array, valid_frames: Array) -> None:
         """Adds the segments of one utterance; earlier ones of the same id are replaced.
 
         Args:
             utterance_id: unique in the corpus.
-            audio_sha256: digest of the audio, hexadecimal.
+            origin: what the features were computed from.
             features: (n, T, F) or (n, M, T, F) floating point, segments in time order; n may be 0.
             valid_frames: (n,) integers, number of frames of each segment that lie within the audio, 0..T.
 
@@ -123,16 +125,16 @@ class ShardWriter:
                 f"{utterance_id}: features {features.dtype} {features.shape}, {len(valid)} valid_frames"
             )
         if not all(0 <= frames <= identity.frame_shape[-2] for frames in valid) or not SHA256.fullmatch(
-            audio_sha256
+            origin.audio_sha256
         ):
-            raise ValueError(f"{utterance_id}: valid_frames {valid}, audio_sha256 {audio_sha256!r}")
+            raise ValueError(f"{utterance_id}: valid_frames {valid}, origin {origin}")
         if not re.fullmatch(r"[^\0\ud800-\udfff]+", utterance_id):
             raise MfhcaError(
                 f"utterance {utterance_id!r}: its id is empty or not valid text; rename it in the manifest"
             )
         stored = schema.as_stored(features, identity.dtype, f"utterance {utterance_id}")
         with self._writing():
-            self._part.add(utterance_id, audio_sha256, stored.reshape(-1).view(np.uint8).data, valid)
+            self._part.add(utterance_id, origin, stored.reshape(-1).view(np.uint8).data, valid)
         overdue = time.monotonic() - self._flushed > FLUSH_SECONDS
         if overdue or self._part.pending_bytes >= FLUSH_BYTES:
             self.flush()
@@ -148,7 +150,11 @@ class ShardWriter:
         self._flushed = time.monotonic()
 
     def finish(
-        self, keep: Shard | None, keep_ids: Collection[str], provenance: dict[str, Any]
+        self,
+        keep: Shard | None,
+        keep_ids: Collection[str],
+        provenance: dict[str, Any],
+        paths: Mapping[str, str] = MappingProxyType({}),
     ) -> Path | None:
         """Writes and publishes the shard, then deletes the part file.
 
@@ -159,6 +165,7 @@ class ShardWriter:
             keep: the existing shard, with rows that are still valid.
             keep_ids: the valid utterances of `keep`; they take precedence over the part file.
             provenance: JSON values (threads, CPU, versions), stored outside the digest.
+            paths: new paths of kept utterances whose audio files were renamed.
 
         Returns:
             The shard's path; None if it would have no utterance, then an existing shard stays.
@@ -170,7 +177,7 @@ class ShardWriter:
         utterances = {entry.utterance_id: self._from_part(entry) for entry in self._part.entries.values()}
         with contextlib.ExitStack() as stack:
             if keep is not None and keep_ids:
-                utterances |= self._from_shard(keep, keep_ids, stack)
+                utterances |= self._from_shard(keep, keep_ids, paths, stack)
             if not utterances:
                 return None
             self._publish([utterances[name] for name in sorted(utterances)], provenance)
@@ -181,12 +188,10 @@ class ShardWriter:
 
     def _from_part(self, entry: Entry) -> UtteranceRows:
         read = partial(self._part.read, entry)
-        return UtteranceRows(
-            entry.utterance_id, entry.audio_sha256, np.array(entry.valid_frames, np.int32), read
-        )
+        return UtteranceRows(entry.utterance_id, entry.origin, np.array(entry.valid_frames, np.int32), read)
 
     def _from_shard(
-        self, keep: Shard, keep_ids: Collection[str], stack: contextlib.ExitStack
+        self, keep: Shard, keep_ids: Collection[str], paths: Mapping[str, str], stack: contextlib.ExitStack
     ) -> dict[str, UtteranceRows]:
         """The rows to keep; the file stays open until `stack` is closed."""
         existing = Identity(keep.key, keep.kind, keep.speaker, keep.shape[1:], keep.dtype)
@@ -197,8 +202,7 @@ class ShardWriter:
         verify_shard(keep)  # otherwise damaged rows would get a valid digest
         descriptor = open_unchanged(keep)
         stack.callback(os.close, descriptor)
-        spans = keep.spans()
-        audio = dict(zip(keep.utterance_ids, keep.audio_sha256, strict=True))
+        spans, origins = keep.rows(), keep.origins()
 
         def read(first: int, count: int) -> bytearray:
             data = bytearray(count * keep.row_bytes)
@@ -208,13 +212,13 @@ class ShardWriter:
         unknown = sorted(set(keep_ids) - set(spans))
         if unknown:
             raise ValueError(f"{keep.path}: has no utterance {unknown[0]} to keep")
-        return {
-            name: UtteranceRows(
-                name, audio[name], keep.valid_frames[first : first + count], partial(read, first, count)
-            )
-            for name, (first, count) in spans.items()
-            if name in keep_ids
-        }
+        kept = {}
+        for name in keep_ids:
+            first, count = spans[name]
+            origin = replace(origins[name], path=paths.get(name, origins[name].path))
+            valid = keep.valid_frames[first : first + count]
+            kept[name] = UtteranceRows(name, origin, valid, partial(read, first, count))
+        return kept
 
     def _publish(self, utterances: list[UtteranceRows], provenance: dict[str, Any]) -> None:
         """Writes a temporary file, reads it back, and renames it to the shard's name."""

@@ -20,6 +20,7 @@ from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shard
 from mfhca_train.data.batch import Array, Batch, Normaliser, as_batch, on_device
 from mfhca_train.data.on_device import DeviceFeatures
+from mfhca_train.data.origin import check_origins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,8 @@ class Corpus:
             for side, recipe in recipes.items():
                 self.features[side] = Features.open(recipe, speakers)
             self._spans = {side: self._locate(side) for side in self.features}
+            for features in self.features.values():
+                check_origins(features, self.utterances)
             self._check_same_audio()
         except BaseException:
             self.close()

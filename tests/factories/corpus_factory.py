@@ -19,6 +19,7 @@ from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_cache.recipe.kinds import LogSpec, Recipe, Ssl
+from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.writer import ShardWriter
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
@@ -112,7 +113,7 @@ def _features(
         values += pattern * (3 if kind == "logspec" else 1)
     valid = np.array([shape[0]] * (segments - 1) + [max(1, shape[0] // 2)])
     audio = sha256_text(f"{u.utterance}/{take}/{noise}")
-    return u.utterance, audio, values.astype(np.float32), valid
+    return u.utterance, Origin(audio, u.path, u.start_s, u.end_s), values.astype(np.float32), valid
 
 
 def request(

@@ -14,6 +14,7 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, ssl_name, write_recipe
 from mfhca_cache.recipe.kinds import Ssl
+from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.writer import ShardWriter
 
 LAYERS, FRAMES, WIDTH = 4, 10, 12
@@ -49,7 +50,8 @@ def write_hidden_states(
                     if u.speaker == speaker:
                         values, valid = hidden_states(u)
                         rows = values if layer == "all" else values[:, int(layer)]
-                        writer.append(u.utterance, sha256_text(u.utterance), rows, valid)
+                        origin = Origin(sha256_text(u.utterance), u.path)
+                        writer.append(u.utterance, origin, rows, valid)
                 writer.finish(None, (), {})
         folders[layer] = folder
     return folders

@@ -23,12 +23,16 @@ def audio_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def origin_of(name: str, take: int = 0) -> schema.Origin:
+    return schema.Origin(audio_digest(f"{name}/{take}"), f"audio/{name}.wav")
+
+
 def utterance(name: str, segments: int, frame_shape: tuple[int, int] = FRAME_SHAPE, take: int = 0) -> tuple:
     """What `append` takes, drawn from a generator seeded by the name; `take` is a version of the audio."""
     rng = np.random.default_rng([take, *name.encode()])
     values = rng.normal(0, 30, (segments, *frame_shape)).astype(np.float32)
     valid = rng.integers(0, frame_shape[0] + 1, segments)
-    return name, audio_digest(f"{name}/{take}"), values, valid
+    return name, origin_of(name, take), values, valid
 
 
 def writer(folder: Path, speaker: str = "03", dtype: str = "float16") -> ShardWriter:

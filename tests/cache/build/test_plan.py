@@ -76,3 +76,53 @@ def test_spans_of_one_recording_are_utterances_of_their_own(root: Path, tmp_path
     assert shard.valid_frames.tolist() == [150] * 3
     corrected = [replace(row, end_s=1.0) if row.utterance == "u0" else row for row in rows]
     assert plan_for(corrected, root, tmp_path / "cache").states["logspec", "s"].stale == ("u0",)
+
+
+def test_a_renamed_file_keeps_its_features_and_gets_its_new_path(
+    rows: list[Utterance], root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = tmp_path / "cache"
+    build(rows, root, cache)
+    decoded.clear()
+    (root / "a/a1.wav").rename(root / "a/renamed.wav")
+    renamed = [replace(row, path="a/renamed.wav") if row.utterance == "a1" else row for row in rows]
+    state = plan_for(renamed, root, cache).states["logspec", "a"]
+    assert (state.renamed, state.needed, state.complete) == (("a1",), (), False)
+    build(renamed, root, cache)
+    assert decoded == []
+    assert plan_for(renamed, root, cache).speakers == ()
+    build(renamed, root, tmp_path / "fresh")
+    assert recorded(cache) == recorded(tmp_path / "fresh")
+
+
+def test_swapped_paths_are_computed_again(
+    rows: list[Utterance], root: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    cache = tmp_path / "cache"
+    build(rows, root, cache)
+    decoded.clear()
+    paths = {row.utterance: row.path for row in rows}
+    other = {"a1": "a2", "a2": "a1"}
+    swapped = [replace(row, path=paths[other.get(row.utterance, row.utterance)]) for row in rows]
+    assert plan_for(swapped, root, cache).states["logspec", "a"].stale == ("a1", "a2")
+    build(swapped, root, cache)
+    assert sorted(decoded) == ["a1", "a2"]
+    build(swapped, root, tmp_path / "fresh")
+    assert recorded(cache) == recorded(tmp_path / "fresh")
+
+
+def test_a_shard_of_an_older_format_is_recognised_and_computed_again(
+    rows: list[Utterance], root: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    build(rows, root, cache)
+    before = recorded(cache)
+    path = next(cache.glob("*/a.h5"))
+    path.write_bytes(path.read_bytes().replace(b"mfhca-shard 2", b"mfhca-shard 1", 1))
+    state = plan_for(rows, root, cache).states["logspec", "a"]
+    assert "has shard format version 1, this program reads version 2; run `mfhca-cache features`" in str(
+        state.damage
+    )
+    outcome = build(rows, root, cache)
+    assert (outcome.utterances, len(outcome.notes)) == (4, 1)
+    assert recorded(cache) == before

@@ -10,6 +10,7 @@ import pytest
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.store.journal import Part
+from mfhca_cache.store.schema import Origin
 
 ROW = 8
 HEADER = {"format": "mfhca-part", "key": "k"}
@@ -17,7 +18,12 @@ ROWS = {"a": b"A" * ROW * 2, "b": b"", "ü": b"C" * ROW, "d": b"D" * ROW * 3}
 
 
 def add(part: Part, name: str, data: bytes) -> None:
-    part.add(name, f"audio of {name}", memoryview(data), (1,) * (len(data) // ROW))
+    part.add(
+        name,
+        Origin(f"audio of {name}", f"{name}.wav", 0.5, None),
+        memoryview(data),
+        (1,) * (len(data) // ROW),
+    )
 
 
 def contents(part: Part) -> dict[str, bytes]:

@@ -64,7 +64,7 @@ def test_write_read_identity_of_layers(
         stored = np.fromfile(path, dtype, offset=shard.offset, count=int(np.prod(shard.shape)))
     assert (shard.speaker, speaker_of(path.name)) == (speaker, speaker)
     assert shard.shape == (sum(lengths), *shape)
-    for name, (first, count) in shard.spans().items():
+    for name, (first, count) in shard.rows().items():
         values, valid = given_[name]
         np.testing.assert_array_equal(
             stored.reshape(shard.shape)[first : first + count], values.astype(dtype)
@@ -104,12 +104,13 @@ def test_write_read_identity(lengths: list[int], frames: int, bins: int, dtype: 
     )
     assert shard.shape == (sum(lengths), frames, bins)
     assert shard.utterance_ids == tuple(sorted(given_))
-    for index, (name, (first, count)) in enumerate(shard.spans().items()):
+    for index, (name, (first, count)) in enumerate(shard.rows().items()):
         _, audio, values, valid = given_[name]
         rows = stored.reshape(shard.shape)[first : first + count]
         np.testing.assert_array_equal(rows, values.astype(dtype))
         np.testing.assert_array_equal(shard.valid_frames[first : first + count], valid)
-        assert shard.audio_sha256[index] == audio
+        assert shard.audio_sha256[index] == audio.audio_sha256
+        assert shard.origins()[name] == audio
         # The moments, written from their definition.
         heard = [frame for row, n in zip(rows.astype(np.float64), valid, strict=True) for frame in row[:n]]
         assert shard.count[index] == len(heard)
@@ -178,20 +179,23 @@ def test_shard_is_plain_hdf5(shard: Shard) -> None:
         assert features.shape == shard.shape == (6, *FRAME_SHAPE)
         assert features.id.get_offset() == shard.offset
         assert file.attrs["format"] == "mfhca-shard"
-        assert file.attrs["version"] == 1
+        assert file.attrs["version"] == 2
         assert file.attrs["digest"] == shard.digest
         assert list(file["utterance_ids"].asstr()) == sorted(LENGTHS)
         assert list(file["audio_sha256"].asstr()) == [audio_digest(f"{name}/0") for name in sorted(LENGTHS)]
         assert list(file["segment_utterance"]) == [0, 0, 2, 3, 3, 3]
         everything: list[str] = []
         file.visit(everything.append)
-    assert set(everything) == {"features", "utterance_ids", "audio_sha256", "moments", *schema.TABLES}
+    assert set(everything) == {
+        *("features", "utterance_ids", "audio_sha256", "paths", "moments"),
+        *schema.TABLES,
+    }
 
 
 def test_any_flipped_byte_is_found(shard: Shard) -> None:
     with h5py.File(shard.path, "r") as file:
         datasets = {}
-        for name in ("features", "utterance_ids", "audio_sha256", *schema.TABLES):
+        for name in ("features", "utterance_ids", "audio_sha256", "paths", *schema.TABLES):
             datasets[name] = (file[name].id.get_offset(), file[name].id.get_storage_size())
     features = range(datasets["features"][0], sum(datasets["features"]))
     positions = {offset + at for offset, size in datasets.values() for at in (0, size // 2, size - 1)}
@@ -277,8 +281,10 @@ def test_foreign_files_are_one_line(tmp_path: Path, shard: Shard) -> None:
     foreign.write_bytes(b"RIFF" + bytes(10_000))
     refused(foreign, "not a feature shard")
     data = shard.path.read_bytes()
-    foreign.write_bytes(data.replace(b"mfhca-shard 1", b"mfhca-shard 2", 1))
-    refused(foreign, "shard format version 2, this program reads version 1")
+    foreign.write_bytes(data.replace(b"mfhca-shard 2", b"mfhca-shard 3", 1))
+    refused(
+        foreign, "has shard format version 3, this program reads version 2; run `mfhca-cache features` again"
+    )
     foreign.unlink()
     foreign.mkdir()
     refused(foreign, "not a regular file")
@@ -395,6 +401,10 @@ def _attribute(name: str, value: object) -> Callable[[h5py.File], None]:
         (_replace("utterance_ids", data=np.array([b"a", b"c", b"b", b"d"])), "utterances are not sorted"),
         (_replace("utterance_ids", data=np.array([b"a", b"b", b"c", b"\xff"])), "not a valid shard"),
         (_replace("utterance_ids", data=np.array([b"a", b"b", b"c"])), "audio digests are invalid"),
+        (_replace("paths", data=np.array([b"a", b"b", b"c"])), "audio paths are invalid"),
+        (_replace("paths", data=np.array([b"a", b"b", b"c", b""])), "audio paths are invalid"),
+        (_set("spans", (0, 0), -1.0), "spans are not times"),
+        (_set("spans", (0, 1), np.inf), "spans are not times"),
         (_replace("audio_sha256", data=np.array([b"a", b"b", b"c", b"d"])), "audio digests are invalid"),
         (_external, "valid_frames is a link"),
         (_external_storage, "valid_frames is not contiguous"),

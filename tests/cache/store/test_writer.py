@@ -14,12 +14,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from places import FACTORIES
-from shard_factory import FRAME_SHAPE, RECIPE, audio_digest, flip, open_files, utterance, write, writer
+from shard_factory import FRAME_SHAPE, RECIPE, flip, open_files, origin_of, utterance, write, writer
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.store.shard import read_shard, verify_shard
@@ -209,7 +210,7 @@ def test_kept_rows_win_over_debris_of_the_same_name(folder: Path) -> None:
     with writer(folder) as w:
         w.append(*utterance("u", 2, take=1))
     with writer(folder) as w:
-        assert w.done == {"u": audio_digest("u/1")}
+        assert w.done == {"u": origin_of("u", 1)}
         w.finish(keep, ["u"], {})
     assert read_shard(keep.path).digest == keep.digest
 
@@ -299,7 +300,7 @@ def test_append_refuses_what_is_not_an_utterance(folder: Path) -> None:
             (name, audio, features[:, :3], valid),
             (name, audio, features.astype(int), valid),
             (name, audio, features, valid + FRAME_SHAPE[0] + 1),
-            (name, "audio", features, valid),
+            (name, replace(audio, audio_sha256="audio"), features, valid),
         ):
             with pytest.raises(ValueError, match=r"^u: "):
                 w.append(*bad)
@@ -320,7 +321,7 @@ def test_what_was_appended_is_safe_after_an_error(folder: Path) -> None:
         w.append(*utterance("u", 2))
         raise KeyboardInterrupt
     with writer(folder) as w:
-        assert w.done == {"u": audio_digest("u/0")}
+        assert w.done == {"u": origin_of("u")}
 
 
 def test_append_flushes_by_size_and_by_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
