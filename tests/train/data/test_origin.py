@@ -11,7 +11,8 @@ from corpus_factory import request, utterances
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.manifest.utterance import Utterance
-from mfhca_train.data.corpus import Corpus, choose_recipes
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import choose_recipes
 
 
 def opened(folder: Path, rows: list[Utterance]) -> None:
