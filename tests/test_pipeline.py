@@ -1,4 +1,4 @@
-"""Both stages through their commands, on the demo corpus: what `make cv` does, in small."""
+"""Both stages through their commands, on the demo corpus: a small `make cv`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_nothing_to_a_report_past_a_file_that_cannot_be_read(demo: Path) -> None:
-    """One bad file is named and the others are computed; cv refuses until it is struck from the manifest."""
+    """One bad file is named and the others are computed; cv refuses until it is removed from the manifest."""
     manifest = read_manifest(demo / "demo.csv")
     bad = manifest.utterances[7]
     audio = demo / "data" / bad.path
@@ -134,8 +134,8 @@ def test_two_encoders_with_all_their_layers_share_a_cache(demo: Path, tmp_path: 
     assert result.exit_code == 1
     lines = result.output.splitlines()
     assert "3 recipes of ssl features; choose one with --ssl NAME (a unique prefix is enough)" in lines[0]
-    told = [(line.split()[0].rpartition("-")[0], line.split(" ", 3)[3]) for line in lines[1:]]
-    assert told == [
+    listed = [(line.split()[0].rpartition("-")[0], line.split(" ", 3)[3]) for line in lines[1:]]
+    assert listed == [
         ("ssl-hubert-demo-all", "(layer all)"),
         ("ssl-hubert-other-all", "(layer all)"),
         ("ssl-hubert-other-layer1", "(layer 1)"),

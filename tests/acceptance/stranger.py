@@ -1,8 +1,8 @@
-"""A stranger's path: from the built archives to a prediction, with nothing of the repository at hand.
+"""A new user's path: from the built packages to a prediction, without the repository.
 
-`make acceptance` runs this; `make test` does not, because it downloads and
-installs everything anew. The commands are the installed console scripts, run in
-a folder elsewhere with another HOME. The steps build on each other.
+`make acceptance` runs this; `make test` does not, because it downloads and installs
+everything again. The commands are the installed console scripts, run in another folder
+with another HOME. The steps depend on each other.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 import pytest
 from places import REPOSITORY
 
-SECONDS_A_STEP = 1800  # of a busy machine; alone on two cores the whole takes minutes
-# What the stranger's shell knows of ours: how to reach the package index, and nothing else.
+SECONDS_A_STEP = 1800  # on a busy machine; on two idle cores all steps together take minutes
+# The only variables of our shell that the user has: how to reach the package index.
 KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 SPEAKERS = (
     "03",
@@ -40,21 +40,21 @@ SPEAKERS = (
 
 
 def cpu_seconds() -> float:
-    """What finished child processes have computed."""
+    """CPU seconds of finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True)
 class Stranger:
-    """Somebody with a copy of EmoDB, an encoder and an empty environment.
+    """A user with a copy of EmoDB, an encoder and an empty environment.
 
     Attributes:
-        home: where the commands run; also HOME.
+        home: the working folder of the commands; also HOME.
         corpus: the copy of EmoDB.
         backbone: the encoder's folder.
         scripts: the environment's bin.
-        archives: where the wheel and the source archive are.
+        archives: the folder of the wheel and the source archive.
     """
 
     home: Path
@@ -64,7 +64,7 @@ class Stranger:
     archives: Path
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """A console script of the environment; its output is printed for whoever reads the log."""
+        """Runs a console script of the environment and prints its output."""
         program, *arguments = map(str, command)
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         environment |= {"HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
@@ -80,24 +80,24 @@ class Stranger:
         )
         print(f"$ {program} {' '.join(arguments)}\n{done.stdout}{done.stderr}", end="")
         elapsed, computing = time.monotonic() - started, cpu_seconds() - used
-        print(f"[exit code {done.returncode}, {elapsed:.1f} s, of which {computing:.1f} s of a processor]")
+        print(f"[exit code {done.returncode}, {elapsed:.1f} s, {computing:.1f} s of CPU time]")
         assert "Traceback" not in done.stderr
         return done
 
     def succeed(self, *command: str | Path) -> str:
-        """`run`, which must end with 0; returns what it printed."""
+        """`run` with exit code 0; returns the standard output."""
         done = self.run(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def fail(self, *command: str | Path) -> str:
-        """`run`, which must end with 1 (foreseen, in plain words); returns what it said."""
+        """`run` with exit code 1 (a foreseen failure); returns the output."""
         done = self.run(*command)
         assert done.returncode == 1, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def first_prediction(self) -> list[dict[str, Any]]:
-        """What `predict` said with the run."""
+        """The predictions of the run."""
         predictions: list[dict[str, Any]] = json.loads((self.home / "first.json").read_text())["predictions"]
         return predictions
 
@@ -138,7 +138,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 
 
 def sound(path: Path, channels: int = 1) -> bytes:
-    """A 16-bit WAV as it is, or with its channel twice."""
+    """The bytes of a 16-bit WAV file, its channel repeated `channels` times."""
     with wave.open(str(path), "rb") as file:
         rate, data = file.getframerate(), file.readframes(file.getnframes())
     frames = [data[i : i + 2] * channels for i in range(0, len(data), 2)]
@@ -152,11 +152,11 @@ def sound(path: Path, channels: int = 1) -> bytes:
 
 
 def test_the_archives_build_and_say_the_same(stranger: Stranger) -> None:
-    """From a copy of the tree, in which lies what work leaves behind."""
+    """From a copy of the source tree that also has generated files."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True
     )
-    if listed.returncode:  # an unpacked source archive: all of it is wanted
+    if listed.returncode:  # an unpacked source archive: take all of it
         names = [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.rglob("*") if path.is_file()]
     else:
         names = [name for name in listed.stdout.splitlines() if (REPOSITORY / name).is_file()]
@@ -269,12 +269,12 @@ def can_predict(stranger: Stranger) -> None:
     commands = stranger.succeed("mfhca-train", "--help")
     missing = [name for name in ("predict", "export") if f"  {name} " not in commands]
     if missing:
-        pytest.skip(f"MISSING from this version: mfhca-train {' and '.join(missing)}; the path ends here")
+        pytest.skip(f"this version has no mfhca-train {' and '.join(missing)}")
 
 
 @pytest.mark.usefixtures("can_predict")
 def test_predict_judges_a_new_recording_with_the_run(stranger: Stranger) -> None:
-    """In stereo, of a speaker and an emotion (boredom) that no network has met."""
+    """In stereo, of a speaker and an emotion (boredom) that no network has seen."""
     new = stranger.home / "new recording.wav"
     new.write_bytes(sound(min(stranger.corpus.glob("wav/16*L?.wav")), channels=2))
     predict = ("mfhca-train", "predict", "run", new.name, "--json", "--backbone", stranger.backbone)
@@ -288,7 +288,7 @@ def test_predict_judges_a_new_recording_with_the_run(stranger: Stranger) -> None
 
 @pytest.mark.usefixtures("can_predict")
 def test_the_bundle_judges_alike_when_run_cache_and_corpus_are_gone(stranger: Stranger) -> None:
-    """The encoder stays: a bundle holds the trained networks, and names the encoder by its digest."""
+    """The encoder is kept: a bundle has the trained networks and the digest of the encoder."""
     stranger.succeed("mfhca-train", "export", "run", "--out", "bundle")
     gone = stranger.archives.parent / "gone"
     gone.mkdir()
