@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from mfhca_cache.common.cluster import cluster_options
+from mfhca_cache.common.console import copies_option
 
 PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched")  # folds.PROTOCOLS; tested
 FOLDER = click.Path(path_type=Path)
@@ -97,6 +98,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             type=FOLDER,
             help="Folder of the audio: these pictures then show waveforms.  [default: only levels]",
         ),
+        copies_option(),
         cluster_options("loky"),
     )
 

@@ -15,9 +15,11 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.store.identity import recording_identities
 from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
@@ -46,6 +48,7 @@ class Request:
         cluster: where to train; None for this machine.
         analysis: whether to analyse the trained networks at the end.
         root: folder of the audio, for waveforms in the report; None leaves them out.
+        accept_copies: whether identical recordings under two speakers are accepted.
     """
 
     manifest: Path
@@ -64,6 +67,7 @@ class Request:
     cluster: Cluster | None = None
     analysis: bool = True
     root: Path | None = None
+    accept_copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class LabelledCorpus:
     manifest: Manifest
     label_set: LabelSet
     utterances: tuple[Utterance, ...]  # of the label set
+    accept_copies: bool = False
 
     @property
     def name(self) -> str:
@@ -119,7 +124,7 @@ def read_labels(request: Request) -> LabelledCorpus:
     manifest = read_manifest(request.manifest)
     manifest.warn()
     label_set = manifest.label_set(request.label_set)
-    return LabelledCorpus(manifest, label_set, manifest.select(label_set))
+    return LabelledCorpus(manifest, label_set, manifest.select(label_set), request.accept_copies)
 
 
 class OpenFeatures:
@@ -133,11 +138,17 @@ class OpenFeatures:
         """The corpus with these features.
 
         Raises:
-            MfhcaError: features are missing or do not belong together.
+            MfhcaError: features are missing or do not belong together, or two speakers have the same recording.
         """
         key = tuple((side, recipe.path, recipe.layer) for side, recipe in sorted(recipes.items()))
         if key not in self._open:
-            self._open[key] = Corpus(recipes, self._labelled.utterances, self._labelled.label_set)
+            labelled = self._labelled
+            corpus = Corpus(recipes, labelled.utterances, labelled.label_set)
+            self._open[key] = corpus
+            if len(self._open) == 1:  # one kind of features is enough
+                identities = recording_identities(next(iter(corpus.features.values())).shards)
+                copies = find_copies(labelled.utterances, identities)
+                check_copies(copies, str(labelled.manifest.path), labelled.accept_copies)
         return self._open[key]
 
     def verify(self, rows: Sequence[Row]) -> None:

@@ -1,0 +1,51 @@
+"""mfhca_train.runs.plan: a run refuses one recording under two speakers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+from audio_factory import manifest_of, write_audio
+from click.testing import CliRunner
+
+from mfhca_cache.cli import main
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.manifest.utterance import Utterance
+from mfhca_cache.store.reader import find_recipe
+from mfhca_train.config.parse import with_settings
+from mfhca_train.config.settings import Config
+from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.runs.plan import OpenFeatures, Request, read_labels
+
+
+def test_a_recording_under_two_speakers_is_refused_unless_accepted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy is in another container, so that only the features are equal."""
+    rows = []
+    for speaker in "abcde":
+        for take, label in enumerate(("joy", "sorrow")):
+            name = f"{speaker}{take}"
+            write_audio(tmp_path / "audio" / f"{name}.wav", name, 0.5, subtype="PCM_16")
+            rows.append(Utterance(name, f"{name}.wav", speaker, label))
+    samples, rate = soundfile.read(tmp_path / "audio" / "a0.wav", dtype="int16")
+    soundfile.write(tmp_path / "audio" / "copy.flac", samples, rate, subtype="PCM_16")
+    rows.append(Utterance("e2", "copy.flac", "e", "joy"))
+    manifest, cache = manifest_of(tmp_path / "rows.csv", rows).path, tmp_path / "cache"
+    places = ["--root", str(tmp_path / "audio"), "--cache", str(cache), "--kind", "logspec"]
+    done = CliRunner().invoke(main, ["features", str(manifest), *places, "--accept-copies"])
+    assert done.exit_code == 0, done.output
+
+    config = with_settings(Config(), {"model.inputs": "spec", "train.epochs": "1"})
+    request = Request(manifest, cache, tmp_path / "run", config, jobs=1, device="cpu", analysis=False)
+    with pytest.raises(
+        MfhcaError,
+        match=r"(?s)1 pair of identical recordings under two speakers.*a0 of speaker a and e2 of speaker e",
+    ):
+        cross_validate(request)
+    recipes = {"spec": find_recipe(cache, "logspec")}
+    with OpenFeatures(read_labels(replace(request, accept_copies=True))) as features:
+        assert len(features.of(recipes).utterances) == 11
+    assert "accepted: a test recording may also be in training" in caplog.text
