@@ -38,7 +38,8 @@ __all__ = [
 
 _HOMES = {
     "common.errors": ("MfhcaError",),
-    "manifest.manifest": ("Manifest", "Utterance", "read_manifest", "write_manifest"),
+    "manifest.manifest": ("Manifest", "read_manifest", "write_manifest"),
+    "manifest.utterance": ("Utterance",),
     "store.reader": ("Features", "find_recipe", "list_recipes"),
     "store.shard": ("Shard", "read_shard", "verify_shard"),
     "recipe.folder": ("RecipeFolder", "read_recipe"),
