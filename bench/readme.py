@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 
 from bench.scores import Results, details, model_name, overview, table
-from mfhca_train.results.summary import table as scores_table
+from mfhca_train.report.terminal import table as scores_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STORED = REPOSITORY / "bench" / "results"

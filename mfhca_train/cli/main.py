@@ -41,7 +41,7 @@ def cv(
       mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
     """
     _refuse_jobs(options["cluster"], options["jobs"])
-    from mfhca_train.results.summary import table
+    from mfhca_train.report.terminal import table
     from mfhca_train.runs.crossval import cross_validate
     from mfhca_train.runs.plan import Request
 
@@ -108,16 +108,14 @@ def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path |
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=FOLDER)
 def report(runs: tuple[Path, ...]) -> None:
-    """Write report.html and report.md of finished runs anew; of an ablation, print its table too."""
+    """Write report.html and report.md of finished runs again, and print their scores."""
     from mfhca_train.report.page import write_report
     from mfhca_train.report.terminal import table
-    from mfhca_train.results.ablation_record import is_ablation
     from mfhca_train.results.checksums import read_sealed
 
     for run in runs:
         page = write_report(run)
-        if is_ablation(run):
-            click.echo(table(read_sealed(run / "results.json")))
+        click.echo(table(read_sealed(run / "results.json")))
         click.echo(page)
 
 
@@ -126,14 +124,14 @@ def report(runs: tuple[Path, ...]) -> None:
 @click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this one.  [default: all]")
 def rescore(run: Path, pooling: str | None) -> None:
     """Judge a finished run's utterances anew from its segments, pooled in other ways; nothing is trained."""
+    from mfhca_train.report.terminal import table
     from mfhca_train.results import rescore as module
     from mfhca_train.results.schema import CV_ROW
-    from mfhca_train.results.summary import table as folds_table
 
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
     click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
     if pooling and set(found[pooling]) == {CV_ROW}:
-        click.echo(folds_table(found[pooling][CV_ROW]))
+        click.echo(table(found[pooling][CV_ROW]))
     else:
         click.echo(module.table(found))
 

@@ -1,134 +1,153 @@
-"""Text, numbers and tables as HTML. Nothing here knows what a run is."""
+"""Renders the parts of a report as HTML; the templates call these methods. Nothing here knows what a run is."""
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mfhca_train.results.summary import percent
+from markupsafe import Markup, escape
+
+from mfhca_train.report.blocks import AnyCell, Cell, Figure, Picture, Table, Tile
+from mfhca_train.report.text import clean
+
+Caller = Callable[[], Any]  # the inner part of a {% call %} block
 
 
-class Markup(str):
-    """Text that is HTML already; all other text is escaped."""
+class Html:
+    """Every method returns markup; a text that is not markup is escaped."""
 
-    __slots__ = ()
+    extension = "html"
 
+    @staticmethod
+    def text(value: Any) -> Markup:
+        """A value as HTML; Markup is HTML already.
 
-def clean(text: str) -> str:
-    """A text without what HTML and XML cannot hold: control characters and halves of characters.
+        >>> Html.text("<b>")
+        Markup('&lt;b&gt;')
+        """
+        return value if isinstance(value, Markup) else escape(clean(str(value)))
 
-    >>> clean("a\\x00b\\tc")
-    'a�b c'
-    """
-    text = re.sub(r"\s", " ", text).encode("utf-8", "replace").decode()
-    return re.sub("[\x00-\x1f\x7f-\x9f\ufffe\uffff]", "\ufffd", text)
+    @staticmethod
+    def raw(value: str) -> Markup:
+        """A text that is in this format already."""
+        return Markup(value)
 
+    def strong(self, value: Any) -> Markup:
+        """In bold."""
+        return Markup(f"<b>{self.text(value)}</b>")
 
-def escaped(value: Any) -> str:
-    """Any value as HTML text.
+    def code(self, value: Any) -> Markup:
+        """In the letters of code."""
+        return Markup(f"<code>{self.text(value)}</code>")
 
-    >>> escaped("<b>"), escaped(Markup("<b>"))
-    ('&lt;b&gt;', '<b>')
-    """
-    return str(value) if isinstance(value, Markup) else html.escape(clean(str(value)))
+    def paragraph(self, kind: str = "", caller: Caller = str) -> Markup:
+        """A paragraph; `kind` is a class of report.css. An empty one is left out."""
+        text = _one_line(caller())
+        of_kind = f' class="{kind}"' if kind else ""
+        return Markup(f"<p{of_kind}>{text}</p>\n" if text else "")
 
+    def banner(self, head: str, caller: Caller = str) -> Markup:
+        """A warning that must not be missed."""
+        return Markup(f'<p class="banner"><strong>{self.text(head)}</strong> {_one_line(caller())}</p>\n')
 
-def names(found: Collection[str]) -> Markup:
-    """Names with commas, escaped; a dash for none."""
-    return Markup(escaped(", ".join(found)) or "–")
+    def note(self, head: str, caller: Caller = str) -> Markup:
+        """A remark."""
+        return Markup(f'<p class="note"><strong>{self.text(head)}</strong> {_one_line(caller())}</p>\n')
 
+    def heading(self, title: str) -> Markup:
+        """Of a part of a section."""
+        return Markup(f"<h3>{self.text(title)}</h3>\n")
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
+    def items(self, caller: Caller) -> Markup:
+        """A list of what `item` returns."""
+        body = str(caller()).strip()
+        return Markup(f"<ul>\n{body}\n</ul>\n" if body else "")
 
-    >>> plural(1, "fold"), plural(1200, "fold")
-    ('1 fold', '1,200 folds')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    def item(self, caller: Caller) -> Markup:
+        """One entry of a list."""
+        return Markup(f"<li>{_one_line(caller())}</li>\n")
 
+    def folded(self, title: str, caller: Caller) -> Markup:
+        """A part that opens on a click."""
+        return Markup(f"<details><summary>{self.text(title)}</summary>\n{caller()}</details>\n")
 
-def per_cent(fraction: float | None) -> str:
-    """A fraction as in the table of `cv`, without a sign; a dash for None.
+    def command(self, line: str) -> Markup:
+        """A command to copy."""
+        return Markup(f"<pre>{self.text(line)}</pre>\n")
 
-    >>> per_cent(0.74241), per_cent(None)
-    ('74.24', '–')
-    """
-    return "–" if fraction is None else percent(fraction).strip()
-
-
-def interval(ends: Sequence[float] | None) -> str:
-    """Two fractions, cut at 0 and 1, which a score cannot pass.
-
-    >>> interval([0.5, 1.02]), interval(None)
-    ('50.00 to 100.00', '–')
-    """
-    return "–" if ends is None else " to ".join(per_cent(min(max(end, 0.0), 1.0)) for end in ends)
-
-
-def points(fraction: float) -> str:
-    """A difference of scores in points of a per cent, with its sign.
-
-    >>> points(0.0312), points(-0.005), points(0.0)
-    ('+3.12', '−0.50', '0.00')
-    """
-    text = f"{100 * fraction:+.2f}".replace("-", "−")
-    return "0.00" if text[1:] == "0.00" else text
-
-
-def points_interval(ends: Sequence[float] | None) -> str:
-    """Both ends of the interval of a difference.
-
-    >>> points_interval([-0.05, 0.012]), points_interval(None)
-    ('−5.00 to +1.20', '–')
-    """
-    return "–" if ends is None else " to ".join(map(points, ends))
-
-
-def p_value(p: float) -> str:
-    """A p value with as many digits as are worth reading.
-
-    >>> p_value(0.03125), p_value(0.00001)
-    ('0.0312', '< 0.0001')
-    """
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
-
-
-def table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    foot: Sequence[Sequence[Any]] = (),
-    numbers: Collection[int] = (),
-    label: str = "",
-    strong: Collection[int] = (),
-    marked: Collection[int] = (),
-) -> Markup:
-    """A table that scrolls sideways where the screen is narrow.
-
-    Args:
-        head: of the columns.
-        rows, foot: cells, each row as long as the head; the first cell is the row's head.
-        numbers: columns set to the right.
-        label: what the table shows, for those who cannot see it.
-        strong: rows of the foot to set in bold.
-        marked: rows to set off from the others.
-    """
-
-    def line(cells: Sequence[Any], scope: str, kind_of_row: str = "") -> str:
+    def show_tiles(self, tiles: Sequence[Tile]) -> Markup:
+        """The numbers of the first screen, side by side."""
         parts = []
-        for k, cell in enumerate(cells):
-            kind = ' class="n"' if k in numbers else ""
-            is_head = scope == "col" or k == 0
-            tag = f'th scope="{scope}"' if is_head else "td"
-            parts.append(f"<{tag}{kind}>{escaped(cell)}</{tag[:2]}>")
-        return f"<tr{kind_of_row}>{''.join(parts)}</tr>"
+        for tile in tiles:
+            lines = f"<p>{'<br>'.join(map(self.text, tile.lines))}</p>" if tile.lines else ""
+            parts.append(
+                f'<section class="tile"><h2>{self.text(tile.head)}</h2><p class="value">{self.text(tile.value)}</p>'
+                f'{lines}<p class="small">{self.text(tile.meaning)}</p></section>'
+            )
+        return Markup('<div class="tiles">\n{}\n</div>\n').format(Markup("\n".join(parts)))
 
-    body = "\n".join(line(row, "row", " class=marked" * (k in marked)) for k, row in enumerate(rows))
-    feet = "\n".join(line(row, "row", " class=strong" * (k in strong)) for k, row in enumerate(foot))
-    return Markup(
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(label or "table")}"><table>'
-        f"<thead>{line(head, 'col')}</thead>\n<tbody>\n{body}\n</tbody>"
-        + (f"\n<tfoot>\n{feet}\n</tfoot>" if foot else "")
-        + "</table></div>"
-    )
+    def show_figures(self, figures: Sequence[Figure], wide: bool = False) -> Markup:
+        """Pictures with their captions, side by side where there is room."""
+        if not figures:
+            return Markup("")
+        drawn = "\n".join(
+            f"<figure>{_drawing(figure.picture)}<figcaption>{self.text(figure.caption)}</figcaption></figure>"
+            for figure in figures
+        )
+        if len(figures) == 1:
+            return Markup(drawn + "\n")
+        return Markup(f'<div class="panels{" two" if wide else ""}">\n{drawn}\n</div>\n')
+
+    def show_table(self, table: Table) -> Markup:
+        """A table that scrolls sideways where the screen is narrow; nothing where it has no rows."""
+        if not table.rows:
+            return Markup("")
+
+        def line(cells: Sequence[AnyCell], scope: str, kind: str = "") -> str:
+            parts = []
+            for k, cell in enumerate(cells):
+                of_number = ' class="n"' if k in table.numbers else ""
+                tag = f'th scope="{scope}"' if scope == "col" or k == 0 else "td"
+                parts.append(f"<{tag}{of_number}>{self._cell(cell)}</{tag[:2]}>")
+            return f"<tr{kind}>{''.join(parts)}</tr>"
+
+        body = "\n".join(
+            line(row, "row", ' class="marked"' * (k in table.marked)) for k, row in enumerate(table.rows)
+        )
+        foot = "\n".join(
+            line(row, "row", ' class="strong"' * (k in table.strong)) for k, row in enumerate(table.foot)
+        )
+        wordy = " wordy" if table.wordy else ""
+        return Markup(
+            f'<div class="scroll{wordy}" role="region" tabindex="0" aria-label="{self.text(table.label)}"><table>'
+            f"<thead>{line(table.head, 'col')}</thead>\n<tbody>\n{body}\n</tbody>"
+            + (f"\n<tfoot>\n{foot}\n</tfoot>" if foot else "")
+            + "</table></div>\n"
+        )
+
+    def _cell(self, cell: AnyCell) -> Markup:
+        if not isinstance(cell, Cell):
+            return self.text(cell)
+        text = self.text(cell.text)
+        text = self.code(text) if cell.code else text
+        text = self.strong(text) if cell.strong else text
+        if cell.bar is not None:
+            text += Markup(f'<i class="bar"><i style="width:{100 * cell.bar:.1f}%"></i></i>')
+        if cell.warning:
+            text += Markup(' <span class="mark">{}</span>').format(self.text(cell.warning))
+        if cell.tag:
+            text += Markup(' <span class="tag">{}</span>').format(self.text(cell.tag))
+        if cell.detail:
+            text += Markup("<br><small>{}</small>").format(self.text(cell.detail))
+        if cell.folded:
+            text = Markup("<details><summary>{}</summary>{}</details>").format(text, self.text(cell.folded))
+        return text
+
+
+def _drawing(picture: Picture) -> str:
+    return picture.svg
+
+
+def _one_line(text: Any) -> str:
+    return re.sub(r"\s+", " ", str(text)).strip()

@@ -1,174 +1,128 @@
-"""A report's page as Markdown: the same text and tables; a picture becomes its description.
-
-Made from the finished HTML, so that the two cannot differ. It knows the elements that
-reports are made of, and nothing of what a run is.
-"""
+"""Renders the parts of a report as Markdown, from the same templates as html.py; a picture becomes its description."""
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from collections.abc import Sequence
+from typing import Any
 
-SKIPPED = {"head", "style", "nav", "script"}
-HEADINGS = {"h1": "#", "h2": "##", "h3": "###"}
-VOID = {"meta", "br", "img", "hr", "input", "link"}
+from markupsafe import Markup
+
+from mfhca_train.report.blocks import AnyCell, Cell, Figure, Table, Tile
+from mfhca_train.report.html import Caller, _one_line
+from mfhca_train.report.text import clean
+
 SPECIAL = re.compile(r"([\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_]))")
 BLOCK_START = re.compile(r"^(#|[-+>]|\d+[.)])(?=\s|$)")
 
 
-def markdown(page: str) -> str:
-    """The page as Markdown.
+class Markdown:
+    """Every method returns Markdown as Markup, which says that it is not to be escaped again."""
 
-    >>> markdown("<h1>A</h1><p>b <b>c</b> &lt;d&gt;</p>")
-    '# A\\n\\nb **c** \\\\<d\\\\>\\n'
-    """
-    reader = _Reader()
-    reader.feed(page)
-    reader.close()
-    reader.end_block()
-    return "\n\n".join(reader.blocks) + "\n"
+    extension = "md"
 
+    @staticmethod
+    def text(value: Any) -> Markup:
+        """A value as Markdown text.
 
-class _Reader(HTMLParser):
-    """Collects blocks; text is gathered in `line` until the element that holds it ends."""
+        >>> str(Markdown.text("a*b"))
+        'a\\\\*b'
+        """
+        return (
+            value
+            if isinstance(value, Markup)
+            else Markup(SPECIAL.sub(r"\\\1", " ".join(clean(str(value)).split())))
+        )
 
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.blocks: list[str] = []
-        self.open: list[str] = []
-        self.line: list[str] = []
-        self.rows: list[list[str]] = []
-        self.numbers: list[bool] = []
-        self.picture: list[str] = []
-        self.prefix = ""
-        self.tile: list[str] | None = None
+    @staticmethod
+    def raw(value: str) -> Markup:
+        """A text that is in this format already."""
+        return Markup(value)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        kind = given.get("class") or ""
-        if tag == "br":
-            self.line.append(" " if self._in_cell() else "; ")
-        elif tag == "img":
-            self._end_picture(given.get("alt") or "")
-        if tag in VOID:
-            return
-        self.open.append(tag)
-        if self._hidden():
-            return
-        if tag == "section" and kind == "tile":
-            self.tile = []
-        elif tag == "small" and self._in_cell():
-            self.line.append("(")
-        elif tag == "table":
-            self.end_block()
-            self.rows, self.numbers = [], []
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.line = []
-            if len(self.rows) == 1:
-                self.numbers.append(kind == "n")
-        elif tag == "svg":
-            self.picture = []
-        elif tag in ("p", "h1", "h2", "h3", "pre", "li", "dt", "dd", "figcaption") or (
-            tag == "summary" and not self._in_cell()
-        ):
-            self.end_block()
-            self.prefix = HEADINGS.get(tag, "")
-            self.prefix = {"banner": ">", "note": ">"}.get(kind, self.prefix) or ("-" if tag == "li" else "")
-        elif tag in ("b", "strong"):
-            self.line.append("**")
-        elif tag == "code":
-            self.line.append("`")
-        elif tag == "span":
-            self.line.append("(")
+    def strong(self, value: Any) -> Markup:
+        """In bold."""
+        return Markup(f"**{self.text(value)}**")
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in VOID:
-            return
-        hidden = self._hidden()
-        self.open.pop()
-        if hidden:
-            return
-        if tag == "section" and self.tile is not None:
-            head, *rest = self.tile
-            self.tile = None
-            self.blocks.append(f"**{head}:** {'. '.join(rest)}")
-        elif tag == "small" and self._in_cell():
-            self.line.append(")")
-        elif tag == "table":
-            self._end_table()
-        elif tag in ("td", "th"):
-            self.rows[-1].append(self._text())
-        elif tag == "svg":
-            self._end_picture("".join(self.picture))
-        elif tag == "pre":
-            self.blocks.append("\n".join(["```", *"".join(self.line).strip().splitlines(), "```"]))
-            self.line = []
-        elif tag in ("p", "h1", "h2", "h3", "li", "dt", "dd", "figcaption") and not self._in_cell():
-            self.end_block()
-        elif tag == "summary":
-            self.line.append(": ") if self._in_cell() else self.end_block("**")
-        elif tag in ("b", "strong"):
-            self.line.append("**")
-        elif tag == "code":
-            self.line.append("`")
-        elif tag == "span":
-            self.line.append(")")
+    def code(self, value: Any) -> Markup:
+        """In the letters of code."""
+        text = clean(str(value))
+        fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+        space = " " if "`" in text else ""
+        return Markup(f"{fence}{space}{text}{space}{fence}")
 
-    def handle_data(self, data: str) -> None:
-        if "svg" in self.open:
-            if self.open[-1] in ("title", "desc"):
-                self.picture.append(f"{data}. ")
-        elif not self._hidden():
-            plain = {"pre", "code"} & set(self.open)
-            self.line.append(
-                data.replace("|", "\\|")
-                if plain and self._in_cell()
-                else data
-                if plain
-                else SPECIAL.sub(r"\\\1", data)
+    def paragraph(self, kind: str = "", caller: Caller = str) -> Markup:  # noqa: ARG002, as in html.py
+        """A paragraph, which must not begin like a list or a heading."""
+        text = BLOCK_START.sub(r"\\\1", _one_line(caller()))
+        return Markup(f"{text}\n\n" if text else "")
+
+    def banner(self, head: str, caller: Caller = str) -> Markup:
+        """A warning that must not be missed."""
+        return Markup(f"> {self.strong(head)} {_one_line(caller())}\n\n")
+
+    note = banner
+
+    def heading(self, title: str) -> Markup:
+        """Of a part of a section."""
+        return Markup(f"### {self.text(title)}\n\n")
+
+    def items(self, caller: Caller) -> Markup:
+        """A list of what `item` returns."""
+        body = "\n".join(filter(None, (line.strip() for line in str(caller()).splitlines())))
+        return Markup(f"{body}\n\n" if body else "")
+
+    def item(self, caller: Caller) -> Markup:
+        """One entry of a list."""
+        return Markup(f"- {_one_line(caller())}\n")
+
+    def folded(self, title: str, caller: Caller) -> Markup:
+        """A part that opens on a click in HTML."""
+        return Markup(f"{self.strong(title)}\n\n{caller()}")
+
+    def command(self, line: str) -> Markup:
+        """A command to copy."""
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
+        return Markup(f"{fence}\n{clean(line)}\n{fence}\n\n")
+
+    def show_tiles(self, tiles: Sequence[Tile]) -> Markup:
+        """The numbers of the first screen, one per paragraph."""
+        parts = []
+        for tile in tiles:
+            texts = [self.text(tile.value), "; ".join(map(self.text, tile.lines)), self.text(tile.meaning)]
+            parts.append(
+                f"{self.strong(tile.head + ':')} {'. '.join(text.removesuffix('.') for text in texts if text)}."
             )
+        return Markup("\n\n".join(parts) + "\n\n")
 
-    def end_block(self, around: str = "") -> None:
-        """Makes a block of the text gathered so far."""
-        text = self._text()
-        if text and self.tile is not None:
-            self.tile.append(text.removesuffix("."))
-            text = ""
-        if text and not self.prefix:
-            text = BLOCK_START.sub(r"\\\1", text)
-        if text:
-            line = f"{self.prefix} {around}{text}{around}".strip()
-            if self.prefix == "-" and self.blocks and self.blocks[-1].startswith("- "):
-                self.blocks[-1] += f"\n{line}"  # one list
-            else:
-                self.blocks.append(line)
-        self.prefix = ""
+    def show_figures(self, figures: Sequence[Figure], wide: bool = False) -> Markup:  # noqa: ARG002, as in html.py
+        """What the pictures show, and their captions."""
+        parts = []
+        for figure in figures:
+            described = f"{figure.picture.title}. {figure.picture.description}."
+            parts.append(f"*Picture (see report.html): {self.text(described)}*")
+            parts += [str(self.text(figure.caption))] if figure.caption else []
+        return Markup("".join(f"{part}\n\n" for part in parts))
 
-    def _text(self) -> str:
-        text = " ".join("".join(self.line).split())
-        self.line = []
-        return text.replace("****", "")
+    def show_table(self, table: Table) -> Markup:
+        """A table; columns without any text, such as bars, are left out."""
+        if not table.rows:
+            return Markup("")
+        foot = [
+            [self.strong(cell) if k in table.strong and cell else cell for cell in map(self._cell, row)]
+            for k, row in enumerate(table.foot)
+        ]
+        lines = [[self._cell(cell) for cell in row] for row in (table.head, *table.rows)] + foot
+        kept = [k for k, column in enumerate(zip(*lines, strict=True)) if any(column)]
+        marks = ["---:" if k in table.numbers else "---" for k in kept]
+        shown = [[str(line[k]) for k in kept] for line in lines]
+        return Markup(
+            "\n".join(f"| {' | '.join(cells)} |" for cells in (shown[0], marks, *shown[1:])) + "\n\n"
+        )
 
-    def _end_picture(self, text: str) -> None:
-        self.end_block()
-        described = SPECIAL.sub(r"\\\1", " ".join(text.split()))
-        self.blocks.append(f"*Picture (see report.html): {described}*")
-
-    def _end_table(self) -> None:
-        if self.rows:
-            kept = [
-                k for k, cells in enumerate(zip(*self.rows, strict=True)) if any(cells)
-            ]  # not those of bars
-            self.rows = [[row[k] for k in kept] for row in self.rows]
-            self.numbers = [self.numbers[k] for k in kept]
-            marks = ["---:" if number else "---" for number in self.numbers]
-            lines = [self.rows[0], marks, *self.rows[1:]]
-            self.blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
-
-    def _hidden(self) -> bool:
-        return not SKIPPED.isdisjoint(self.open) or ("svg" in self.open and self.open[-1] != "svg")
-
-    def _in_cell(self) -> bool:
-        return not {"td", "th"}.isdisjoint(self.open)
+    def _cell(self, cell: AnyCell) -> Markup:
+        if not isinstance(cell, Cell):
+            return self.text(cell)
+        text = Markup(self.code(cell.text).replace("|", "\\|")) if cell.code else self.text(cell.text)
+        text = self.strong(text) if cell.strong else text
+        extra = [f"({self.text(part)})" for part in (cell.warning, cell.tag, cell.detail) if part]
+        extra += [f": {self.text(cell.folded)}"] if cell.folded else []
+        return Markup(" ".join([text, *extra]).replace(" : ", ": ").strip())

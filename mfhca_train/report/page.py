@@ -1,194 +1,225 @@
-"""A run as one HTML page that needs nothing else: no script, no request, no other file; and as Markdown.
+"""The report of a run: report.html, one page that needs nothing else, and the same text as report.md.
 
-Everything shown comes from the run folder (record.py), so equal folders give equal
-bytes. Here are the page and its first screen: what was done, what to beware of, the
-headline. The rest is in sections.py, the pictures in pictures.py, the looks in report.css.
-The page of an ablation is in ablation_report.py.
+Everything shown comes from the run folder, so equal folders give equal bytes. The prose is in templates/, which
+are rendered once by `Html` and once by `Markdown`; the functions of scores.py, details.py,
+learning_curves.py, parameters.py, analysis.py and repeat.py give each section its numbers, tables and pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mfhca_cache.common.files import write_atomically
 from mfhca_train.data.folds import PROTOCOLS
-from mfhca_train.report import ablation_page, analysis, sections
-from mfhca_train.report.findings import few_seeds
-from mfhca_train.report.frame import banner, page, write_page
-from mfhca_train.report.html import escaped, interval, names, per_cent, plural
-from mfhca_train.results.ablation_record import is_ablation, read_ablation
+from mfhca_train.report import details, learning_curves, repeat, scores, text
+from mfhca_train.report.analysis import Analyses
+from mfhca_train.report.blocks import Tile
+from mfhca_train.report.findings import findings
+from mfhca_train.report.html import Html
+from mfhca_train.report.markdown import Markdown
+from mfhca_train.report.parameters import find_baseline, parameters
+from mfhca_train.report.rows import (
+    SEEDS_ADVISED,
+    comparisons,
+    epoch_limit,
+    fewest_seeds,
+    headline,
+    is_significant,
+    is_undecidable,
+    main_score,
+    quoted,
+    title_of,
+    without_oracles,
+)
+from mfhca_train.results.effects import find_effects
 from mfhca_train.results.record import Record, read_record
-from mfhca_train.results.schema import CV_ROW, SCORES
+from mfhca_train.results.schema import SCORES, RowResults
 
+TEMPLATES = Path(__file__).parent / "templates"
 MEANING = {
-    "wa": "Weighted accuracy: the share of all utterances that were recognised.",
-    "ua": "Unweighted accuracy: the share recognised in each class, averaged over the classes, "
-    "so that a rare emotion counts as much as a frequent one.",
-    "f1": "Macro F1: like UA, but naming an emotion too often costs points as well.",
+    "wa": "Weighted accuracy: the fraction of all utterances that were recognised.",
+    "ua": "Unweighted accuracy: the mean of the recalls of all classes, so that rare emotions count as much as "
+    "frequent ones.",
+    "f1": "Macro F1: like UA, but predicting an emotion too often lowers it as well.",
 }
-INPUTS = {
-    "both": "a spectrogram and the features of a speech encoder",
-    "spec": "a spectrogram alone",
-    "ssl": "the features of a speech encoder alone",
-}
+
+FORMATTING = (  # functions that the templates call
+    *(text.names, text.plural, text.score, text.interval, text.points, text.points_interval, text.p_value),
+    *(quoted, title_of),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        name: of its template, and its id in the page.
+        title: its heading.
+        context: what the template needs.
+    """
+
+    name: str
+    title: str
+    context: Mapping[str, Any]
 
 
 def write_report(run: Path) -> Path:
-    """Writes report.html and report.md into the folder of a finished run or ablation, each whole or not at all.
+    """Writes report.html and report.md into the folder of a finished run, each completely or not at all.
 
     Args:
         run: a folder in which `cv` or `ablate` has finished.
 
     Returns:
-        The page's path; report.md lies beside it.
+        The path of report.html.
 
     Raises:
         MfhcaError: the run is not finished, a file of it is damaged, or the folder cannot be written.
     """
-    if is_ablation(run):
-        record = read_ablation(run)
-        rows = sorted(record.rows, key=lambda name: name != record.reference)  # the reference first
-        return write_page(run, ablation_page.build(record, analysis.sections(run, rows)))
-    return write_page(run, _page(read_record(run), analysis.sections(run, [CV_ROW])))
+    record = read_record(run)
+    first, sections = _first_screen(record), list(_sections(record, Analyses(run, record)))
+    pages = {
+        renderer.extension: _render(renderer, record, first, sections) for renderer in (Markdown(), Html())
+    }
+    for extension, page in pages.items():
+        write_atomically(run / f"report.{extension}", page)
+    return run / "report.html"
 
 
-def _page(record: Record, portraits: Sequence[tuple[str, str]]) -> str:
-    results = record.results
-    parts = [_summary(record), *_banners(record), _headline(record)]
-    for section in sections.ALL:
-        if section is sections.network:
-            parts += [f"<h2>{escaped(title)}</h2>\n{body}" for title, body in portraits]
-        parts.append(section(record))
-    remark = f", protocol {results['protocol']}{' (ORACLE)' if record.oracle else ''}"
-    return page(f"MFHCA on {results['corpus']}", remark, parts)
-
-
-def _summary(record: Record) -> str:
-    results = record.results
-    classes, folds, seeds = results["classes"], results["n_folds"], len(results["seeds"])
-    protocol = PROTOCOLS.get(results["protocol"], "not one that this version knows")
-    inputs = INPUTS.get(results["config"]["model"].get("inputs"), "the features of its cache")
-    test = "on speakers that it had never heard"
-    roles = (
-        "Most speakers train the network, a few others decide which epoch of training (pass over the data) "
-        "is kept (validation), and the rest test it."
+def _sections(record: Record, analyses: Analyses) -> Iterator[Section]:
+    """The sections that this run has, in order."""
+    effects, baseline = find_effects(record), find_baseline(record)
+    single = bool(record.single)
+    every = (
+        ("summary", "In plain words", findings(record, effects, baseline)),
+        ("scores", "Scores", scores.scores(record)),
+        ("reference", "Differences from the reference", scores.differences_from_reference(record)),
+        ("effects", "Effect of each part", scores.effects(record, effects)),
+        ("selection", "Effect of selecting on the test speaker", scores.selection(record)),
+        ("folds", "Folds" if single else "Folds and seeds", details.folds(record)),
+        ("published", "Published scores", scores.published(record)),
+        ("emotions", "Emotions", details.emotions(record)),
+        ("groups", "Groups of utterances", details.groups(record)),
+        ("training", "Training", learning_curves.training(record)),
+        ("features", "What the features look like", analyses.features()),
+        ("attention", "What the networks attend to", analyses.attention()),
+        ("parameters", "Parameters", parameters(record, baseline)),
+        ("layers", "Layers of the speech encoder", details.layers(record)),
+        ("settings", "Settings", repeat.settings(record)),
+        ("repeat", "Repeat this run", repeat.repeat(record)),
     )
-    if record.oracle:
-        test = (
-            "on speakers that did not train it, but did decide which state of it was kept (oracle, see below)"
-        )
-        roles = (
-            "Most speakers train the network; others decide which epoch of training (pass over the data) is "
-            "kept, and the same ones test it."
-        )
-    times = "once (one “fold”)"
-    if folds > 1:
-        times = f"{folds:,} times (“folds”), with other test speakers and a fresh network each time"
-    repeated = f", and repeated with {seeds} seeds (other random numbers)" if seeds > 1 else ""
-    return f"""<p>MFHCA, a small neural network, learned to name the emotion of a spoken utterance
-from {inputs}. It was tested {test}.</p>
-<p>Corpus <b>{escaped(results["corpus"])}</b>, label set <b>{escaped(results["label_set"])}</b> with
-{plural(len(classes), "emotion")} ({names(classes)}):
-{plural(results["n_utterances"], "test utterance")}, cut into {plural(results["n_segments"], "segment")}.
-{roles} This was done {times}{repeated}.
-Protocol <b>{escaped(results["protocol"])}</b>: {escaped(protocol)}.</p>"""
+    for name, title, context in every:
+        if context is not None:
+            yield Section(name, title, context)
 
 
-def _banners(record: Record) -> list[str]:
-    results, parts = record.results, []
-    folds, train = results["folds"], results["config"]["train"]
-    if record.oracle:
-        parts.append(
-            banner(
-                "ORACLE: these figures are too good to be true.",
-                "Each network was kept in the state in which it did best on the test speaker itself (the "
-                "epoch was selected on the test speaker). Nobody who uses a network can choose so. Compare "
-                "these figures only with others made in the same way; protocol “strict” gives honest ones.",
-            )
-        )
-    if results["corpus"] == "demo":
-        parts.append(
-            banner(
-                "Demonstration: these figures mean nothing.",
-                "The corpus “demo” is not speech but sound made by this program, and its speech encoder "
-                "never learned anything. The run shows that every step works on this machine, and no more.",
-            )
-        )
-    if not results["complete"]:
-        parts.append(
-            banner(
-                f"Not complete: only {plural(results['n_folds'], 'fold')} of the protocol.",
-                "Some speakers were never tested, so do not compare these figures with those of whole runs. "
-                "Run mfhca-train cv without <code>--fold</code> to add what is missing.",
-            )
-        )
-    parts.append(few_seeds(len(results["seeds"])))
-    stopped = sum(fold["stopped_by"] == "epoch limit" for fold in folds)
-    if stopped:
-        limit, patience = plural(train["epochs"], "epoch"), plural(train["patience"], "epoch")
-        parts.append(
-            f'<p class="note"><strong>{stopped} of {plural(len(folds), "network")} stopped at the limit of '
-            f"{limit}.</strong> Training ends by itself after {patience} without a better score on the "
-            "validation speakers; it had not come to that, so more epochs "
-            "(<code>--set train.epochs=…</code>) might change the figures.</p>"
-        )
-    return parts
+def _render(
+    renderer: Html | Markdown, record: Record, first: Mapping[str, Any], sections: list[Section]
+) -> str:
+    """The whole report in one format."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=renderer.text,  # escapes every value for the format; `Markup` is not escaped again
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
+    environment.globals |= {function.__name__: function for function in FORMATTING}
+    environment.globals |= {"record": record, "results": record.results, "single": record.single}
+
+    def body(name: str, context: Mapping[str, Any]) -> str:
+        return environment.get_template(f"{name}.j2").render(context)
+
+    bodies = [(section, renderer.raw(body(section.name, section.context))) for section in sections]
+    head = renderer.raw(body("first_screen", first))
+    page = environment.get_template(f"page.{renderer.extension}.j2").render(
+        first_screen=head,
+        all_oracle=first["all_oracle"],
+        sections=[(section.name, section.title, content) for section, content in bodies if content.strip()],
+        style=renderer.raw((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        version=version("mfhca"),
+    )
+    return re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
 
 
-def _headline(record: Record) -> str:
-    """The three scores with spread, interval and chance, and what to make of them."""
-    results = record.results
-    pooled = results["headline"] == "pooled"
-    sizes = [sum(row) for row in results["confusion"]]
-    frequent = escaped(results["classes"][sizes.index(max(sizes))])
+def _first_screen(record: Record) -> dict[str, Any]:
+    """What was done, what to be aware of, and the main scores."""
+    results, rows = record.results, record.rows
+    first = rows[record.reference or next(iter(rows))]
+    oracles = [row for row in rows.values() if row.is_oracle]
+    return {
+        "first": first,
+        "all_oracle": len(oracles) == len(rows),
+        "oracles": oracles,
+        "others": len(rows) - len(record.networks),
+        "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
+        "protocols": list(dict.fromkeys(row.protocol for row in rows.values())),
+        "protocol": PROTOCOLS.get(results.protocol, "a protocol that this version does not know"),
+        "fewest_seeds": fewest_seeds(results),
+        "seeds_advised": SEEDS_ADVISED,
+        "partial": text.count_range([row.n_folds for row in rows.values() if not row.complete]),
+        "epoch_limit": epoch_limit(results),
+        "pooled": headline(rows) == "pooled",
+        "tile_list": _score_tiles(record, record.single) if record.single else _row_tiles(record),
+    }
+
+
+def _score_tiles(record: Record, row: RowResults) -> list[Tile]:
+    """WA, UA and F1 of a cross-validation."""
+    pooled = row.headline == "pooled"
+    sizes = [sum(counts) for counts in row.confusion]
+    frequent = row.classes[sizes.index(max(sizes))]
     chance = {
-        "wa": f"Chance: {per_cent(max(sizes) / sum(sizes))} (always saying “{frequent}”)",
-        "ua": f"Chance: {per_cent(record.chance)} (guessing one of {len(sizes)})",
+        "wa": f"Chance level: {100 * max(sizes) / sum(sizes):.1f} % (always “{frequent}”)",
+        "ua": f"Chance level: {100 * record.chance:.1f} %",
     }
     tiles = []
     for name in SCORES:
-        score = results[name]
-        ends = score["pooled_ci95" if pooled else "ci95"]
-        lines = [f"Mean of the folds: {per_cent(score['mean'])}"] if pooled else []
-        lines += [f"Spread over the folds (sd): {per_cent(score['std'])}"] if score["std"] is not None else []
-        lines += [f"95 % interval: {interval(ends)}{' (approximate)' if pooled else ''}"] if ends else []
+        one = row.score(name)
+        ends = one.pooled_ci95 if pooled else one.ci95
+        lines = [f"Mean over the folds: {text.score(one.mean)} %"] if pooled else []
+        lines += [f"Standard deviation over the folds: {text.score(one.std)}"] if one.std is not None else []
+        lines += [f"95 % CI: {text.interval(ends)}{' (approximate)' if pooled else ''}"] if ends else []
         lines += [chance[name]] if name in chance else []
+        head = f"{name.upper()} (oracle)" if row.is_oracle else name.upper()
+        tiles.append(Tile(head, f"{text.score(main_score(row, name, row.headline))} %", lines, MEANING[name]))
+    return tiles
+
+
+def _row_tiles(record: Record) -> list[Tile]:
+    """The reference, the row with the highest UA, and how many rows differ significantly."""
+    key = headline(record.rows)
+    candidates = without_oracles(record.rows)
+    best = max(candidates, key=lambda name: main_score(record.rows[name], "ua", key))
+    tiles = [_row_tile(record, "Reference", record.reference, key)] if record.reference else []
+    tiles += [_row_tile(record, "Highest UA", best, key)] if best != record.reference else []
+    tested = comparisons(record.results)
+    if tested:
+        count = sum(is_significant(row.ua) or is_significant(row.wa) for row in tested.values())
+        why = "In WA or UA: sign-flip test over speakers, 5 % after Holm's adjustment."
+        why += " With so few speakers the test cannot decide." if is_undecidable(record.results) else ""
         tiles.append(
-            f'<section class="tile"><h2>{name.upper()}{" (oracle)" if record.oracle else ""}</h2>'
-            f'<p class="figure">{per_cent(score[results["headline"]])} %</p>'
-            f'<p>{"<br>".join(lines)}</p><p class="small">{MEANING[name]}</p></section>'
+            Tile("Significantly different from the reference", f"{count} of {len(tested)} rows", [], why)
         )
-    how = "The large figures are means over the folds." if results["n_folds"] > 1 else ""
-    why = "assumes that the folds scatter evenly around their mean (Student's t)"
-    if pooled:
-        how = (
-            "Some folds lack an emotion in the test, so the large figures count the utterances of all folds "
-            "together (“pooled”)."
-        )
-        why = "comes from drawing the tested speakers again and again at random (bootstrap)"
-    doubt = ""
-    if results["ua"]["pooled_ci95" if pooled else "ci95"]:
-        doubt = (
-            "The 95 % interval says how far off a figure may be because only these speakers were tested. "
-            f"It {why}; with few speakers it is rough. "
-        )
-    return f"""<div class="tiles">
-{"".join(tiles)}
-</div>
-<p>{how} {_verdict(record)}</p>
-<p class="small">{doubt}All scores in this report are per cent.</p>"""
+    return tiles
 
 
-def _verdict(record: Record) -> str:
-    """Whether UA is above chance; nothing where it is not to be read so."""
-    results = record.results
-    ends = results["ua"]["pooled_ci95" if results["headline"] == "pooled" else "ci95"]
-    if ends is None:
-        return "One fold alone says nothing about the spread between speakers, so there is no interval."
-    if record.oracle or results["corpus"] == "demo":
-        return ""
-    if ends[0] > record.chance:
-        return "The whole interval of UA lies above chance: what was learned holds for new speakers as well."
-    return (
-        "The interval of UA reaches down to chance: this run does not show that the network learned anything."
+def _row_tile(record: Record, head: str, name: str, key: str) -> Tile:
+    row = record.rows[name]
+    ends = row.ua.pooled_ci95 if key == "pooled" else row.ua.ci95
+    lines = [quoted(row), *([f"95 % CI: {text.interval(ends)}"] if ends else [])]
+    wa, f1 = (text.score(main_score(row, one, key)) for one in ("wa", "f1"))
+    form = "all folds pooled" if key == "pooled" else "mean over the folds"
+    meaning = f"UA, {form}; chance level: {100 * record.chance:.1f} %."
+    return Tile(
+        head, f"{text.score(main_score(row, 'ua', key))} %", [*lines, f"WA {wa} %, F1 {f1} %"], meaning
     )

@@ -1,85 +1,156 @@
-"""The sections of a report that let others repeat the run: its settings, its command, and what it rests on."""
+"""The sections that let others repeat a run: settings, commands, features, versions."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mfhca_train.config.settings import Config
-from mfhca_train.report.html import Markup, escaped, table
+from mfhca_train.report.blocks import Cell, Cells, Table
+from mfhca_train.report.rows import label
+from mfhca_train.report.text import setting
 from mfhca_train.results.record import Record
 
 SIDES = {"spec": "spectrogram", "ssl": "speech encoder", "mfcc": "MFCCs"}
+COLUMNS = ["Setting", "Value", "Default"]
 
 
-def settings(record: Record) -> str:
-    """Settings that are not the defaults, and all of them folded away."""
-    changed, rows = _changed(record), []
-    columns = ["Setting", "Here", "Default"]
-    default = flat(Config().to_dict())
-    for name, value in flat(record.results["config"]).items():
-        rows.append([name, shown_value(value), shown_value(default[name]) if name in default else "–"])
-    shown = "<p>All settings have the program's default values.</p>"
-    if changed:
-        differing = table(columns, [row for row in rows if row[0] in changed], label="settings that differ")
-        shown = f"<p>These settings differ from the program's defaults:</p>\n{differing}"
-    return f"""<h2>Settings</h2>
-{shown}
-<details><summary>All settings</summary>
-{table(columns, rows, label="all settings")}</details>"""
-
-
-def origin(record: Record) -> str:
-    """The command, and what the figures rest on."""
-    results, run = record.results, record.run
-    called = run.get("recipe_names") or {}
-    rows = [
-        [f"features: {SIDES.get(side, side)}", f"{called[key]}-{key}" if key in called else key]
-        for side, key in results["recipes"].items()
+def settings(record: Record) -> dict[str, Any]:
+    """In which settings the rows differ, and which they share."""
+    configs = {name: flat(row.config) for name, row in record.rows.items()}
+    every = list(dict.fromkeys(name for config in configs.values() for name in config))
+    common = _shared(list(configs.values()))
+    differing = [name for name in every if name not in common]
+    sides = [side for side in SIDES if any(side in row.recipes for row in record.rows.values())]
+    rows: list[Cells] = [
+        [
+            label(record, name),
+            row.kind,
+            *(setting(configs[name].get(one, "–")) for one in differing),
+            *(Cell(row.recipes.get(side, "–"), code=side in row.recipes) for side in sides),
+        ]
+        for name, row in record.rows.items()
     ]
-    rows += [["data of the features", run["data_digest"]], ["labels and speakers", run["label_digest"]]]
-    rows += [["processor", run["cpu"]], ["device asked for", run["device"]]]
-    rows += [["threads for each fold", results["threads"]]]
-    rows += [[name, version] for name, version in run["versions"].items()]
-    coded = [[name, Markup(f"<code>{escaped(value)}</code>")] for name, value in rows]
-    return f"""<h2>Repeat this run</h2>
-<pre>{escaped(_command(record))}</pre>
-<p class="small">The manifest and the cache are those that <code>mfhca-cache</code> made; where the cache
-holds several recipes of features, name those below with <code>--spec</code> and <code>--ssl</code>. With the
-same features, settings, threads, versions and kind of processor, every figure comes out the same to the last
-digit.</p>
-<details><summary>Identity of the data, versions</summary>
-{table(["What", "Which"], coded, label="identity and versions")}</details>"""
+    head = ["Row", "Kind", *differing, *(f"features: {SIDES[side]}" for side in sides)]
+    default = flat(Config().to_dict())
+    whole = [[name, setting(value), setting(default.get(name, "–"))] for name, value in common.items()]
+    changed = [line for line in whole if line[0] in _changed(common)]
+    return {
+        "single": bool(record.single),
+        "rows": Table("settings and features of every row", head, [] if record.single else rows),
+        "changed": Table("settings that are not the defaults", COLUMNS, changed),
+        "all": Table("all settings", COLUMNS, whole),
+    }
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{"train": {"lr": 1}} to {"train.lr": 1}."""
+def flat(config: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings by their dotted names.
+
+    >>> flat({"train": {"lr": 1}})
+    {'train.lr': 1}
+    """
     return {f"{group}.{name}": value for group, values in config.items() for name, value in values.items()}
 
 
-def _changed(record: Record) -> list[str]:
-    default, here = flat(Config().to_dict()), flat(record.results["config"])
-    return [name for name, value in here.items() if name not in default or default[name] != value]
+def _shared(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that all rows have with the same value."""
+    every = dict.fromkeys(name for config in configs for name in config)
+    first = configs[0]
+    return {
+        name: first.get(name)
+        for name in every
+        if all(config.get(name) == first.get(name) for config in configs)
+    }
 
 
-def shown_value(value: Any) -> str:
-    """As --set takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not the program's defaults."""
+    default = flat(Config().to_dict())
+    return {name: value for name, value in config.items() if name not in default or default[name] != value}
 
 
-def _command(record: Record) -> str:
-    """`cv` with names that hold anywhere: a new run folder, no path of this machine."""
+def repeat(record: Record) -> dict[str, Any]:
+    """The commands, the recipes of the features, and what else the scores depend on."""
+    about = record.about
+    rows: list[Cells] = [
+        ["processor", about.cpu],
+        ["requested device", about.device],
+        ["threads per fold", str(record.results.threads)],
+    ]
+    rows += [[name, version] for name, version in about.versions.items()]
+    for field, words in (("data_digest", "data of the features"), ("label_digest", "labels and speakers")):
+        digests: dict[str, list[str]] = {}
+        for name in record.rows:
+            digests.setdefault(getattr(about.rows[name], field), []).append(name)
+        for digest, of_rows in digests.items():
+            rows.append([words if len(digests) == 1 else f"{words}: {', '.join(of_rows)}", digest])
+    identity = [[name, Cell(str(value), code=True)] for name, value in rows]
+    return {
+        "single": bool(record.single),
+        "commands": commands(record),
+        "recipes": _recipes(record),
+        "identity": Table("versions and identity of the data", ["What", "Which"], identity),
+    }
+
+
+def _recipes(record: Record) -> Table:
+    """Every recipe of features by its key, with its fields as far as a network stored them."""
+    used: dict[tuple[str, str], list[str]] = {}
+    for name, row in record.rows.items():
+        for side, key in row.recipes.items():
+            used.setdefault((side, key), []).append(name)
+    rows: list[Cells] = []
+    for (side, key), of_rows in used.items():
+        stored = next(
+            (record.inputs[name][side] for name in of_rows if side in record.inputs.get(name, {})), None
+        )
+        fields = "not stored in this run"
+        if stored:
+            fields = ", ".join(f"{name} = {setting(value)}" for name, value in stored.recipe.items())
+        called = record.about.recipe_names.get(key)
+        rows.append(
+            [
+                SIDES.get(side, side),
+                Cell(f"{called}-{key}" if called else key, code=True),
+                len(of_rows),
+                fields,
+            ]
+        )
+    return Table("recipes of the features", ["Side", "Key", "Rows", "Recipe"], rows, numbers=(2,), wordy=True)
+
+
+def commands(record: Record) -> list[str]:
+    """The calls of `cv` or `ablate` that give the rows their seeds: one per group of rows with equal seeds.
+
+    A call keeps the rows that it was not asked for with the seeds they have, so the order does not matter. The
+    file names are neutral: a new run folder, no path of one machine.
+    """
+    groups: dict[int, list[str]] = {}
+    for name, row in record.networks.items():
+        groups.setdefault(1 + max(row.seeds), []).append(name)
+    if len(groups) < 2:
+        every = () if record.single or record.results.complete else list(record.rows)
+        return [_command(record, every, max(groups, default=1))]
+    largest = max(groups, key=lambda count: len(groups[count]))
+    # Rows without a network are the same under every seed.
+    first = [name for name in record.rows if name in groups[largest] or name not in record.networks]
+    rest = {count: rows for count, rows in groups.items() if count != largest}
+    return [_command(record, rows, count) for count, rows in ({largest: first} | rest).items()]
+
+
+def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
+    """One call for these rows, for all if none is named."""
     results = record.results
-    here = flat(results["config"])
-    parts = [f"manifests/{results['corpus']}.csv", "--cache", "cache", "--out", "runs/again"]
-    parts += ["--label-set", results["label_set"], "--protocol", results["protocol"]]
-    for name in _changed(record):
-        parts += ["--set", f"{name}={shown_value(here[name])}"]
-    for fold in [] if results["complete"] else dict.fromkeys(unit["id"] for unit in results["folds"]):
-        parts += ["--fold", fold]
-    parts += ["--seeds", str(len(results["seeds"])), "--threads", str(results["threads"])]
-    device = record.run["device"]
-    return shlex.join(["mfhca-train", "cv", *parts, *(["--device", device] if device != "auto" else [])])
+    parts = ["ablate", results.grid] if results.grid else ["cv"]
+    parts += [f"manifests/{results.corpus}.csv", "--cache", "cache", "--out", "runs/again"]
+    parts += ["--label-set", results.label_set, "--protocol", results.protocol]
+    for name, value in _changed(flat(results.config)).items():
+        parts += ["--set", f"{name}={setting(value)}"]
+    parts += [part for name in rows for part in ("--row", name)]
+    incomplete = [row for row in record.rows.values() if not row.complete]
+    folds = dict.fromkeys(fold.id for row in incomplete for fold in row.folds)
+    parts += [part for fold in folds for part in ("--fold", fold)]
+    parts += ["--seeds", str(seeds), "--threads", str(results.threads)]
+    device = record.about.device
+    return shlex.join(["mfhca-train", *parts, *(["--device", device] if device != "auto" else [])])

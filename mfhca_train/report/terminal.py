@@ -1,129 +1,184 @@
-"""What `ablate` prints: a line a row, the tests against the reference, the optimism of selection."""
+"""The results of a run as a table for the terminal: the folds of a cross-validation, or the rows of an ablation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Iterator, Sequence
 
-from mfhca_train.report.words import title_of, unequal_seeds, untested_oracles
-from mfhca_train.results import layer_weights
+from mfhca_train.report.rows import (
+    LEVEL,
+    SEEDS_ADVISED,
+    comparisons,
+    epoch_limit,
+    fewest_seeds,
+    is_undecidable,
+    smallest_p,
+    title_of,
+    unequal_seeds,
+    untested_oracles,
+)
+from mfhca_train.report.text import plural
 from mfhca_train.results.comparison import WORTH
+from mfhca_train.results.published import PublishedScore
+from mfhca_train.results.record import parse_results
+from mfhca_train.results.schema import SCORES, AblationResults, Changes, RowResults
 from mfhca_train.results.summary import percent
 
-SEEDS_ADVISED = 5
 
-
-def table(results: Mapping[str, Any]) -> str:
-    """The results of an ablation as text.
+def table(content: object) -> str:
+    """The results of a run as text, headed by what was run and followed by remarks.
 
     Args:
-        results: the content of its results.json.
+        content: of its results.json.
+
+    Raises:
+        ValueError: it is not the content of a results.json.
     """
-    rows, cited = results["rows"], results["cited"]
-    figures = [figure for entry in (*rows.values(), *cited) for figure in entry["published"]]
-    protocols = list(dict.fromkeys(map(_protocol, figures)))
-    titles = {name: _title(name, row, results["reference"]) for name, row in rows.items()}
-    width = max(map(len, [*titles.values(), *(entry["title"] for entry in cited), "row"]))
-    blank = "".ljust(width)
-    lines = [
-        results["title"],
-        f"{results['corpus']}, label set {results['label_set']}, protocol {results['protocol']} unless a row says "
-        "otherwise; per cent",
-        f"{blank}  {'mean ± sd over folds':^29}  {'pooled':^13}  {'minus reference, per test speaker':^43}  published",
+    results = parse_results(content)
+    lines = _rows(results) if results.grid else _folds(next(iter(results.rows.values())))
+    remarks = [*_remarks(results), *([results.note.strip()] if results.note else [])]
+    return "\n".join([line.rstrip() for line in lines] + remarks)
+
+
+def _folds(row: RowResults) -> Iterator[str]:
+    """Every fold, mean, standard deviation and pooled scores of a row."""
+    oracle = " (ORACLE: the epoch was selected on the test speaker)" if row.is_oracle else ""
+    yield (
+        f"protocol {row.protocol}{oracle}: {plural(row.n_utterances, 'utterance')}, "
+        f"{plural(row.n_segments, 'segment')}, {plural(row.parameters, 'parameter')}"
+    )
+    yield f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on"
+    for fold in row.folds:
+        absent = f"  absent: {', '.join(fold.classes_absent)}" if fold.classes_absent else ""
+        scores = " ".join(percent(getattr(fold, name)) for name in SCORES)
+        epoch = f"{fold.best_epoch}/{fold.epochs}"
+        yield f"{fold.id:>8} {fold.seed:>4} {scores}  {epoch:>9}  {', '.join(fold.validation_speakers)}{absent}"
+    for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
+        scores = " ".join(percent(getattr(row.score(name), key)) for name in SCORES)
+        yield f"{label:>8} {'':>4} {scores}{'  <- headline' if row.headline == key else ''}"
+    yield from _layers(row)
+
+
+def _layers(row: RowResults) -> Iterator[str]:
+    """Learned weights of the encoder's layers, if the row has any."""
+    if row.layer_weights:
+        yield f"{'layer':>8} {'weight':>6} {'sd':>6}  in the sum of hidden states, in %, over folds and seeds"
+    for layer, weight in (row.layer_weights or {}).items():
+        yield f"{layer:>8} {percent(weight.mean)} {percent(weight.std)}"
+
+
+def _rows(results: AblationResults) -> Iterator[str]:
+    """One line per row, with its difference from the reference and published scores."""
+    published = [score for row in results.rows.values() for score in row.published]
+    published += [score for entry in results.cited for score in entry.published]
+    sources = list(dict.fromkeys(map(_source, published)))
+    titles = {
+        name: title_of(row) + " (reference)" * (name == results.reference)
+        for name, row in results.rows.items()
+    }
+    width = max(map(len, [*titles.values(), *(entry.title for entry in results.cited), "row"]))
+    yield results.title
+    yield (
+        f"{results.corpus}, label set {results.label_set}, protocol {results.protocol} unless a row says otherwise; "
+        "all scores in %"
+    )
+    yield (
+        f"{'':<{width}}  {'mean ± sd over folds':^29}  {'pooled':^13}  {'minus reference, per test speaker':^43}  "
+        "published"
+    )
+    yield (
         f"{'row':<{width}}  {'WA':^14} {'UA':^14}  {'WA':>6} {'UA':>6}  {'WA':>6} {'UA':>6} {'p(WA)':>6} {'Holm':>6} "
-        f"{'p(UA)':>6} {'Holm':>6}  WA/UA",
-    ]
-    lines += [
-        f"{titles[name]:<{width}}  {_figures(row)}  {_tests(row)}  {_published(row, protocols)}"
-        for name, row in rows.items()
-    ]
-    lines += [f"{entry['title']:<{width}}  {'':<87}  {_published(entry, protocols)}" for entry in cited]
-    lines += [f"published ({number}): {words}" for number, words in enumerate(protocols, start=1)]
-    lines = [line.rstrip() for line in lines]
-    for name, row in rows.items():
-        weights = layer_weights.lines(row)
-        lines += [f"{titles[name]}:", *weights] if weights else []
-    return "\n".join([*lines, *_notes(results), *([results["note"].strip()] if results["note"] else [])])
+        f"{'p(UA)':>6} {'Holm':>6}  WA/UA"
+    )
+    for name, row in results.rows.items():
+        spread = " ".join(f"{percent(score.mean)} ±{percent(score.std)}" for score in (row.wa, row.ua))
+        pooled = f"{percent(row.wa.pooled)} {percent(row.ua.pooled)}"
+        yield f"{titles[name]:<{width}}  {spread}  {pooled}  {_tests(row)}  {_published(row.published, sources)}"
+    for entry in results.cited:
+        yield f"{entry.title:<{width}}  {'':<87}  {_published(entry.published, sources)}"
+    for number, source in enumerate(sources, start=1):
+        yield f"published ({number}): {source}"
+    for name, row in results.rows.items():
+        if row.layer_weights:
+            yield f"{titles[name]}:"
+            yield from _layers(row)
 
 
-def _title(name: str, row: Mapping[str, Any], reference: str | None) -> str:
-    marks = [" (reference)"] if name == reference else []
-    return "".join([title_of(row), *marks])
-
-
-def _figures(row: Mapping[str, Any]) -> str:
-    spread = [f"{percent(row[s]['mean'])} ±{percent(row[s]['std'])}" for s in ("wa", "ua")]
-    return f"{' '.join(spread)}  {percent(row['wa']['pooled'])} {percent(row['ua']['pooled'])}"
-
-
-def _tests(row: Mapping[str, Any]) -> str:
-    found = row["comparison"]
-    if not found:
+def _tests(row: RowResults) -> str:
+    tested = row.comparison
+    if not tested:
         return f"{'':<41}"
-    changes = " ".join(f"{100 * found[s]['difference']:+6.2f}" for s in ("wa", "ua"))
-    return f"{changes} " + " ".join(f"{_p(found[s]['p'])} {_p(found[s]['p_holm'])}" for s in ("wa", "ua"))
+    changes = (tested.wa, tested.ua)
+    differences = " ".join(f"{100 * change.difference:+6.2f}" for change in changes)
+    return f"{differences} " + " ".join(f"{_p(change.p)} {_p(change.p_holm or 0.0)}" for change in changes)
 
 
 def _p(value: float) -> str:
     return f"{value:6.4f}" if value >= 0.0001 else "<.0001"
 
 
-def _published(entry: Mapping[str, Any], protocols: Sequence[str]) -> str:
-    """WA/UA, and the number under which the protocol is explained below."""
+def _published(scores: Sequence[PublishedScore], sources: Sequence[str]) -> str:
+    """WA/UA, and the number under which the source is explained below."""
     return "; ".join(
-        f"{figure['wa']:.2f}/{figure['ua']:.2f}" + mark if "ua" in figure else f"{figure['wa']:.2f}/-" + mark
-        for figure in entry["published"]
-        for mark in [f" ({protocols.index(_protocol(figure)) + 1})"]
+        f"{score.wa:.2f}/{'-' if score.ua is None else f'{score.ua:.2f}'} ({sources.index(_source(score)) + 1})"
+        for score in scores
     )
 
 
-def _protocol(figure: Mapping[str, Any]) -> str:
-    return f"{figure['corpus']}, {figure['protocol']} [{figure['source']}]"
+def _source(score: PublishedScore) -> str:
+    return f"{score.corpus}, {score.protocol} [{score.source}]"
 
 
-def _notes(results: Mapping[str, Any]) -> list[str]:
-    rows, reference = results["rows"], results["reference"]
-    lines = []
-    tested = [row["comparison"] for row in rows.values() if row["comparison"]]
+def _remarks(results: AblationResults) -> Iterator[str]:
+    """What one must know to read the scores."""
+    tested = list(comparisons(results).values())
     if tested:
-        some = tested[0]["ua"]
-        lines.append(
-            f"p: {some['method']} sign-flip test, two-sided, over {some['pairs']} test speaker(s), seeds averaged "
-            f"first; the smallest that can be reached is {max(t['ua']['smallest_p'] for t in tested):.4g}; "
-            f"Holm: over the {len(tested)} rows tested"
+        some = tested[0].ua
+        yield (
+            f"p: {some.method} sign-flip test, two-sided, over {plural(some.pairs, 'test speaker')}, seeds averaged "
+            f"first; the smallest p it can reach is {max(row.ua.smallest_p for row in tested):.4g}; Holm: adjusted for "
+            f"the {plural(len(tested), 'row')} tested"
         )
-        lines += [note] if (note := unequal_seeds(results)) else []
-    elif reference is not None and reference not in rows:
-        lines.append(f"nothing is tested: the reference row {reference} is not here")
-    lines += [note] if (note := untested_oracles(results)) else []
-    for entry in results["optimism"]:
-        for what, (words, more, less) in WORTH.items():
-            if what in entry:
-                lines.append(f"worth of {words} ({more} minus {less}): {_change(entry[what])}")
-    if any(row["oracle"] for row in rows.values()):
-        lines.append(
-            "ORACLE: the epoch was selected on the test speaker; compare with rows of the same protocol only"
+        if is_undecidable(results):
+            yield (
+                f"with so few speakers the test cannot decide: the smallest adjusted p it can reach is "
+                f"{smallest_p(results):.4g}, above {LEVEL:g}"
+            )
+        yield from filter(None, [unequal_seeds(results)])
+    elif results.reference is not None and results.reference not in results.rows:
+        yield f"nothing was tested: the reference row {results.reference} was not trained"
+    yield from filter(None, [untested_oracles(results)])
+    for entry in results.optimism:
+        for (words, more, less), changes in zip(WORTH.values(), (entry.selection, entry.extra), strict=True):
+            if changes:
+                yield f"effect of {words} ({more} minus {less}): {_effect(changes)}"
+    if results.grid and any(row.is_oracle for row in results.rows.values()):
+        yield "ORACLE: the epoch was selected on the test speaker; compare only with rows of the same protocol"
+    seeds = fewest_seeds(results)
+    if results.grid and seeds < SEEDS_ADVISED:
+        yield (
+            f"{plural(seeds, 'seed')}: a difference within the spread over seeds means nothing; use {SEEDS_ADVISED} "
+            "or more"
         )
-    fewest = min(
-        (len(row["seeds"]) for row in rows.values() if row["kind"] == "network"), default=SEEDS_ADVISED
-    )
-    if fewest < SEEDS_ADVISED:
-        lines.append(
-            f"{fewest} seed(s): a difference within the spread over seeds says nothing; take {SEEDS_ADVISED} or more"
+    if limit := epoch_limit(results):
+        yield textwrap.fill(" ".join(limit), 118)
+    incomplete = [row for row in results.rows.values() if not row.complete]
+    if incomplete:
+        command = "ablate" if results.grid else "cv"
+        yield (
+            f"NOT COMPLETE: only {plural(min(row.n_folds for row in incomplete), 'fold')}; run {command} without "
+            "--fold for all"
         )
-    if not all(row["complete"] for row in rows.values()):
-        lines.append("NOT COMPLETE: some folds only; run ablate without --fold for all")
-    return lines
 
 
-def _change(found: Mapping[str, Any]) -> str:
+def _effect(changes: Changes) -> str:
+    """WA and UA with their intervals. No p value: a choice made on the test speaker cannot lose by construction."""
     parts = []
-    for score in ("wa", "ua"):
-        entry = found[score]
+    for name, change in (("WA", changes.wa), ("UA", changes.ua)):
         ends = (
             ""
-            if entry["ci95"] is None
-            else " (95 % {:+.2f} to {:+.2f})".format(*(100 * e for e in entry["ci95"]))
+            if change.ci95 is None
+            else " (95 % CI {:+.2f} to {:+.2f})".format(*(100 * e for e in change.ci95))
         )
-        parts.append(f"{score.upper()} {100 * entry['difference']:+.2f}{ends}, p {_p(entry['p']).strip()}")
+        parts.append(f"{name} {100 * change.difference:+.2f}{ends}")
     return "; ".join(parts)

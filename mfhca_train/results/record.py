@@ -1,161 +1,247 @@
-"""A finished run as it lies on the disk, read and checked: run.json, results.json, history.csv of every unit.
+"""A finished run, read from disk and checked: run.json, results.json, and the files of every unit.
 
-Whatever shows a run (report.py) starts here, so that a damaged folder is one
-line that names the file, and the code behind can trust what it is given.
+A cross-validation is an ablation with one row, called CV_ROW. `parse_results` is the one place that knows
+that its results.json holds the row itself and not a table of rows. The scores of every row are compared with
+those of its units, and these with their predictions, so that a report cannot show what the predictions do not say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import problem
 from mfhca_train.results.checksums import read_about, read_rows, read_sealed
-from mfhca_train.results.schema import CV_ROW, SCORES, FoldResult, Identity, Results, unit_folder
+from mfhca_train.results.comparison import Outcome, outcome
+from mfhca_train.results.inputs_header import read_inputs_header
+from mfhca_train.results.schema import (
+    CV_ROW,
+    NETWORK,
+    AblationResults,
+    FoldResult,
+    RowResults,
+    RunFile,
+    Side,
+    unit_folder,
+)
 from mfhca_train.results.summary import UnitFiles, read_units
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
-
-FOLD = FoldResult.__struct_fields__
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run left behind.
+    """A finished run.
 
     Attributes:
-        run: run.json.
-        results: results.json; its `folds` and the confusion matrix are never empty.
-        histories: for each entry of results["folds"], in the same order, the CURVES by epoch: loss in nats,
-            scores as fractions.
+        about: run.json.
+        results: results.json.
+        outcomes: row -> the scores of each speaker and the recognised utterances, for every seed.
+        histories: row -> for each of its `folds`, in the same order, CURVES by epoch: loss in nats, scores as
+            fractions. Networks only.
+        inputs: row -> side ("spec", "ssl", "mfcc") -> shape and recipe of a segment, as the network stored them.
     """
 
-    run: dict[str, Any]
-    results: dict[str, Any]
-    histories: list[dict[str, list[float]]]
+    about: RunFile
+    results: AblationResults
+    outcomes: Mapping[str, Outcome]
+    histories: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]
+    inputs: Mapping[str, Mapping[str, Side]]
 
     @property
-    def oracle(self) -> bool:
-        """Whether an epoch was selected on a test speaker, whatever the protocol is called."""
-        return self.results["oracle"] or any(fold["selected_on"] == "test" for fold in self.results["folds"])
+    def rows(self) -> Mapping[str, RowResults]:
+        """The trained rows, in the order of the grid."""
+        return self.results.rows
+
+    @cached_property
+    def networks(self) -> dict[str, RowResults]:
+        """The rows that are trained in epochs."""
+        return {name: row for name, row in self.rows.items() if row.kind == NETWORK}
+
+    @property
+    def reference(self) -> str | None:
+        """The row that the others are tested against, if it was trained."""
+        return self.results.trained_reference
+
+    @property
+    def single(self) -> RowResults | None:
+        """The only row of a cross-validation; None for an ablation, whatever its number of rows."""
+        return None if self.results.grid else next(iter(self.rows.values()))
 
     @property
     def chance(self) -> float:
-        """UA of blind guessing, a fraction."""
-        return 1 / len(self.results["classes"])
+        """UA at chance level, a fraction."""
+        return 1 / len(self.results.classes)
 
 
 def read_record(run: Path) -> Record:
-    """Reads a run folder.
+    """Reads the folder of a cross-validation or an ablation.
 
     Args:
-        run: a folder in which `cv` has finished.
+        run: a folder in which `cv` or `ablate` has finished.
 
     Raises:
-        MfhcaError: the run is not finished, or a file is missing or damaged.
+        MfhcaError: the run is not finished, or a file is missing, damaged, or contradicts another.
     """
     for name in ("run.json", "results.json"):
         if not (run / name).is_file():
             raise MfhcaError(
-                f"{run}: no {name}, so no finished run; run `mfhca-train cv` with this --out first"
+                f"{run}: no {name}, so the run is not finished; run `mfhca-train cv` or `ablate` with this --out first"
             )
-    about, results = read_about(run), read_sealed(run / "results.json")
-    _expect(run / "run.json", problem(about, Identity))
-    _expect(run / "results.json", problem(results, Results) or disagreement(results))
-    histories = []
-    for fold in results["folds"]:
-        folder = unit_folder(run, CV_ROW, fold["seed"], fold["id"])
-        read_agreeing(run, CV_ROW, folder, fold, results["classes"])
-        histories.append(read_history(folder / "history.csv", fold["epochs"]))
-    return Record(about, results, histories)
+    raw_about, raw_results = read_about(run), read_sealed(run / "results.json")
+    command = "ablate" if isinstance(raw_results, dict) and "rows" in raw_results else "cv"
+    remedy = f"delete it and run `mfhca-train {command}` again"
+    try:
+        about = parse_run_file(raw_about)
+    except ValueError as error:
+        raise MfhcaError(f"{run / 'run.json'}: {error}; {remedy}") from error
+    try:
+        results = parse_results(raw_results)
+        for name, row in results.rows.items():
+            _check_row(name, row, results, about)
+    except ValueError as error:
+        raise MfhcaError(f"{run / 'results.json'}: {error}; {remedy}") from error
+    units: dict[str, list[UnitFiles]] = {}
+    histories, inputs = {}, {}
+    for name, row in results.rows.items():
+        folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
+        units[name] = read_units(folders, None, row.classes)
+        for folder, fold, unit in zip(folders, row.folds, units[name], strict=True):
+            _compare_unit(run, name, folder, fold, unit, command)
+        if row.kind == NETWORK:
+            histories[name] = [
+                read_history(folder / "history.csv", fold.epochs, command)
+                for folder, fold in zip(folders, row.folds, strict=True)
+            ]
+            inputs[name] = read_inputs_header(folders[0] / "inputs.safetensors", row.recipes, command)
+    outcomes = {
+        name: outcome(units[name], row.classes, row.kind == NETWORK) for name, row in results.rows.items()
+    }
+    return Record(about, results, outcomes, histories, inputs)
 
 
-def read_agreeing(
-    run: Path, row: str, folder: Path, told: Mapping[str, Any], classes: Sequence[str], command: str = "cv"
-) -> UnitFiles:
-    """A unit's result and predictions, which must be those that results.json tells of.
-
-    Args:
-        run: the run folder.
-        row: the unit's.
-        folder: of the unit.
-        told: its entry in results.json.
-        classes: K names, in order.
-        command: which makes results.json anew, for the message.
+def parse_results(content: object) -> AblationResults:
+    """The content of a results.json; that of `cv` becomes the only row of an ablation without a grid.
 
     Raises:
-        MfhcaError: a file is missing, damaged, or contradicts another.
+        ValueError: a field is missing or has a wrong type or range; the message names it.
     """
-    (unit,) = read_units([folder], None, classes)
-    differing = [key for key in FOLD if unit.result.get(key) != told.get(key)]
-    if differing:
-        raise MfhcaError(
-            f"{run / 'results.json'}: row {row}, fold {told['id']}, seed {told['seed']}: {differing[0]} is not that "
-            f"of {folder}/result.json; run `mfhca-train {command}` again"
-        )
-    return unit
+    if isinstance(content, dict) and "rows" not in content:
+        defaults: dict[str, Any] = {
+            "title": "this network",
+            "kind": NETWORK,
+            "published": [],
+            "comparison": None,
+        }
+        row = _converted(defaults | content, RowResults)
+        shared = {
+            name: getattr(row, name) for name in AblationResults.__struct_fields__ if hasattr(row, name)
+        }
+        head: dict[str, Any] = {
+            "grid": "",
+            "note": "",
+            "reference": None,
+            "tests": {},
+            "optimism": (),
+            "cited": (),
+        }
+        return AblationResults(**shared | head | {"title": f"MFHCA on {row.corpus}", "rows": {CV_ROW: row}})
+    results = _converted(content, AblationResults)
+    if not results.rows:
+        raise ValueError("no rows")
+    return results
 
 
-def _expect(path: Path, wrong: str | None) -> None:
-    if wrong:
-        raise MfhcaError(f"{path}: {wrong}; delete it and run `mfhca-train cv` again")
+def parse_run_file(content: object) -> RunFile:
+    """The content of a run.json; that of `cv` becomes one of an ablation with one row.
+
+    Raises:
+        ValueError: a field is missing or has a wrong type; the message names it.
+    """
+    if isinstance(content, dict) and "rows" not in content:
+        content = content | {"rows": {CV_ROW: content}}
+    return _converted(content, RunFile)
 
 
-def disagreement(results: Mapping[str, Any]) -> str | None:
-    """What in the results of a row contradicts itself, as far as whoever shows them relies on it; None for nothing."""
-    classes, confusion = results["classes"], results["confusion"]
-    count = len(classes)
-    if [len(row) for row in confusion] != [count] * count or min(map(min, confusion), default=-1) < 0:
+def _converted(content: object, kind: type[T]) -> T:
+    if wrong := problem(content, kind):
+        raise ValueError(wrong.removeprefix(f"rows.{CV_ROW}."))
+    return msgspec.convert(content, kind)
+
+
+def _check_row(name: str, row: RowResults, results: AblationResults, about: RunFile) -> None:
+    """Raises ValueError where a row contradicts itself, the other rows or run.json."""
+    where = f"row {name!r:.40}: " if results.grid else ""
+    problem = contradiction(row) or (
+        None if row.classes == results.classes else "its classes are not those of the run"
+    )
+    if problem:
+        raise ValueError(f"{where}{problem}")
+    if name not in about.rows:
+        raise ValueError(f"row {name!r:.40} is not in run.json")
+
+
+def contradiction(row: RowResults) -> str | None:
+    """The first way in which the results of a row contradict themselves, or None.
+
+    Args:
+        row: types and ranges are checked already.
+    """
+    count = len(row.classes)
+    if [len(counts) for counts in row.confusion] != [count] * count:
         return f"confusion is not a table of {count} by {count} counts"
-    if not any(map(any, confusion)):
+    if not any(map(any, row.confusion)):
         return "confusion counts no utterance"
-    if list(results["recalls"]) != classes:
+    if tuple(row.recalls) != row.classes:
         return "recalls are not those of the classes"
-    if results["headline"] not in ("mean", "pooled"):
-        return f"headline is {results['headline']!r:.40}, neither mean nor pooled"
-    units = [(fold["seed"], fold["id"]) for fold in results["folds"]]
-    expected = len(results["seeds"]) * results["n_folds"]
+    units = [(fold.seed, fold.id) for fold in row.folds]
+    expected = len(row.seeds) * row.n_folds
     if not units or len(units) != len(set(units)) or len(units) != expected:
         return f"{len(set(units))} different folds and seeds are listed, expected {expected}"
-    for fold in results["folds"]:
-        if not 1 <= fold["best_epoch"] <= fold["epochs"]:
-            return f"fold {fold['id']!r:.40}: best epoch {fold['best_epoch']} of {fold['epochs']}"
-    intervals = [results[score][name] for score in SCORES for name in ("ci95", "pooled_ci95")]
-    if any(interval is not None and len(interval) != 2 for interval in intervals):
-        return "an interval has not two ends"
+    for fold in row.folds:
+        if not 1 <= fold.best_epoch <= fold.epochs:
+            return f"fold {fold.id!r:.40}: best epoch {fold.best_epoch} of {fold.epochs}"
     return None
 
 
-def read_history(path: Path, epochs: int, command: str = "cv") -> dict[str, list[float]]:
-    """The curves of a unit, CURVES by epoch; a loss that overflowed stays what it is.
+def _compare_unit(run: Path, row: str, folder: Path, fold: FoldResult, unit: UnitFiles, command: str) -> None:
+    """Raises MfhcaError where results.json lists other values than the unit's own result.json."""
+    own = msgspec.convert({name: unit.result.get(name) for name in FoldResult.__struct_fields__}, FoldResult)
+    for name in FoldResult.__struct_fields__:
+        if getattr(own, name) != getattr(fold, name):
+            raise MfhcaError(
+                f"{run / 'results.json'}: row {row}, fold {fold.id}, seed {fold.seed}: {name} differs from that "
+                f"in {folder}/result.json; run `mfhca-train {command}` again"
+            )
+
+
+def read_history(path: Path, epochs: int, command: str) -> dict[str, list[float]]:
+    """The learning curves of a unit, CURVES by epoch; a loss that overflowed is kept.
 
     Args:
         path: of history.csv.
         epochs: how many there must be.
-        command: which makes it anew, for the message.
+        command: which trains the unit again, for the message.
 
     Raises:
         MfhcaError: it is missing or damaged.
     """
+    remedy = f"delete {path.parent} and run `mfhca-train {command}` again"
     try:
         rows = read_rows(path)
         curves = {name: [float(row[name]) for row in rows] for name in CURVES}
         numbers = [int(row["epoch"]) for row in rows]
         if not all(0 <= value <= 1 for name in CURVES[2:] for value in curves[name]):
             raise ValueError("a score is not between 0 and 1")
-    except MfhcaError:
-        raise
     except (KeyError, ValueError) as error:
-        reason = f"{type(error).__name__} {error}"
-        raise MfhcaError(
-            f"{path}: cannot be read ({reason}); delete {path.parent} and run `mfhca-train {command}` again"
-        ) from error
+        raise MfhcaError(f"{path}: cannot be read ({type(error).__name__} {error}); {remedy}") from error
     if numbers != list(range(1, epochs + 1)):
-        raise MfhcaError(
-            f"{path}: {len(rows)} epochs, results.json says {epochs}; delete {path.parent} and run "
-            f"`mfhca-train {command}` again"
-        )
+        raise MfhcaError(f"{path}: {len(rows)} epochs, results.json says {epochs}; {remedy}")
     return curves

@@ -12,7 +12,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.results.checksums import read_rows, read_sealed
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.schema import CV_ROW, SCORES, unit_folder
-from mfhca_train.results.summary import UnitFiles, percent, read_units, summarise
+from mfhca_train.results.summary import UnitFiles, head, percent, read_units, summarise
 
 POOLINGS = {
     "mean": "mean of the segments' log-probabilities (what cv does)",
@@ -30,7 +30,7 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
         pooling: a key of POOLINGS.
 
     Returns:
-        For each row what results.json holds, without head and breakdowns.
+        For each row what results.json holds, without breakdowns.
 
     Raises:
         MfhcaError: the run is not finished, or a file of it is missing or damaged.
@@ -50,7 +50,7 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
                 for folder, unit in zip(folders, read_units(folders, None, classes), strict=True)
             ]
             folds_in_all = row["n_folds"] if row["complete"] else row["n_folds"] + 1
-            found[name] = summarise(files, None, classes, row["protocol"], folds_in_all)
+            found[name] = head(row) | summarise(files, None, classes, row["protocol"], folds_in_all)
     except (KeyError, TypeError) as error:
         raise MfhcaError(
             f"{run / 'results.json'}: not of a run ({error}); delete it and run again"

@@ -152,6 +152,16 @@ class Results(File, frozen=True, kw_only=True):
     layer_weights: dict[str, LayerWeight] | None = None
     yardsticks: tuple[PublishedScore, ...] = ()
 
+    def score(self, name: str) -> Score:
+        """WA, UA or F1 by its key."""
+        found: Score = getattr(self, name)
+        return found
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether an epoch was selected on a test speaker, whatever the protocol is called."""
+        return self.oracle or any(fold.selected_on == "test" for fold in self.folds)
+
 
 class Change(File, frozen=True, kw_only=True):
     """A difference of two rows' scores over paired test speakers."""
@@ -246,6 +256,11 @@ class AblationResults(File, frozen=True, kw_only=True):
     yardsticks: tuple[PublishedScore, ...] = ()
     claims: tuple[Claim, ...] = ()
 
+    @property
+    def trained_reference(self) -> str | None:
+        """The reference row's name, if the row was trained."""
+        return self.reference if self.reference in self.rows else None
+
 
 class Identity(File, frozen=True, kw_only=True):
     """Everything that decides the results of a row, without paths; its digest is the row's identity."""
@@ -267,7 +282,7 @@ class Identity(File, frozen=True, kw_only=True):
 
 class RunFile(File, frozen=True, kw_only=True):
     """run.json: what decides each row, and where the run was begun. The file of a `cv` run has its one row's fields
-    in the place of `rows`; `read_run_file` gives both the same form."""
+    in the place of `rows`; `record.parse_run_file` gives both the same form."""
 
     grid: str | None = None  # None: a `cv` run
     title: str = ""

@@ -230,36 +230,6 @@ def _style(utterance: str) -> str | None:
     return {"impro": "improvised", "scrip": "scripted"}.get(utterance.partition("_")[2][:5])
 
 
-def table(summary: Mapping[str, Any]) -> str:
-    """Each fold, mean ± sd, pooled: what `cv` prints."""
-    oracle = " (ORACLE: the epoch was selected on the test speaker)" if summary["oracle"] else ""
-    lines = [
-        f"protocol {summary['protocol']}{oracle}: {summary['n_utterances']} utterances, "
-        f"{summary['n_segments']} segments, {summary['parameters']:,} parameters",
-        f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on",
-    ]
-    for unit in summary["folds"]:
-        note = f"  absent: {', '.join(unit['classes_absent'])}" if unit["classes_absent"] else ""
-        epoch = f"{unit['best_epoch']}/{unit['epochs']}"
-        lines.append(
-            f"{unit['id']:>8} {unit['seed']:>4} {percent(unit['wa'])} {percent(unit['ua'])} {percent(unit['f1'])}"
-            f"  {epoch:>9}  {', '.join(unit['validation_speakers'])}{note}"
-        )
-    for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
-        row = " ".join(percent(summary[name][key]) for name in SCORES)
-        mark = "  <- headline" if summary["headline"] == key else ""
-        lines.append(f"{label:>8} {'':>4} {row}{mark}")
-    limited = sum(unit["stopped_by"] == "epoch limit" for unit in summary["folds"])
-    if limited:
-        lines.append(
-            f"{limited} of {len(summary['folds'])} folds were stopped by the epoch limit, not by patience"
-        )
-    if not summary["complete"]:
-        lines.append(f"NOT COMPLETE: {summary['n_folds']} folds only; run cv without --fold for all")
-    lines += layer_weights.lines(summary)
-    return "\n".join(lines)
-
-
 def percent(value: float | None) -> str:
     """A fraction in per cent, six characters wide.
 

@@ -208,7 +208,7 @@ class _Trainer:
                 evaluation.segment_log_probabilities,
                 len(segments),
             ),
-            {"parameters": parameter_counts(self.model), **layer_weights.named(self.model.layer_weights)},
+            {"parameters": parameter_counts(self.model), **layer_weights.by_layer(self.model.layer_weights)},
         )
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold, make_folds
+from mfhca_train.report import details, learning_curves
+from mfhca_train.report import scores as score_sections
+from mfhca_train.report.blocks import Picture
+from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import CV_ROW, unit_folder
@@ -181,6 +187,27 @@ class Page(HTMLParser):
 
     def table(self, first_head: str) -> list[list[str]]:
         return next(table for table in self.tables if table[0][0] == first_head)
+
+
+def report_page(run: Path) -> Page:
+    """Writes the report of a run, and reads it as a reader does."""
+    return Page(write_report(run))
+
+
+def section(page: str, name: str) -> str:
+    """The HTML of one section of a report."""
+    return re.split(r"<h2 id=|<footer", page.split(f'<h2 id="{name}">', 1)[1])[0]
+
+
+def leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Replaces all pictures of a report, except those of analyses, by empty ones."""
+    for module, names in (
+        (details, ("confusion_picture", "fold_picture", "strip_picture")),
+        (learning_curves, ("curve_picture", "curves_picture")),
+        (score_sections, ("forest_picture",)),
+    ):
+        for name in names:
+            patch.setattr(module, name, lambda *_: Picture("not drawn", "", ""))
 
 
 def tree(run: Path) -> dict[str, bytes]:

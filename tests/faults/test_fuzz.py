@@ -24,7 +24,7 @@ from corpus_factory import request, utterances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import REPOSITORY
-from run_factory import make_run, reseal
+from run_factory import leave_out_pictures, make_run, reseal
 
 from mfhca_cache.build import users
 from mfhca_cache.common.errors import MfhcaError
@@ -42,9 +42,7 @@ from mfhca_train.inference.bundle import open_ensemble, write_bundle
 from mfhca_train.inference.class_map import read_map
 from mfhca_train.inference.ensemble import read_run
 from mfhca_train.model.saved import load_network
-from mfhca_train.report import ablation_detail, ablation_sections, sections
 from mfhca_train.report.page import write_report
-from mfhca_train.results.ablation_record import read_ablation
 from mfhca_train.results.checksums import DIGEST, seal
 from mfhca_train.results.published import comparable, read_published
 from mfhca_train.results.record import read_record
@@ -55,10 +53,6 @@ from mfhca_train.training.checkpoint import CHECKPOINT
 
 PATIENCE_SECONDS = 20.0  # for one file; a loaded machine takes its time, a reader that asks for memory longer
 UNIT = "model/seed-0/fold-s0"
-PICTURES = {  # which take nearly all of a report's time
-    sections: ("confusion_picture", "fold_picture", "curve_picture"),
-    ablation_detail: ("confusion_picture", "strip_picture", "curves_picture"),
-}
 TIMES = int(os.environ.get("MFHCA_FUZZ", "1"))  # how many times as many examples as usual
 DEEP = 5000  # brackets in each other
 
@@ -372,14 +366,14 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
             JSONS,
         ),
         "ablation's results.json": (
-            Target(ablation / "results.json", lambda: read_ablation(ablation)),
+            Target(ablation / "results.json", lambda: read_record(ablation)),
             JSONS,
         ),
-        "ablation's run.json": (Target(ablation / "run.json", lambda: read_ablation(ablation)), JSONS),
+        "ablation's run.json": (Target(ablation / "run.json", lambda: read_record(ablation)), JSONS),
         "ablation's inputs": (
             Target(
                 next(ablation.glob("*/seed-0/*/inputs.safetensors")),
-                lambda: read_ablation(ablation),
+                lambda: read_record(ablation),
             ),
             HEADERS,
         ),
@@ -463,10 +457,7 @@ def try_on_copy(path: Path, read: Callable[[], object], damage: Damage) -> None:
 @given(damage=JSONS)
 def test_a_report_of_odd_results_is_written_or_refused(made: Path, folder: str, damage: Damage) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation_sections, "forest_picture", lambda *_: "")
-        for module, names in PICTURES.items():
-            for name in names:
-                patch.setattr(module, name, lambda *_: "")
+        leave_out_pictures(patch)
         target = Target(made / folder / "results.json", lambda: write_report(made / folder))
         try_on(target, damage, vouched=False)
 

@@ -1,6 +1,6 @@
-"""The pictures of a analysis, as SVG text; see pictures.py for colours and letters.
+"""The pictures of an analysis; how pictures are drawn is in svg.py.
 
-Time runs to the right. What is no audio but padding is hatched.
+Time runs to the right. Padding is hatched.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfhca_train.analysis.attention import gate_map, normalise_weights
-from mfhca_train.analysis.stored import Analysis
+from mfhca_train.analysis.stored import TEST, Analysis
 from mfhca_train.data.batch import Array
+from mfhca_train.report.blocks import Picture
 from mfhca_train.report.plots.svg import CLASS_COLOURS, FIRST, INK, MUTED, SECOND, canvas, short, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-TEST = 0  # sitting.TEST; tested
 WIDTH = 3.3  # inches
-SHADES = 40  # of a map: more are not seen, and make the page larger
+SHADES = 40  # of a map: more are not visible, and make the page larger
 
 
-def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> str:
+def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> Picture:
     """t-SNE of a network's final features: the test speakers large, the others pale.
 
     Args:
@@ -32,9 +32,6 @@ def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> 
         name: of the picture, unique in the page, letters and digits.
         title: shown.
         oracle: the epoch was selected on the test speaker; the picture then says so.
-
-    Returns:
-        An `<svg>` element.
     """
     classes = analysis.summary["classes"]
     at, label = analysis.arrays["points.coordinates"], analysis.arrays["points.label"]
@@ -66,9 +63,11 @@ def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> 
             Line2D([], [], label="other speakers", markersize=2.6, alpha=0.5, markeredgewidth=0, **look),
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=3, handlelength=1.0)
-        described = f"{int(tested.sum())} test utterances, {int((tested & right).sum())} of them recognised; "
-        described += f"{int((~tested).sum())} of other speakers"
-        return svg(figure, name, f"t-SNE of the final features, {title}", described)
+        description = (
+            f"{int(tested.sum())} test utterances, {int((tested & right).sum())} of them recognised; "
+        )
+        description += f"{int((~tested).sum())} of other speakers"
+        return svg(figure, name, f"t-SNE of the final features, {title}", description)
 
 
 def class_look(k: int) -> tuple[str, str]:
@@ -76,22 +75,21 @@ def class_look(k: int) -> tuple[str, str]:
     return CLASS_COLOURS[k % len(CLASS_COLOURS)], MARKERS[(k + k // len(CLASS_COLOURS)) % len(MARKERS)]
 
 
-def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> str:
+def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> Picture:
     """One utterance: level, attention over time, spectrogram, gates of each block, saliency.
 
     Args:
         analysis: with examples.
         index: of the example.
         name, oracle: as in `feature_picture`.
-
-    Returns:
-        An `<svg>` element.
     """
     about, example = analysis.summary, analysis.summary["examples"][index]
     parts = example_parts(analysis.arrays, index)
     classes = [short(c) for c in about["classes"]]
     taken = (
-        "" if example["label"] == example["prediction"] else f", taken for {classes[example['prediction']]}"
+        ""
+        if example["label"] == example["prediction"]
+        else f", recognised as {classes[example['prediction']]}"
     )
     seconds, count = about["spec"]["seconds"], len(parts["spec"])
     over_time = about["attended"] == "time"
@@ -132,8 +130,10 @@ def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> 
         real = example["valid"]["spec"]
         for axes in figure.axes:
             _mark_padding(axes, [n / parts["level"].shape[1] for n in real], seconds)
-        described = f"{example['utterance']}, labelled {about['classes'][example['label']]}"
-        return svg(figure, name, f"Attention on an utterance: {classes[example['label']]}{taken}", described)
+        description = f"{example['utterance']}, labelled {about['classes'][example['label']]}"
+        return svg(
+            figure, name, f"Attention on an utterance: {classes[example['label']]}{taken}", description
+        )
 
 
 def example_parts(arrays: Mapping[str, Array], index: int) -> dict[str, Array]:
@@ -161,12 +161,12 @@ def _draw_level(axes: Axes, level: Array, seconds: float) -> None:
 
 
 def _draw_weights(axes: Axes, weights: Array, seconds: float) -> None:
-    """In multiples of an even share; each segment has a sum of its own."""
+    """In multiples of uniform attention; each segment has its own sum."""
     times = (normalise_weights(weights) * weights.shape[1]).ravel()
     edges = np.linspace(0, len(weights) * seconds, len(times) + 1)
     axes.stairs(times, edges, color=FIRST, fill=True, alpha=0.85, linewidth=0)
     axes.axhline(1, color=SECOND, linestyle="--", linewidth=0.9)
-    axes.set_title("attention over time, in even shares (dashed: 1)", fontsize=7)
+    axes.set_title("attention over time, 1 = uniform (dashed)", fontsize=7)
     axes.set_ylim(0)
     axes.locator_params(axis="y", nbins=3)
 
@@ -190,7 +190,7 @@ def _draw_map(
 
 
 def _mark_padding(axes: Axes, real: Sequence[float], seconds: float) -> None:
-    """Hatches what is no audio, and divides segments."""
+    """Hatches padding, and separates segments."""
     for k, share in enumerate(real):
         if share < 1:
             axes.axvspan(

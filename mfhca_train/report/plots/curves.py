@@ -1,4 +1,4 @@
-"""Learning curves; how pictures are drawn is in pictures.py."""
+"""Learning curves; how pictures are drawn is in svg.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import ceil, isfinite
 from statistics import median
 from typing import TYPE_CHECKING
 
+from mfhca_train.report.blocks import Picture
 from mfhca_train.report.plots.svg import FIRST, MOST_LINES, SECOND, canvas, svg
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def curve_picture(
     best: Sequence[int],
     oracle: bool,
     limits: tuple[float, float] | None = None,
-) -> str:
+) -> Picture:
     """One value over the epochs: a thin line for each unit, a thick one for their median.
 
     Args:
@@ -30,10 +31,7 @@ def curve_picture(
         groups: one or two labels -> the curve of every unit, by epoch.
         best: the selected epoch of every unit, from 1; marked on the last group's lines.
         oracle: as in confusion_picture.
-        limits: of the values shown; default: theirs.
-
-    Returns:
-        An `<svg>` element.
+        limits: of the value axis; by default those of the values.
     """
     with canvas(3.3, 2.5, oracle) as figure:
         axes = figure.add_subplot()
@@ -42,12 +40,12 @@ def curve_picture(
             axes.set_ylim(limits)
         axes.set_title(title)
         figure.legend(loc="outside lower left", ncols=3)
-        described = "; ".join(
+        description = "; ".join(
             f"{label}: median {median(first):.3g} after the first epoch"
             for label, curves in groups.items()
             for first in _by_epoch(curves, at_least=1)[:1]
         )
-        return svg(figure, name, f"{title} over the epochs", described)
+        return svg(figure, name, f"{title} over the epochs", description)
 
 
 def curves_picture(
@@ -58,43 +56,40 @@ def curves_picture(
     best: Sequence[int],
     oracle: bool,
     limits: tuple[tuple[float, float], tuple[float, float]],
-) -> str:
+) -> Picture:
     """Losses and UA of one row over the epochs, in two panels.
 
     Args:
         name: of the picture, unique in the page.
         title: of the row.
         losses: "training" and what the epoch was selected on -> the curve of every unit, nats.
-        scores: one label -> the curve of every unit, per cent.
+        scores: one label -> the curve of every unit, in %.
         best: the selected epoch of every unit, from 1.
         oracle: the epoch was selected on the test speaker; the picture then says so.
         limits: of losses and scores, the same for all rows.
-
-    Returns:
-        An `<svg>` element.
     """
     with canvas(3.5, 1.75, oracle) as figure:
         left, right = figure.subplots(1, 2)
         draw_curves(left, losses, best, (FIRST, SECOND))
         draw_curves(right, scores, best, (SECOND,))
-        for axes, words, bounds in ((left, "Loss (nats)", limits[0]), (right, "UA (per cent)", limits[1])):
+        for axes, words, bounds in ((left, "Loss (nats)", limits[0]), (right, "UA (%)", limits[1])):
             axes.set_title(words, fontsize=8)
             axes.set_ylim(bounds)
         last = {
             label: [curve[-1] for curve in curves if isfinite(curve[-1])] for label, curves in losses.items()
         }
-        described = "; ".join(
+        description = "; ".join(
             f"{label} loss {sum(values) / len(values):.3g} on average at the end"
             for label, values in last.items()
             if values
         )
-        return svg(figure, name, f"Learning curves: {title}", described)
+        return svg(figure, name, f"Learning curves: {title}", description)
 
 
 def draw_curves(
     axes: Axes, groups: Mapping[str, Sequence[Sequence[float]]], best: Sequence[int], colours: Sequence[str]
 ) -> None:
-    """The curves of `curve_picture` in axes that are there: solid in the first colour, dashed in SECOND."""
+    """The curves of `curve_picture` in existing axes: solid in the first colour, dashed in SECOND."""
     for (label, curves), colour in zip(groups.items(), colours, strict=False):
         if len(curves) > MOST_LINES:
             _band(axes, curves, colour)
@@ -126,7 +121,7 @@ def _by_epoch(curves: Sequence[Sequence[float]], at_least: int) -> list[list[flo
 
 
 def _band(axes: Axes, curves: Sequence[Sequence[float]], colour: str) -> None:
-    """Where all but the outermost tenths of the units are."""
+    """The range of the middle 80 % of the units."""
     import numpy as np
 
     columns = _by_epoch(curves, at_least=ceil(len(curves) / 2))

@@ -1,9 +1,9 @@
-"""The pictures of a report, as SVG text to stand inside HTML. Equal data give equal bytes. Curves are in curves.py.
+"""Confusion matrices and bars of folds, and how every picture of a report is drawn: as SVG inside the page.
 
-Text stays text, in the page's font. Colours are drawn as the keys of COLOURS and
-then become the page's variables, so that one picture serves light, dark and print.
-Blue and vermilion (Okabe and Ito) are told apart by colour-blind readers, and lines
-differ in dashes as well. matplotlib is imported when a picture is made.
+Equal data give equal bytes. Text stays text, in the page's font. Colours are drawn as the keys of COLOURS and
+replaced by the page's variables, so that one picture serves light, dark and print. Blue and vermilion (Okabe
+and Ito) are distinguishable for colour-blind readers, and lines differ in dashes as well. matplotlib is imported
+when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mfhca_train.report.html import clean, escaped
+from markupsafe import escape
+
+from mfhca_train.report.blocks import Picture
+from mfhca_train.report.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +32,7 @@ CLASS_COLOURS = (FIRST, SECOND, "#009e73", "#a4478a", "#a87000", "#4f4f4f", "#3f
 COLOURS |= {colour: f"class-{k}" for k, colour in enumerate(CLASS_COLOURS) if colour not in COLOURS}
 LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels high
 LONGEST_LABEL = 14  # characters; the tables have the whole name
-MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thin
+MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thinner
 MOST_NUMBERED = 12  # classes; in a larger confusion matrix numbers cannot be read
 ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
 STYLE: dict[Any, Any] = {
@@ -63,17 +66,14 @@ STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
 
 def confusion_picture(
     confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool, name: str = "confusion"
-) -> str:
-    """The confusion matrix: each row's shares as shades and per cent, and the counts.
+) -> Picture:
+    """The confusion matrix: each row in % as shades and numbers, and the counts.
 
     Args:
         confusion: (K, K) counts, rows = reference.
         classes: K names.
         oracle: the epoch was selected on the test speaker; the picture then says so.
         name: of the picture, unique in the page.
-
-    Returns:
-        An `<svg>` element.
     """
     count = len(classes)
     with canvas(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
@@ -106,27 +106,24 @@ def confusion_picture(
         axes.xaxis.set_label_position("top")
         for spine in axes.spines.values():
             spine.set_visible(False)
-        described = "; ".join(
+        description = "; ".join(
             f"{label}: {row[k] / sum(row):.0%} of {sum(row)} recognised"
             for k, (label, row) in enumerate(zip(classes, confusion, strict=True))
             if sum(row)
         )
-        return svg(figure, name, "Confusion matrix", described)
+        return svg(figure, name, "Confusion matrix", description)
 
 
 def fold_picture(
     scores: Mapping[str, tuple[float, float]], mean: tuple[float, float], chance: float, oracle: bool
-) -> str:
+) -> Picture:
     """WA and UA of every fold as bars.
 
     Args:
         scores: fold id -> (WA, UA), fractions.
         mean: of the folds.
-        chance: UA of blind guessing.
+        chance: UA at chance level.
         oracle: as in confusion_picture.
-
-    Returns:
-        An `<svg>` element.
     """
     with canvas(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
         axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
@@ -138,14 +135,16 @@ def fold_picture(
             line = axes.axvline(100 * mean[which], color=colour, linestyle=dash, linewidth=1)
             line.set_label(f"mean {name}")
             handles += [bars, line]
-        handles += [axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="guessing")]
+        handles += [
+            axes.axvline(100 * chance, color=MUTED, linestyle=":", linewidth=1.2, label="chance level")
+        ]
         axes.set_yticks(range(len(scores)), [short(name) for name in scores])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_xlabel("per cent")
+        axes.set_xlabel("%")
         figure.legend(handles=handles, loc="outside lower left", ncols=3)
-        described = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
-        return svg(figure, "folds", "WA and UA of every fold", described)
+        description = "; ".join(f"fold {name}: WA {wa:.1%}, UA {ua:.1%}" for name, (wa, ua) in scores.items())
+        return svg(figure, "folds", "WA and UA of every fold", description)
 
 
 @contextmanager
@@ -165,7 +164,7 @@ def canvas(width: float, height: float, oracle: bool = False) -> Iterator[Figure
         yield figure
 
 
-def svg(figure: Figure, name: str, title: str, described: str) -> str:
+def svg(figure: Figure, name: str, title: str, description: str) -> Picture:
     """The figure as an element whose ids are its own and whose colours are the page's."""
     import matplotlib
 
@@ -182,12 +181,13 @@ def svg(figure: Figure, name: str, title: str, described: str) -> str:
     body = STYLE_ATTRIBUTE.sub(_page_colours, body)
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
     width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
-    return (
+    drawn_as = (
         f'<svg role="img" aria-labelledby="{name}-title {name}-desc" viewBox="0 0 {width:g} {height:g}" '
         f'style="max-width:{LARGEST * width:.0f}px">'
-        f'<title id="{name}-title">{escaped(title)}</title>'
-        f'<desc id="{name}-desc">{escaped(described)}</desc>\n{body}'
+        f'<title id="{name}-title">{escape(clean(title))}</title>'
+        f'<desc id="{name}-desc">{escape(clean(description))}</desc>\n{body}'
     )
+    return Picture(title, description, drawn_as)
 
 
 def _page_colours(style: re.Match[str]) -> str:

@@ -160,7 +160,7 @@ def test_results_that_are_not_those_of_the_units_are_refused(run: Path) -> None:
     results = read_sealed(run / "results.json")
     results["folds"][0]["wa"] = 0.99
     write_sealed(run / "results.json", results)
-    with pytest.raises(MfhcaError, match=r"fold s0, seed 0: wa is not that of .*result\.json"):
+    with pytest.raises(MfhcaError, match=r"fold s0, seed 0: wa differs from that in .*result\.json"):
         write_report(run)
 
 

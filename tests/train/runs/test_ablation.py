@@ -32,10 +32,10 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.cli.main import main
 from mfhca_train.config.parse import FIELDS, unused_settings, value_of, with_settings
 from mfhca_train.config.settings import Config
-from mfhca_train.report.ablation_repeat import commands
+from mfhca_train.report.repeat import commands
 from mfhca_train.report.terminal import table
-from mfhca_train.results.ablation_record import read_ablation
 from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.record import read_record
 from mfhca_train.results.rescore import rescore
 from mfhca_train.results.schema import CHOSEN, NETWORK
 from mfhca_train.runs.ablation import ablate
@@ -332,7 +332,7 @@ def test_the_report_s_commands_repeat_a_run_with_unequal_seeds(corpus: Path, tmp
     ablate(short(folder, "x", seeds=(0, 1)), grid, names=["a"])
     ablate(short(folder, "x"), grid, names=["b", "again", "svm"])
     first = shutil.move(folder / "runs/x", tmp_path / "first")  # where nothing is taken over from it
-    lines = commands(read_ablation(first))
+    lines = commands(read_record(first))
     asked = [
         [b for a, b in itertools.pairwise(shlex.split(line)) if a in ("--row", "--seeds")] for line in lines
     ]
@@ -414,7 +414,7 @@ def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Pat
     results = json.loads((folder / "runs/x/results.json").read_text())
     assert list(results["rows"]) == ["svm", "majority"]
     assert list(results["left_out"]) == ["co-attention"]
-    assert "nothing is tested: the reference row mfhca is not here" in result.output
+    assert "nothing was tested: the reference row mfhca was not trained" in result.output
     assert "73.80/74.25" in result.output  # cited
     page = folder / "runs/x/report.html"
     before = page.read_text()
@@ -454,11 +454,11 @@ def test_the_command_prints_tests_oracles_and_optimism(corpus: Path, tmp_path: P
     for words in (
         "oracle-matched (ORACLE)",
         "strict (reference)",
-        "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”. Selecting the epoch on",
-        "Holm: over the 1 rows tested",
-        "worth of selecting on the test speaker (oracle-matched minus strict): WA ",
-        "worth of training on the validation speakers as well (oracle minus oracle-matched): WA ",
-        "1 seed(s): a difference within the spread over seeds says nothing; take 5 or more",
+        "Not tested: “oracle-matched (ORACLE)”, “oracle (the released code's) (ORACLE)”. These rows selected",
+        "Holm: adjusted for the 1 row tested",
+        "effect of selecting on the test speaker (oracle-matched minus strict): WA ",
+        "effect of training on the validation speakers as well (oracle minus oracle-matched): WA ",
+        "1 seed: a difference within the spread over seeds means nothing; use 5 or more",
         "sign-flip test, two-sided",
         "74.24/74.57 (1)",
         "published (1): iemocap, 10-fold leave one speaker out",

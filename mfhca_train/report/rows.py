@@ -1,0 +1,159 @@
+"""What the page and the terminal say about the rows of a run in the same words: titles, tests, remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+
+from mfhca_train.report.blocks import Cell
+from mfhca_train.report.text import count_range, plural
+from mfhca_train.results.record import Record
+from mfhca_train.results.schema import NETWORK, AblationResults, Change, Comparison, FoldResult, RowResults
+
+LEVEL = 0.05  # below which a Holm-adjusted p value counts as significant
+SEEDS_ADVISED = 5
+LAST_TENTH = 0.1  # of the epochs: a best epoch there means that more epochs might help
+
+
+def title_of(row: RowResults) -> str:
+    """A row's title, marked if its epoch was selected on the test speaker."""
+    return f"{row.title} (ORACLE)" if row.is_oracle else row.title
+
+
+def quoted(row: RowResults) -> str:
+    """The same within a sentence."""
+    return f"“{title_of(row)}”"
+
+
+def label(record: Record, name: str) -> Cell:
+    """A row's title as the first cell of a table row."""
+    row = record.rows[name]
+    tag = "reference" if name == record.reference else ""
+    return Cell(row.title, tag=tag, warning="oracle" if row.is_oracle else "")
+
+
+def reference_index(record: Record) -> list[int]:
+    """The place of the reference among the rows, for `Table.marked`."""
+    return [k for k, name in enumerate(record.rows) if name == record.reference]
+
+
+def headline(rows: Mapping[str, RowResults]) -> str:
+    """Which score is the main one: "pooled" if a fold of any row lacks a class in the test, else "mean"."""
+    return "pooled" if any(row.headline == "pooled" for row in rows.values()) else "mean"
+
+
+def main_score(row: RowResults, name: str, key: str) -> float:
+    """The main score of a row, a fraction; `key` is of `headline`."""
+    score = row.score(name)
+    return score.pooled if key == "pooled" else score.mean
+
+
+def without_oracles(rows: Mapping[str, RowResults]) -> dict[str, RowResults]:
+    """The rows that did not select on the test speaker; all rows if there are no others."""
+    return {name: row for name, row in rows.items() if not row.is_oracle} or dict(rows)
+
+
+def networks(results: AblationResults) -> dict[str, RowResults]:
+    """The rows that are trained in epochs."""
+    return {name: row for name, row in results.rows.items() if row.kind == NETWORK}
+
+
+def comparisons(results: AblationResults) -> dict[str, Comparison]:
+    """The rows that were tested against the reference."""
+    return {name: row.comparison for name, row in results.rows.items() if row.comparison}
+
+
+def is_significant(change: Change) -> bool:
+    """Whether a difference passes the test after Holm's adjustment."""
+    return change.p_holm is not None and change.p_holm < LEVEL
+
+
+def smallest_p(results: AblationResults) -> float:
+    """The smallest p value that the test could give for any row, adjusted for the number of rows tested."""
+    tested = comparisons(results)
+    smallest = min((change.smallest_p for row in tested.values() for change in (row.wa, row.ua)), default=1.0)
+    return min(1.0, smallest * len(tested))
+
+
+def is_undecidable(results: AblationResults) -> bool:
+    """Whether so few speakers were tested that no difference of any row could pass."""
+    return bool(comparisons(results)) and smallest_p(results) >= LEVEL
+
+
+def untested_oracles(results: AblationResults) -> str:
+    """Which rows were not tested because only they, or only the reference, are oracles; empty if there are none."""
+    if results.trained_reference is None:
+        return ""
+    reference = results.rows[results.trained_reference]
+    others = [row for row in results.rows.values() if row.oracle != reference.oracle and not row.comparison]
+    if not others:
+        return ""
+    who = "The reference" if reference.oracle else "These rows"
+    other = "these rows" if reference.oracle else "the reference"
+    separate = " Its effect is measured separately." if results.optimism else ""
+    return (
+        f"Not tested: {', '.join(map(quoted, others))}. {who} selected the epoch on the test speaker and {other} did "
+        f"not; that is a difference of protocol, not of the network.{separate}"
+    )
+
+
+def unequal_seeds(results: AblationResults) -> str:
+    """Over which seeds rows were compared, if networks have other seeds than the reference; empty otherwise."""
+    if results.trained_reference is None:
+        return ""
+    reference = results.rows[results.trained_reference]
+    common: dict[int, list[str]] = {}
+    for row in networks(results).values():
+        tested = row.comparison
+        if reference.kind == NETWORK and tested and row.seeds != reference.seeds and tested.seeds is not None:
+            common.setdefault(tested.seeds, []).append(quoted(row))
+    if not common:
+        return ""
+    parts = [
+        f"{', '.join(titles)} over {plural(count, 'seed')}"
+        if count
+        else f"{', '.join(titles)} over all seeds of both, because they share none and cannot be paired by seed"
+        for count, titles in sorted(common.items(), reverse=True)
+    ]
+    return (
+        "Rows with other seeds than the reference are compared with it over the seeds that both have: "
+        f"{'; '.join(parts)}."
+    )
+
+
+def fewest_seeds(results: AblationResults) -> int:
+    """The smallest number of seeds of a network; SEEDS_ADVISED where no row is a network."""
+    return min((len(row.seeds) for row in networks(results).values()), default=SEEDS_ADVISED)
+
+
+def peaked_late(folds: Iterable[FoldResult]) -> int:
+    """How many of these networks had their best epoch among the last tenth of their epochs."""
+    return sum(fold.best_epoch > fold.epochs - ceil(LAST_TENTH * fold.epochs) for fold in folds)
+
+
+def epoch_limit(results: AblationResults) -> tuple[str, str] | None:
+    """A head and a remark if networks trained up to the epoch limit instead of being stopped early; else None."""
+    rows = networks(results).values()
+    limited = [
+        (row.config["train"], fold) for row in rows for fold in row.folds if fold.stopped_by == "epoch limit"
+    ]
+    if not limited:
+        return None
+    count, total = len(limited), sum(len(row.folds) for row in rows)
+    late = peaked_late(fold for _, fold in limited)
+    epochs = count_range([train["epochs"] for train, _ in limited])
+    head = f"{count:,} of {plural(total, 'network')} trained up to the limit of {epochs} epochs."
+    if all(train.get("schedule") == "cosine" for train, _ in limited):
+        why = "The cosine schedule of the learning rate ended there, as planned"
+        why += ", and early stopping was off" * all(
+            train["patience"] >= train["epochs"] for train, _ in limited
+        )
+    elif all(train["patience"] >= train["epochs"] for train, _ in limited):
+        why = "Early stopping was off, because the patience is not smaller than the limit"
+    else:
+        why = "Early stopping did not end them before"
+    best = f"{late:,} of them had the best validation score among the last tenth of their epochs"
+    advice = (
+        "more epochs (--set train.epochs=…) may change the scores" if late else "so more epochs may not help"
+    )
+    return head, f"{why}. {best}{': ' if late else ', '}{advice}."

@@ -1,0 +1,49 @@
+"""Shape and recipe of the features that a network read, from the header of its inputs.safetensors; without torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.results.schema import Side
+
+HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
+
+
+def read_inputs_header(path: Path, keys: Mapping[str, str], command: str) -> dict[str, Side]:
+    """Side -> what was stored of it.
+
+    Only the header is read: its length in eight bytes, then JSON.
+
+    Args:
+        path: of inputs.safetensors.
+        keys: side -> key of its recipe; other sides are left out.
+        command: which trains the unit again, for the message.
+
+    Returns:
+        Nothing where there is no such file.
+
+    Raises:
+        MfhcaError: the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(HEADER_LIMIT, path.stat().st_size - 8):
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        sides = json.loads(header["__metadata__"]["sides"])
+        stored = {side: msgspec.convert(sides[side], Side) for side in sides if side in keys}
+        if any(len(one.shape) not in ((2, 3) if side == "ssl" else (2,)) for side, one in stored.items()):
+            raise ValueError("a shape has another number of sizes")
+    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+        remedy = f"delete {path.parent} and run `mfhca-train {command}` again"
+        raise MfhcaError(f"{path}: cannot be read ({error}); {remedy}") from error
+    return stored
