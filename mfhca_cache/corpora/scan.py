@@ -15,11 +15,12 @@ from importlib import import_module
 from pathlib import Path
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.corpora.folder import Scan
 from mfhca_cache.manifest.card import Card, LabelSet, check_expected, find_card, read_card
 from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_cache.manifest.speakers import speaker_table, speaker_warnings
 
 FOLDERS = "folders"  # one folder per class, of any corpus
 # The corpora that have both a module here and a card, in alphabetical order.
@@ -45,7 +46,9 @@ class Summary:
         speakers = {utterance.speaker for utterance in utterances}
         title = "" if self.card is None else f" ({self.card.title})"
         lines = [f"{self.out}: {len(utterances)} utterances of {len(speakers)} speakers{title}"]
-        lines += [*map(self._class_counts, self._label_sets()), self.scan.file_counts()]
+        lines += map(self._class_counts, self._label_sets())
+        limit = len(speakers) if log.level() <= log.VERBOSE else SHOWN
+        lines += [listing(speaker_table(utterances, self.default_label_set), limit), self.scan.file_counts()]
         if self.scan.problems:
             lines += ["not used, as allowed:", listing(self.scan.problems)]
         if self.differences:
@@ -59,6 +62,19 @@ class Summary:
             return list(self.card.label_sets.values())
         labels = sorted({utterance.emotion for utterance in self.scan.utterances})
         return [LabelSet("all", {label: label for label in labels})]
+
+    @property
+    def default_label_set(self) -> LabelSet:
+        """The card's default label set; without a card every raw label is a class."""
+        sets = self._label_sets()
+        return sets[0] if self.card is None else self.card.label_sets[self.card.default_set]
+
+    def warn(self) -> None:
+        """Logs what is probably wrong with the speakers."""
+        label_set = self.default_label_set
+        utterances = [u for u in self.scan.utterances if u.emotion in label_set.mapping]
+        for text in speaker_warnings(utterances, label_set):
+            log.LOG.warning("%s: %s", self.out, text)
 
     def _class_counts(self, label_set: LabelSet) -> str:
         counts = Counter(label_set.mapping.get(utterance.emotion) for utterance in self.scan.utterances)
@@ -149,7 +165,9 @@ def build(
     if own_card is not None and not out.with_suffix(".toml").is_file():
         write_atomically(out.with_suffix(".toml"), own_card.read_bytes())
     write_manifest(out, result.utterances)
-    return Summary(corpus, out, card, result, differences)
+    summary = Summary(corpus, out, card, result, differences)
+    summary.warn()
+    return summary
 
 
 def _card(corpus: str, out: Path) -> Card | None:

@@ -25,6 +25,7 @@ from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
 from mfhca_cache.manifest.copies import find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
+from mfhca_cache.manifest.speakers import speaker_warnings
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.store.reader import list_recipes
@@ -33,7 +34,6 @@ FILE_CHECK_SECONDS: Final = 1.5  # for all files of a corpus; a network file sys
 HEADERS_READ: Final = 40  # to estimate lengths that the manifest does not state
 DEFAULTS: Final = Settings()
 OVERHEAD: Final = 1.1  # shard size relative to its features
-STRICT_SPEAKERS: Final = 4  # two for validation, one for testing, one for training
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ def check_corpus(request: Request) -> Iterator[Finding]:
             table.warn()
             utterances = table.select(request.label_set)
             yield _check_manifest(table, utterances, request.label_set)
+            for text in speaker_warnings(utterances, table.label_set(request.label_set)):
+                problem, _, remedy = text.partition("; ")
+                yield Finding(WARN, f"{table.path}: {problem}", remedy)
         except MfhcaError as error:
             yield Finding(MISSING, str(error))
     if request.root is not None:
@@ -94,12 +97,6 @@ def _check_manifest(table: Manifest, utterances: Sequence[Utterance], name: str 
     if len(label_set.classes) < 2 or not utterances:
         return Finding(
             MISSING, summary, "at least two classes are required; correct the column emotion or --label-set"
-        )
-    if len(speakers) < STRICT_SPEAKERS:
-        return Finding(
-            WARN,
-            summary,
-            f"the protocol strict needs at least {STRICT_SPEAKERS} speakers; see `mfhca-train cv --help`",
         )
     return Finding(OK, summary)
 

@@ -42,10 +42,14 @@ def test_class_is_the_folder_and_speaker_the_group(tmp_path: Path) -> None:
     write_corpus(tmp_path / "mine")
     out = tmp_path / "mine.csv"
     result = call("folders", "--root", str(tmp_path / "mine"), "--speaker-regex", SPEAKER, "--out", str(out))
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.output.splitlines() == [
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: {out}: 3 speakers: the protocol strict needs 4, or three with")
+    assert result.stdout.splitlines() == [
         f"{out}: 5 utterances of 3 speakers",
         "label set all: 5 utterances: happy 2, sad 3",
+        "  anna: 2 utterances: happy 1, sad 1",
+        "  bert: 2 utterances: happy 1, sad 1",
+        "  cleo: 1 utterance: happy 0, sad 1",
         "5 files used, none ignored",
     ]
     manifest = read_manifest(out)
@@ -139,7 +143,7 @@ def test_every_file_is_counted(tmp_path: Path) -> None:
         (["folders", "--speaker-regex", "(x"], "'(x' is not a regular expression"),
         (
             ["folders", "--speaker-regex", "x"],
-            "'x' has no group; put the part that is the speaker in brackets",
+            "'x' has no group; put brackets around the speaker",
         ),
     ],
 )

@@ -1,0 +1,63 @@
+"""The speakers of a manifest: their utterances and classes, and signs that the column `speaker` is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from mfhca_cache.common.text import first_names
+from mfhca_cache.manifest.card import LabelSet
+from mfhca_cache.manifest.utterance import Utterance
+
+STRICT_SPEAKERS = 4  # two for validation, one for test, one for training
+
+
+def speaker_table(utterances: Iterable[Utterance], label_set: LabelSet) -> list[str]:
+    """One line per speaker, in alphabetical order: number of utterances, and of each class.
+
+    >>> rows = [Utterance("1", "1.wav", "anna", "joy"), Utterance("2", "2.wav", "anna", "anger")]
+    >>> speaker_table(rows, LabelSet("all", {"anger": "anger", "joy": "joy", "fear": "fear"}))
+    ['anna: 2 utterances: anger 1, joy 1, fear 0']
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        if utterance.emotion in label_set.mapping:
+            counts[utterance.speaker][label_set.mapping[utterance.emotion]] += 1
+    return [
+        f"{speaker}: {counts[speaker].total()} {'utterance' if counts[speaker].total() == 1 else 'utterances'}: "
+        + ", ".join(f"{label} {counts[speaker][label]}" for label in label_set.classes)
+        for speaker in sorted(counts)
+    ]
+
+
+def speaker_warnings(utterances: Sequence[Utterance], label_set: LabelSet) -> Iterator[str]:
+    """What makes a cross-validation over speakers impossible or meaningless, and the remedy.
+
+    Args:
+        utterances: those of the label set.
+        label_set: maps their labels to classes.
+    """
+    classes: dict[str, set[str]] = defaultdict(set)
+    for utterance in utterances:
+        classes[utterance.speaker].add(label_set.mapping[utterance.emotion])
+    if not classes:
+        return
+    fix = "check the column speaker, or --speaker-regex of `manifest folders`"
+    present = set().union(*classes.values())
+    if absent := [label for label in label_set.classes if label not in present]:
+        yield f"no utterance of class {', '.join(absent)}; choose a label set that is complete, or complete the corpus"
+    if len(present) == 1:
+        yield f"a single class ({', '.join(present)}): at least two are required; check the column emotion"
+    if len(classes) == 1:
+        yield f"a single speaker ({next(iter(classes))}): at least two are required; {fix}"
+    elif len(classes) < STRICT_SPEAKERS:
+        yield (
+            f"{len(classes)} speakers: the protocol strict needs {STRICT_SPEAKERS}, or three with "
+            "`--set train.validation_speakers=1`; with two, no protocol can train, validate and test on different "
+            "speakers, so add speakers"
+        )
+    if len(classes) > 1 and len(present) > 1 and all(len(labels) == 1 for labels in classes.values()):
+        yield f"every speaker has a single class, so that speakers and classes cannot be told apart; {fix}"
+    labels = {name.casefold() for name in (*label_set.mapping, *label_set.classes)}
+    if named := [speaker for speaker in classes if speaker.casefold() in labels]:
+        yield f"speakers are named like classes ({first_names(named)}); {fix}"
