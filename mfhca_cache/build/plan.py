@@ -149,7 +149,7 @@ def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
     if path.exists():
         try:
             shard = read_shard(path)
-            damage = misplacement(shard, target.recipe.key, speaker)
+            damage = misplacement(shard, target.recipe.key)
         except MfhcaError as error:
             damage = str(error)
     if damage is not None:
@@ -178,12 +178,12 @@ def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
     )
 
 
-def misplacement(shard: Shard, key: str, speaker: str) -> str | None:
+def misplacement(shard: Shard, key: str) -> str | None:
     """The error for a valid shard in the folder of another recipe or under another speaker's name, or None."""
     if shard.key != key:
         return f"{shard.path}: has features of recipe {shard.key}, but its folder is for {key}; it was moved here"
-    if shard.speaker != speaker:
-        return f"{shard.path}: has features of speaker {shard.speaker!r}, its name says {speaker!r}; it was renamed"
+    if shard.path.name != shard_name(shard.speaker):
+        return f"{shard.path}: has features of speaker {shard.speaker!r}; it was renamed"
     return None
 
 

@@ -16,7 +16,7 @@ from mfhca_cache.common.files import lock, size_of
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.recipe.folder import recipe_folders
 from mfhca_cache.store import journal
-from mfhca_cache.store.schema import SUFFIX, shard_name, speaker_of
+from mfhca_cache.store.schema import SUFFIX, shard_name
 from mfhca_cache.store.shard import read_shard
 
 SETTLED_SECONDS = 60.0  # a temporary file of a small atomic write lives for milliseconds
@@ -91,12 +91,12 @@ def find_leftovers(
 
 
 def _is_used(path: Path, used: set[tuple[str, str]], users: Sequence[Manifest]) -> bool:
-    speaker = speaker_of(path.name)
     try:
-        return any((speaker, name) in used for name in read_shard(path).utterance_ids)
+        shard = read_shard(path)
+        return any((shard.speaker, name) in used for name in shard.utterance_ids)
     except MfhcaError:
         # A damaged shard is reported by `verify` and replaced by `features`, so it stays while its speaker is used.
-        return any(row.speaker == speaker for manifest in users for row in manifest.utterances)
+        return any(shard_name(row.speaker) == path.name for manifest in users for row in manifest.utterances)
 
 
 def _interrupted(folder: Path) -> Iterator[Leftover]:
@@ -154,8 +154,7 @@ def remove_finished_parts(plan: Plan) -> None:
 
 
 def _lock_files(folder: Path) -> tuple[Path, ...]:
-    speakers = {speaker_of(path.name) for path in folder.glob(f"*{SUFFIX}")}
-    names = {f".{shard_name(speaker)}.lock" for speaker in speakers}
+    names = {f".{path.name}.lock" for path in folder.glob(f"*{SUFFIX}")}
     return tuple(sorted({*(folder / name for name in names), *folder.glob(f".*{SUFFIX}.lock")}))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from mfhca_cache.build.plan import misplacement
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.folder import RECIPE_FILE, read_recipe, recipe_folders
-from mfhca_cache.store.schema import SUFFIX, speaker_of
+from mfhca_cache.store.schema import SUFFIX
 from mfhca_cache.store.shard import read_shard, verify_shard
 
 
@@ -48,7 +48,7 @@ def verify(
             verify_shard(shard)
         except MfhcaError as error:
             return str(error)
-        return misplacement(shard, key, speaker_of(path.name))
+        return misplacement(shard, key)
 
     valid = 0
     with ThreadPoolExecutor(jobs, "verify") as pool:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 import time
 import tomllib
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from typing import Any
 from mfhca_cache.common.errors import MfhcaError
 
 DELETE_AND_RERUN = "delete it and run again"  # the usual remedy for a file that a program wrote
+NEW_FILE_MODE = 0o666  # less the umask
+STEM_BYTES = 200
 INTEGER_DIGITS = 20  # of a 64-bit integer with its sign
 
 
@@ -87,7 +89,6 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             _remove_abandoned(path)
             file.write(payload)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
             publish(temporary, path)
     except OSError as error:
@@ -98,18 +99,36 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def create_temporary(path: Path) -> tuple[int, Path]:
+    """Creates a hidden file with a unique name in the folder of `path`; returns its descriptor and path.
+
+    Unlike `tempfile.mkstemp`, which makes files for one user only, its mode follows the umask, so that a group can
+    share a cache and its runs.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    while True:
+        # Names may have at most 255 bytes; the beginning is enough to recognise the file.
+        stem = path.name.encode()[:STEM_BYTES].decode(errors="ignore")
+        temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}.tmp")
+        with contextlib.suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            return os.open(temporary, flags, NEW_FILE_MODE), temporary
+
+
 def _temporary(path: Path) -> tuple[int, Path]:
     """Creates a locked temporary file in the folder of `path`; returns its descriptor and path.
 
     The lock shows that its writer is alive; it is released when the descriptor is closed or the writer dies.
     """
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, temporary = create_temporary(path)
         try:
             with contextlib.suppress(OSError):  # on a file system without locks nothing is removed either
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(Path(name).stat(), os.fstat(descriptor)):
-                return descriptor, Path(name)
+            if os.path.samestat(temporary.stat(), os.fstat(descriptor)):
+                return descriptor, temporary
         except FileNotFoundError:
             pass  # another process removed it before it was locked
         except OSError:
@@ -120,7 +139,8 @@ def _temporary(path: Path) -> tuple[int, Path]:
 
 def _remove_abandoned(path: Path) -> None:
     """Removes temporary files of killed writers of `path`."""
-    for other in path.parent.glob(f"{glob.escape(f'.{path.name}.')}*.tmp"):
+    stem = path.name.encode()[:STEM_BYTES].decode(errors="ignore")
+    for other in path.parent.glob(f"{glob.escape(f'.{stem}.')}*.tmp"):
         with contextlib.suppress(OSError):
             descriptor = os.open(other, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -225,7 +245,7 @@ def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[No
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, NEW_FILE_MODE)
     except OSError as error:
         raise MfhcaError(
             f"{path}: cannot be written ({error.strerror}); choose a folder you may write to"

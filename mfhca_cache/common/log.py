@@ -21,6 +21,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from mfhca_cache.common.files import NEW_FILE_MODE
+
 LOG: Final = logging.getLogger("mfhca")
 LOG.setLevel(logging.DEBUG)
 FILE: Final = "log.txt"
@@ -63,7 +65,7 @@ class _File(logging.Handler):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, NEW_FILE_MODE)
         self.setFormatter(_StampedLines())
 
     def emit(self, record: logging.LogRecord) -> None:

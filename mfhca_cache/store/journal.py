@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import canonical_json, fsync_folder
+from mfhca_cache.common.files import NEW_FILE_MODE, canonical_json, fsync_folder
 from mfhca_cache.store.schema import Origin
 
 SUFFIXES = (".rows", ".journal")
@@ -58,7 +58,9 @@ class Part:
         self._pending: dict[str, Entry] = {}
         self._rows, self._journal = -1, -1
         try:
-            self._rows, self._journal = (os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in self._paths)
+            self._rows, self._journal = (
+                os.open(path, os.O_RDWR | os.O_CREAT, NEW_FILE_MODE) for path in self._paths
+            )
             self._resume(_line(header))
         except BaseException:
             self.close()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from mfhca_cache.common.files import canonical_json, sha256_text
 FORMAT = "mfhca-shard"
 VERSION = 2
 SUFFIX = ".h5"
+LONGEST_NAME = 240  # bytes of a shard's file name
 
 # HDF5 requires a power of two of at least 512; one page keeps the features page-aligned.
 USER_BLOCK = 4096
@@ -62,23 +63,21 @@ class Origin:
 
 
 def shard_name(speaker: str) -> str:
-    """The file name of a speaker's shard; `speaker_of` is the inverse.
+    """The file name of a speaker's shard; different speakers have different names.
 
-    Dots are quoted too, so that no name is hidden or a prefix of another one.
+    Dots are quoted too, so that no name is hidden or a prefix of another one. A long name is cut and gets a digest,
+    because file systems allow 255 bytes, which must also suffice for the names of locks and unfinished files.
 
     >>> shard_name("Ses01_F"), shard_name("a/b.c")
     ('Ses01_F.h5', 'a%2Fb%2Ec.h5')
+    >>> len(shard_name("\u6f22" * 29))
+    240
     """
-    return quote(speaker, safe="").replace(".", "%2E").replace("~", "%7E") + SUFFIX
-
-
-def speaker_of(file_name: str) -> str:
-    """The speaker of a shard with this file name.
-
-    >>> speaker_of(shard_name("a/b.c"))
-    'a/b.c'
-    """
-    return unquote(file_name.removesuffix(SUFFIX))
+    name = quote(speaker, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(name) + len(SUFFIX) > LONGEST_NAME:
+        digest = f"~{sha256_text(speaker)[:16]}"
+        name = name[: LONGEST_NAME - len(digest) - len(SUFFIX)] + digest
+    return name + SUFFIX
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import lock, publish
+from mfhca_cache.common.files import create_temporary, lock, publish
 from mfhca_cache.store import schema
 from mfhca_cache.store.descriptor import read_exactly
 from mfhca_cache.store.journal import Entry, Part
@@ -225,11 +224,9 @@ class ShardWriter:
         temporary: Path | None = None
         try:
             with self._writing():
-                descriptor, name = tempfile.mkstemp(".tmp", f"{self._stem.name}.", self._stem.parent)
-                temporary = Path(name)
+                descriptor, temporary = create_temporary(self.path)
                 try:
                     digest = assemble(descriptor, self._identity, utterances, provenance)
-                    os.fchmod(descriptor, 0o644)
                     # Before the rename: otherwise a power failure could leave an empty file under the final name.
                     os.fsync(descriptor)
                 finally:

@@ -22,12 +22,12 @@ from typing import Any, Final
 
 from places import REPOSITORY
 
-from faults import edits, flips, full_disk, kills
+from faults import edits, flips, full_disk, identity, kills
 from faults.command import load
 from faults.trial import Outcome, Trial, do_all, read
 from faults.world import EDITED, World, prepare
 
-GROUPS: Final = {"kills": kills, "flips": flips, "full disk": full_disk, "edits": edits}
+GROUPS: Final = {"kills": kills, "flips": flips, "full disk": full_disk, "edits": edits, "identity": identity}
 PROMISES: Final = {name: dict(module.PROMISES) for name, module in GROUPS.items()}
 FAMILIES: Final[dict[str, str]] = {**kills.FAMILIES, **flips.FAMILIES, **full_disk.FAMILIES}
 
@@ -42,6 +42,7 @@ LONG: Final = {
     flips.CHECKPOINT_FAULT: 20,
     **dict.fromkeys(full_disk.PROMISES, 5),
     **dict.fromkeys(edits.PROMISES, 4),
+    **dict.fromkeys(identity.PROMISES, 4),
 }
 SHORT: Final = {
     "kill -9 of `features`": 3,
@@ -57,6 +58,7 @@ SHORT: Final = {
     "two extractions at once": 1,
     "a shard deleted between `status` and `cv`": 1,
     "audio edited after extraction": 1,
+    **dict.fromkeys(identity.PROMISES, 1),
 }
 
 

@@ -19,6 +19,7 @@ from build_factory import build, plan_for
 from mfhca_cache.build import builder
 from mfhca_cache.build.builder import Builder
 from mfhca_cache.build.plan import Target, make_targets
+from mfhca_cache.build.verify import verify
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.features import extract
@@ -380,3 +381,14 @@ def _stored(target: Target, name: str) -> np.ndarray:
     with Features.open(target.folder, "a") as features:
         shard, first, count = features.rows(name)
         return features.gather(np.full(count, shard), np.arange(first, first + count))
+
+
+@pytest.mark.parametrize("speaker", ["\u6f22" * 29, "s" * 255, "a" * 400], ids=["CJK", "255", "400"])
+def test_speakers_with_long_names_have_shards(root: Path, tmp_path: Path, speaker: str) -> None:
+    write_audio(root / "x.wav", "x")
+    rows = [Utterance("x", "x.wav", speaker, "joy"), Utterance("y", "x.wav", speaker, "joy", end_s=0.5)]
+    assert build(rows, root, tmp_path / "cache").failed == {}
+    assert plan_for(rows, root, tmp_path / "cache").speakers == ()
+    with Features.open(next((tmp_path / "cache").iterdir()), [speaker]) as features:
+        assert features.shards[0].speaker == speaker
+    assert verify(tmp_path / "cache") == (1, [])

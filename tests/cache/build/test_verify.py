@@ -39,7 +39,7 @@ def test_verify_finds_a_shard_in_the_wrong_place_and_an_edited_recipe(own: Path)
     value["recipe"]["hop_samples"] = 80
     recipe.write_text(json.dumps(value))
     printed = failed("verify", "--cache", str(own / "cache"))
-    assert "has features of speaker 'a', its name says 'z'" in printed
+    assert "has features of speaker 'a'; it was renamed" in printed
     assert "recipe.json: the recipe has key" in printed
 
 

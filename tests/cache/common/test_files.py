@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import read_json, write_atomically, write_json
+from mfhca_cache.common.files import lock, read_json, write_atomically, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -63,6 +65,24 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
         write_atomically(tmp_path / "a" / "b", "text")
 
 
-def test_written_files_are_readable_by_all(tmp_path: Path) -> None:
+@pytest.fixture
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], indirect=True)
+def test_modes_of_new_files_follow_the_umask(umask: int, tmp_path: Path) -> None:
+    """With umask 002 a group shares a cache: its members can lock and replace each other's files."""
     write_atomically(tmp_path / "a", b"bytes")
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+    with lock(tmp_path / ".lock", "x"):
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u6f22" * 85])
+def test_names_of_255_bytes_can_be_written(tmp_path: Path, name: str) -> None:
+    for text in ("one", "two"):
+        write_atomically(tmp_path / name, text)
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "two"

@@ -17,7 +17,7 @@ from shard_factory import FRAME_SHAPE, audio_digest, flip, open_files, reseal, u
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.store import schema
-from mfhca_cache.store.schema import speaker_of
+from mfhca_cache.store.schema import shard_name
 from mfhca_cache.store.shard import Shard, read_shard, verify_shard
 
 LENGTHS = {"u1": 2, "u2": 0, "ü3": 3, "u4": 1}
@@ -62,7 +62,7 @@ def test_write_read_identity_of_layers(
         shard = read_shard(path)
         verify_shard(shard)
         stored = np.fromfile(path, dtype, offset=shard.offset, count=int(np.prod(shard.shape)))
-    assert (shard.speaker, speaker_of(path.name)) == (speaker, speaker)
+    assert (shard.speaker, path.name) == (speaker, shard_name(speaker))
     assert shard.shape == (sum(lengths), *shape)
     for name, (first, count) in shard.rows().items():
         values, valid = given_[name]
