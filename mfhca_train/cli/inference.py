@@ -1,4 +1,7 @@
-"""The commands `predict`, `export` and `evaluate`. Standard library and click only, so that `--help` is quick."""
+"""The commands `predict`, `export` and `evaluate`.
+
+Only click and the standard library are imported, so that `--help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mfhca_cache.common.console import Command, progress
+from mfhca_cache.common.console import Command, device_option, progress, threads_option
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.log import LOG
 from mfhca_train.cli.options import FOLDER
@@ -16,30 +19,28 @@ if TYPE_CHECKING:
     from mfhca_train.inference.prediction import Failure, Prediction
     from mfhca_train.inference.predictor import Predictor
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 FORMATS = ("table", "csv", "json")
-BATCH_SIZE = 8  # predict.BATCH_SIZE; tested
-ROW_HELP = "Which row, where RUN holds an ablation."
-DEVICE = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
+BATCH_SIZE = 8  # the same number as in inference.predictor, tested
+ROW_HELP = "The row of RUN, if it is an ablation."
+DEVICE = device_option("Where to run the networks")
 ROW = click.option("--row", metavar="NAME", help=ROW_HELP)
-THREADS = click.option(
-    "--threads",
-    type=click.IntRange(1),
-    help="Processor threads; changes last digits.  [default: torch's choice]",
-)
+THREADS = threads_option("Processor threads")
 
 
 @click.command(cls=Command)
 @click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
 @click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=FOLDER)
-@click.option("--backbone", help="The encoder of the training features: a folder or a name on the hub.")
 @click.option(
-    "--speaker", help="AUDIO is of this speaker of the training corpus: only networks that never met them."
+    "--backbone", help="The encoder of the training features: a folder or a name on the Hugging Face hub."
+)
+@click.option(
+    "--speaker",
+    help="AUDIO is by this speaker of the training corpus: use only networks that were tested on this speaker.",
 )
 @ROW
-@click.option("--format", "form", type=click.Choice(FORMATS), help="How to write it.  [default: table]")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Output format.  [default: table]")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
-@click.option("--attention", is_flag=True, help="Where in time the networks looked; with csv or json.")
+@click.option("--attention", is_flag=True, help="Add the attention over time; with csv or json.")
 @click.option("--out", type=FOLDER, help="The file to write.  [default: standard output]")
 @DEVICE
 @THREADS
@@ -48,7 +49,7 @@ THREADS = click.option(
     type=click.IntRange(1),
     default=BATCH_SIZE,
     show_default=True,
-    help="Segments the encoder sees at once, rounded up to a multiple of 8.",
+    help="Segments per batch of the encoder, rounded up to a multiple of 8.",
 )
 def predict(
     model: Path,
@@ -64,10 +65,10 @@ def predict(
     threads: int | None,
     batch_size: int,
 ) -> None:
-    """Class probabilities of AUDIO: files of any format that libsndfile reads, and folders of them.
+    """Predict the class probabilities of AUDIO: files in any format that libsndfile reads, and folders of them.
 
-    All networks of the run judge together: the mean of their probabilities is shown. Files that cannot be used
-    are named, the others are judged, and the command ends with 1. For example:
+    The result is the mean probability of all networks of the run. Files that cannot be used are listed at the end,
+    and the exit code is then 1. For example:
 
     \b
       mfhca-train predict runs/emodb recordings/ call.mp3 --backbone facebook/hubert-base-ls960
@@ -77,25 +78,25 @@ def predict(
     form = "json" if as_json else form or "table"
     if attention and form == "table":
         raise click.UsageError(
-            "--attention is one weight a frame, too much for a table; add --format csv or --json"
+            "--attention is one weight per frame, too much for a table; add --format csv or --json"
         )
     from mfhca_train.inference.audio_files import find_audio
     from mfhca_train.inference.prediction import Failure
     from mfhca_train.inference.predictor import Predictor
 
     found = find_audio(audio)
-    if found.left_out:
-        LOG.info("left out: %s", found.left_out)
+    if found.skipped:
+        LOG.info("skipped: %s", found.skipped)
     if not found.paths and not found.unreadable:
         raise MfhcaError(
-            f"{', '.join(map(str, audio))}: no audio files; name the files themselves to try them"
+            f"{', '.join(map(str, audio))}: no audio files; pass the files themselves to try them"
         )
     _prepare(threads)
     predictor = Predictor.open(
         model, backbone, row=row, speaker=speaker, device=device, batch_size=batch_size
     )
     if attention:
-        predictor.expect_attention()
+        predictor.require_attention()
     predictions: list[Prediction] = []
     failures = [Failure(name, reason) for name, reason in found.unreadable.items()]
     with progress(len(found.paths), " files", "predicting") as bar:
@@ -105,24 +106,24 @@ def predict(
             else:
                 predictions.append(one)
             bar.update(1)
-    _tell(predictor, predictions, failures, form, attention, out, found.left_out)
+    _write_predictions(predictor, predictions, failures, form, attention, out, found.skipped)
 
 
-def _tell(
+def _write_predictions(
     predictor: Predictor,
     predictions: list[Prediction],
     failures: list[Failure],
     form: str,
     attention: bool,
     out: Path | None,
-    left_out: str,
+    skipped: str,
 ) -> None:
-    """Writes what was found, warns of what is no test, and fails if anything failed."""
+    """Writes the predictions, warns of recordings seen in training, and fails if any file could not be used."""
     from mfhca_cache.common.files import write_atomically
     from mfhca_train.inference import output as text
 
     if form == "json":
-        written = text.as_json(predictions, failures, predictor.ensemble, left_out)
+        written = text.as_json(predictions, failures, predictor.ensemble, skipped)
     elif form == "table":
         written = text.as_table(predictions, predictor.ensemble) + "\n"
     elif attention:
@@ -134,14 +135,14 @@ def _tell(
     else:
         write_atomically(out, written)
         click.echo(out)
-    heard = [prediction for prediction in predictions if prediction.heard_by]
-    if heard:
+    seen = [prediction for prediction in predictions if prediction.seen_by]
+    if seen:
         LOG.warning(
-            "networks were trained or selected on %d of these %d files (the first: %s), so this is no test; "
-            "pass --speaker",
-            len(heard),
+            "networks were trained or selected on %d of these %d files (the first: %s), so their predictions "
+            "are no test; pass --speaker",
+            len(seen),
             len(predictions),
-            text.shown(heard[0].name),
+            text.shown(seen[0].name),
         )
     if failures:
         reasons = [text.shown(failure.reason) for failure in failures]
@@ -151,13 +152,13 @@ def _tell(
 
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The bundle's folder; it must not exist.")
+@click.option("--out", type=FOLDER, required=True, help="The folder of the bundle; it must not exist.")
 @ROW
 @click.option(
-    "--fold", "folds", multiple=True, metavar="ID", help="Only this fold's networks (repeat for more)."
+    "--fold", "folds", multiple=True, metavar="ID", help="Only the networks of this fold (repeat for more)."
 )
 def export(run: Path, out: Path, row: str | None, folds: tuple[str, ...]) -> None:
-    """Write a run's networks as one bundle, which predicts without the run and its cache.
+    """Write the networks of a run as a bundle, which predicts without the run and its cache.
 
     For example:
 
@@ -175,14 +176,16 @@ def export(run: Path, out: Path, row: str | None, folds: tuple[str, ...]) -> Non
 @click.command(cls=Command)
 @click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
 @click.argument("manifest", type=FOLDER)
-@click.option("--cache", required=True, type=FOLDER, help="Features of MANIFEST by the run's own recipes.")
-@click.option("--label-set", help="Of MANIFEST.  [default: its corpus card's]")
+@click.option(
+    "--cache", required=True, type=FOLDER, help="Features of MANIFEST, computed with the recipes of the run."
+)
+@click.option("--label-set", help="The label set of MANIFEST.  [default: from its corpus card]")
 @click.option(
     "--map",
     "maps",
     multiple=True,
     metavar="THEIRS=OURS|FILE",
-    help="Which class of MANIFEST is which of the run's (repeat for more); THEIRS= for none.  [default: equal names]",
+    help="The class of the run for a class of MANIFEST (repeat for more); THEIRS= for none.  [default: equal names]",
 )
 @ROW
 @click.option(
@@ -201,7 +204,7 @@ def evaluate(
     device: str,
     threads: int | None,
 ) -> None:
-    """Score a trained run on another corpus: the ensemble of its networks, and each of them.
+    """Score the networks of a run on another corpus: their ensemble, and each of them.
 
     For example:
 
@@ -209,26 +212,28 @@ def evaluate(
       mfhca-train evaluate runs/emodb other.csv --cache cache/other --map hap=happiness --map fea=
     """
     if out is not None and out.suffix != ".json":
-        raise click.UsageError(f"--out {out}: write NAME.json; NAME.csv is written beside it")
+        raise click.UsageError(f"--out {out}: write NAME.json; NAME.csv is written next to it")
     from mfhca_cache.common.files import write_atomically, write_json
     from mfhca_cache.common.hardware import resolve_device
+    from mfhca_train.inference import cross_corpus
     from mfhca_train.inference.bundle import is_bundle, open_ensemble
     from mfhca_train.inference.class_map import read_map
-    from mfhca_train.inference.cross_corpus import transfer
-    from mfhca_train.inference.transfer_table import table
+    from mfhca_train.inference.output import evaluation_table
 
     if out is None and is_bundle(model):
-        raise click.UsageError("a bundle stays as it is; say with --out where the scores go")
+        raise click.UsageError("a bundle is not written to; pass --out for the scores")
     given = read_map(maps)
     ensemble = open_ensemble(model, row)
     _prepare(threads)
     with progress(None, " segments", "evaluating") as bar:
-        found = transfer(ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update)
-    name = found.results["corpus"] if row is None else f"{found.results['corpus']}-{row}"
+        result = cross_corpus.evaluate(
+            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update
+        )
+    name = result.results["corpus"] if row is None else f"{result.results['corpus']}-{row}"
     out = out or model / f"evaluation-{name}.json"
-    write_json(out, found.results)
-    write_atomically(out.with_suffix(".csv"), found.predictions)
-    click.echo(table(found.results))
+    write_json(out, result.results)
+    write_atomically(out.with_suffix(".csv"), result.predictions)
+    click.echo(evaluation_table(result.results))
     click.echo(f"{out}\n{out.with_suffix('.csv')}")
 
 

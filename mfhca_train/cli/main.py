@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from mfhca_train.config.sources import Resolved
 
-POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # rescore.POOLINGS; tested
+POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # the keys of rescore.POOLINGS, tested
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mfhca")
 def main() -> None:
-    """Train and judge MFHCA from a cache of features (made by mfhca-cache)."""
+    """Train and evaluate MFHCA on cached features (see mfhca-cache)."""
 
 
 @main.command()
@@ -35,7 +35,7 @@ def cv(
 ) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
 
-    What happened when is in the run folder's log.txt. For example:
+    The log is log.txt in the run folder. For example:
 
     \b
       mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
@@ -58,7 +58,7 @@ def cv(
 @click.argument("manifest", type=FOLDER)
 @run_options(seeds=3, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
-@click.option("--skip-missing", is_flag=True, help="Leave out rows whose features the cache lacks.")
+@click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
 def ablate(
     grid: Path,
     manifest: Path,
@@ -72,8 +72,8 @@ def ablate(
 ) -> None:
     """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
 
-    A row's own settings win over all others. What a run in the same folder as OUT
-    has finished with equal settings and features is taken over. For example:
+    The settings of a row win over all others. Folds that another run next to OUT has finished with equal settings
+    and features are reused. For example:
 
     \b
       mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --set train.lr=1e-4
@@ -94,11 +94,11 @@ def ablate(
 
 
 @main.command()
-@click.option("--manifest", type=FOLDER, metavar="CSV", help="With the settings of this corpus' card.")
+@click.option("--manifest", type=FOLDER, metavar="CSV", help="Include the settings of this corpus' card.")
 @setting_options
 @click.option("--toml", is_flag=True, help="Print a file for --config instead of the table.")
 def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path | None, toml: bool) -> None:
-    """Show every setting: its value, default, source in the paper, who has set it, range and meaning."""
+    """Show every setting: value, default, source in the paper, what set it, range and meaning."""
     resolved = _resolve(manifest, settings, config_file)
     from mfhca_train.config import sources as module
 
@@ -121,12 +121,12 @@ def report(runs: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.argument("run", type=FOLDER)
-@click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this one.  [default: all]")
+@click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this pooling.  [default: all]")
 def rescore(run: Path, pooling: str | None) -> None:
-    """Judge a finished run's utterances anew from its segments, pooled in other ways; nothing is trained."""
-    from mfhca_train.report.terminal import table
+    """Score a finished run with other ways of pooling its segments; nothing is trained."""
     from mfhca_train.results import rescore as module
     from mfhca_train.results.schema import CV_ROW
+    from mfhca_train.report.terminal import table
 
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
     click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
@@ -142,7 +142,7 @@ for command in (predict, export, evaluate):
 
 def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
     if cluster is not None and jobs is not None:
-        raise click.UsageError("--jobs has no meaning with --backend dask; there are as many as workers")
+        raise click.UsageError("--jobs cannot be used with --backend dask, which runs one fold per worker")
 
 
 def _resolve(

@@ -1,4 +1,4 @@
-"""The options that `cv` and `ablate` share. Standard library and click only, so that `--help` is quick."""
+"""Shared options of `cv` and `ablate`. Only click and the standard library are imported, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any
 import click
 
 from mfhca_cache.common.cluster import cluster_options
-from mfhca_cache.common.console import copies_option
+from mfhca_cache.common.console import copies_option, device_option, jobs_option, threads_option
 
-PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched")  # folds.PROTOCOLS; tested
+PROTOCOL_NAMES = (
+    "strict",
+    "session",
+    "group-k",
+    "oracle",
+    "oracle-matched",
+)  # the keys of data.folds.PROTOCOLS, tested
 FOLDER = click.Path(path_type=Path)
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the options that change settings; it is called with `settings` and `config_file`."""
+    """Adds the options for settings; the command gets `settings` and `config_file`."""
     options = (
         click.option(
             "--config",
@@ -30,8 +36,8 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="A setting, e.g. model.hca=channel or train.lr=1e-4. It wins over --config, that over a "
-            "grid's base, that over the corpus card, that over the defaults; `mfhca-train config` shows all.",
+            help="A setting, e.g. model.hca=channel or train.lr=1e-4. Precedence: --set, --config, a grid's base, "
+            "the corpus card, the defaults. `mfhca-train config` lists all settings.",
         ),
     )
     for option in reversed(options):
@@ -40,22 +46,26 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command the options of a run.
+    """Adds the options of a run.
 
     Args:
-        seeds: how many by default.
+        seeds: default number of seeds.
         protocol: the default; None leaves it to the command.
     """
     options = (
-        click.option("--cache", required=True, type=FOLDER, help="Folder that mfhca-cache features filled."),
-        click.option("--out", required=True, type=FOLDER, help="Run folder; a stopped run goes on there."),
-        click.option("--label-set", help="Which labels become which classes; default: the corpus card's."),
+        click.option("--cache", required=True, type=FOLDER, help="The cache folder of mfhca-cache features."),
+        click.option(
+            "--out", required=True, type=FOLDER, help="The run folder; an interrupted run resumes there."
+        ),
+        click.option(
+            "--label-set", help="A mapping from labels to classes.  [default: from the corpus card]"
+        ),
         click.option(
             "--protocol",
             type=click.Choice(PROTOCOL_NAMES),
             default=protocol,
             show_default=bool(protocol) or "the grid's, else strict",
-            help="Who trains, selects the epoch, is tested.",
+            help="How speakers are divided into training, validation and test.",
         ),
         setting_options,
         click.option(
@@ -66,25 +76,13 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             type=click.IntRange(1),
             default=seeds,
             show_default=True,
-            help="How many seeds: 0, 1, ...",
+            help="Number of seeds: 0, 1, ...",
         ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1),
-            default=1,
-            show_default=True,
-            help="Threads per fold; changes last digits.",
-        ),
-        click.option(
-            "--jobs", type=click.IntRange(1), help="Folds side by side; default: as many as the cores allow."
-        ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-        click.option(
-            "--spec", metavar="NAME", help="Which spectrogram recipe, where the cache holds several."
-        ),
-        click.option(
-            "--ssl", metavar="NAME", help="Which encoder's features, where the cache holds several."
-        ),
+        threads_option("Threads per fold", 1),
+        jobs_option("Folds trained in parallel", "by cores and memory"),
+        device_option("Where to train"),
+        click.option("--spec", metavar="NAME", help="The spectrogram recipe, if the cache has several."),
+        click.option("--ssl", metavar="NAME", help="The speech encoder, if the cache has several."),
         click.option(
             "--no-analysis",
             "analysis",
@@ -96,7 +94,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         click.option(
             "--root",
             type=FOLDER,
-            help="Folder of the audio: these pictures then show waveforms.  [default: only levels]",
+            help="The folder of the audio, to show waveforms in the analysis.  [default: levels only]",
         ),
         copies_option(),
         cluster_options("loky"),

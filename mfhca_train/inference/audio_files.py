@@ -1,4 +1,4 @@
-"""Which files of the command line are meant: those named, and those in the folders named that audio has names for."""
+"""The audio files of a command line: files as they are named, and in folders all files with audio suffixes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# What libsndfile reads, by the end of the name. Files that are named one by one may be called anything.
+# Suffixes of formats that libsndfile reads. A file that is named itself may have any suffix.
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -20,13 +20,13 @@ SUFFIXES = frozenset(
 
 @dataclass
 class AudioFiles:
-    """What was found.
+    """The result of a search.
 
     Attributes:
-        paths: each file once, as it was named; a folder's in the order of their names.
-        hidden: files and folders that were left out because their names begin with a dot.
-        others: files that were left out because their names are not those of audio, by the end of the name.
-        unreadable: folders that cannot be read, and why.
+        paths: each file once; the files of a folder in the order of their names.
+        hidden: number of skipped files and folders whose names begin with a dot.
+        others: number of skipped files without an audio suffix, by suffix.
+        unreadable: folders that cannot be read, and the reason.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -35,46 +35,46 @@ class AudioFiles:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     @property
-    def left_out(self) -> str:
-        """What was left out, in words; empty if nothing was."""
+    def skipped(self) -> str:
+        """The skipped files in words; empty if there are none."""
         parts = [f"{self.hidden} hidden"] if self.hidden else []
         if self.others:
             kinds = ", ".join(
                 f"{suffix or 'no suffix'} {count}" for suffix, count in sorted(self.others.items())
             )
-            parts.append(f"{self.others.total()} not audio by their names ({kinds})")
+            parts.append(f"{self.others.total()} without an audio suffix ({kinds})")
         return " and ".join(parts)
 
 
 def find_audio(paths: Iterable[Path]) -> AudioFiles:
-    """Looks through folders, subfolders included; links to folders in them are not followed.
+    """Searches folders and their subfolders; links to folders inside them are not followed.
 
     Args:
-        paths: files and folders. What does not exist is kept, for whoever reads it to name.
+        paths: files and folders. Paths that do not exist are kept, so that reading them gives the error.
     """
-    found = AudioFiles()
+    result = AudioFiles()
     seen: set[str] = set()
 
     def add(path: Path) -> None:
-        absolute = os.path.abspath(path)  # noqa: PTH100, links are kept as they are named
+        absolute = os.path.abspath(path)  # noqa: PTH100, links are not resolved
         if absolute not in seen:
             seen.add(absolute)
-            found.paths.append(path)
+            result.paths.append(path)
 
-    def note(error: OSError) -> None:
-        found.unreadable[str(error.filename)] = f"{error.filename}: cannot be read ({error.strerror})"
+    def add_unreadable(error: OSError) -> None:
+        result.unreadable[str(error.filename)] = f"{error.filename}: cannot be read ({error.strerror})"
 
     for path in paths:
         if not path.is_dir():
             add(path)
             continue
-        for folder, folders, files in os.walk(path, onerror=note):
-            found.hidden += sum(name.startswith(".") for name in (*folders, *files))
+        for folder, folders, files in os.walk(path, onerror=add_unreadable):
+            result.hidden += sum(name.startswith(".") for name in (*folders, *files))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(name for name in files if not name.startswith(".")):
                 file = Path(folder) / name
                 if file.suffix.lower() in SUFFIXES and not (file.exists() and not file.is_file()):
                     add(file)
                 else:
-                    found.others[file.suffix.lower()] += 1
-    return found
+                    result.others[file.suffix.lower()] += 1
+    return result

@@ -1,9 +1,9 @@
-"""A bundle: a run's networks in two files that predict without the run and its cache.
+"""Bundles: the networks of a run in two files that predict without the run and its cache.
 
-    DIR/networks.safetensors   weights, scaling, and which audio was heard, of every network
-    DIR/card.json              what they are: classes, settings, recipes, speakers, scores with their protocol
+    DIR/networks.safetensors   weights, normalisation and digests of the training audio of every network
+    DIR/card.json              classes, settings, recipes, speakers, scores with their protocol
 
-Equal runs give equal bytes: no time, path or name of a machine is in it.
+Equal runs give equal bytes: no time, path or name of a machine is stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from safetensors import SafetensorError
@@ -21,22 +21,35 @@ from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.typed import decode, plain
 from mfhca_train.config.parse import from_dict
-from mfhca_train.inference.ensemble import Ensemble, Member, checked, read_run
+from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, checked, read_run
 from mfhca_train.model.saved import pack_inputs, unpack_inputs
 from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.schema import Side
 from mfhca_train.training.unit import publish_folder
 
 FORMAT, VERSION = "mfhca-bundle", 1
 CARD, NETWORKS = "card.json", "networks.safetensors"
-WEIGHTS, INPUTS = (
-    "weights.",
-    "inputs.",
-)  # what the names of a network's tensors begin with, after its own name
-TITLE = "Networks that tell emotions from speech: MFHCA on features of a frozen encoder"
+WEIGHTS, INPUTS = "weights.", "inputs."  # begin the names of a network's tensors, after its own name
+TITLE = "Speech emotion recognition: MFHCA on features of a frozen encoder"
 USE = "mfhca-train predict DIR AUDIO..."
 ENCODER = " --backbone ENCODER"
 WARNING = "ORACLE: epochs were selected on the test speakers, so the scores are too good"
+REMEDY = "export it again"
+
+
+class BundleCard(EnsembleCard, frozen=True, kw_only=True):
+    """card.json."""
+
+    format: Literal["mfhca-bundle"]
+    version: int
+    title: str
+    use: str
+    warning: str = ""
+    inputs: dict[str, Side]
+    networks: tuple[NetworkCard, ...]
+    networks_sha256: str  # of networks.safetensors
 
 
 def write_bundle(ensemble: Ensemble, out: Path) -> None:
@@ -47,16 +60,16 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
         out: the folder, which must not exist.
 
     Raises:
-        MfhcaError: something is there already, or it cannot be written.
+        MfhcaError: it exists, or cannot be written.
     """
     if out.exists() or out.is_symlink():
-        raise MfhcaError(f"{out}: is there already; remove it or choose another --out")
+        raise MfhcaError(f"{out}: exists already; remove it or choose another --out")
     tensors: dict[str, Tensor] = {}
     sides: dict[str, Any] = {}
     for member in ensemble.members:
-        packed, own = pack_inputs(member.inputs)
-        sides = sides or own
-        prefix = _prefix(member.about)
+        packed, own_sides = pack_inputs(member.inputs)
+        sides = sides or dict(own_sides)
+        prefix = _prefix(member.card)
         tensors |= {f"{prefix}{WEIGHTS}{name}": tensor.contiguous() for name, tensor in member.state.items()}
         tensors |= {f"{prefix}{INPUTS}{name}": tensor for name, tensor in packed.items()}
     payload = save(tensors)
@@ -65,10 +78,10 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
         "version": VERSION,
         "title": TITLE,
         "use": USE + (ENCODER if "ssl" in sides else ""),
-        **({"warning": WARNING} if ensemble.card["oracle"] else {}),
-        **ensemble.card,
+        **({"warning": WARNING} if ensemble.card.oracle else {}),
+        **plain(ensemble.card),
         "inputs": sides,
-        "networks": [dict(member.about) for member in ensemble.members],
+        "networks": plain([member.card for member in ensemble.members]),
         "networks_sha256": hashlib.sha256(payload).hexdigest(),
     }
     work = None
@@ -87,7 +100,7 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder has a bundle's card."""
+    """Whether a folder has the card of a bundle."""
     return (path / CARD).is_file()
 
 
@@ -98,36 +111,37 @@ def read_bundle(path: Path) -> Ensemble:
         path: its folder.
 
     Raises:
-        MfhcaError: it is none, or of a later version, or a byte of the weights differs.
+        MfhcaError: it is no bundle, or of another version, or a byte differs from what was written.
     """
-    card = read_sealed(path / CARD, "export it again")
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise MfhcaError(f"{path / CARD}: not of a bundle; `mfhca-train export RUN --out DIR` makes one")
-    if card.get("version") != VERSION:
+    content = read_sealed(path / CARD, REMEDY)
+    if content.get("format") != FORMAT:
         raise MfhcaError(
-            f"{path}: a bundle of version {card.get('version')}, this program reads {VERSION}; "
-            "export it again, or install the version that made it"
+            f"{path / CARD}: not a bundle's card; `mfhca-train export RUN --out DIR` writes a bundle"
         )
+    if content.get("version") != VERSION:
+        raise MfhcaError(
+            f"{path}: a bundle of version {content.get('version')}, this program reads {VERSION}; "
+            "export it again, or install the version that wrote it"
+        )
+    card = decode(path / CARD, content, BundleCard, REMEDY)
     try:
         payload = (path / NETWORKS).read_bytes()
     except OSError as error:
-        raise MfhcaError(f"{path / NETWORKS}: cannot be read ({error.strerror}); export it again") from error
-    if hashlib.sha256(payload).hexdigest() != card.get("networks_sha256"):
-        raise MfhcaError(f"{path / NETWORKS}: not the file that {CARD} was written with; export it again")
+        raise MfhcaError(f"{path / NETWORKS}: cannot be read ({error.strerror}); {REMEDY}") from error
+    if hashlib.sha256(payload).hexdigest() != card.networks_sha256:
+        raise MfhcaError(f"{path / NETWORKS}: not the file that {CARD} was written with; {REMEDY}")
     try:
-        tensors = load(payload)
-        members = [_member(about, tensors, card["inputs"]) for about in card["networks"]]
-        config = from_dict(card["config"])
-        used = [card[key] for key in ("corpus", "label_set", "protocol", "oracle", "scores", "threads")]
-        if not all(isinstance(name, str) for name in card["classes"]) or None in used:
-            raise ValueError("classes, corpus or protocol are not what they should be")
+        config = from_dict(card.config)
+        tensors, sides = load(payload), plain(card.inputs)
+        members = tuple(_member(network, tensors, sides) for network in card.networks)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise MfhcaError(f"{path / CARD}: damaged ({_reason(error)}); export it again") from error
-    return checked(Ensemble(path, card, config, tuple(members)))
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise MfhcaError(f"{path / CARD}: damaged ({reason}); {REMEDY}") from error
+    return checked(Ensemble(path, card, config, members))
 
 
 def open_ensemble(path: Path, row: str | None = None) -> Ensemble:
-    """The networks of a run or a bundle, whichever a folder holds.
+    """The networks of a folder that is a run or a bundle.
 
     Args:
         path: the folder.
@@ -145,20 +159,13 @@ def open_ensemble(path: Path, row: str | None = None) -> Ensemble:
     return read_bundle(path)
 
 
-def _prefix(about: Any) -> str:
-    return f"seed-{about['seed']}/fold-{quote(about['fold'], safe='')}/"
+def _prefix(card: NetworkCard) -> str:
+    return f"seed-{card.seed}/fold-{quote(card.fold, safe='')}/"
 
 
-def _member(about: Any, tensors: dict[str, Tensor], sides: Any) -> Member:
-    prefix = _prefix(about)
+def _member(card: NetworkCard, tensors: dict[str, Tensor], sides: Any) -> Member:
+    prefix = _prefix(card)
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     state = {name.removeprefix(WEIGHTS): t for name, t in own.items() if name.startswith(WEIGHTS)}
     packed = {name.removeprefix(INPUTS): t for name, t in own.items() if name.startswith(INPUTS)}
-    for key in ("test_speakers", "validation_speakers", "train_speakers"):
-        if not isinstance(about[key], list):
-            raise TypeError(f"{key} is not a list")
-    return Member(about, unpack_inputs(packed, sides), state)
-
-
-def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return Member(card, unpack_inputs(packed, sides), state)

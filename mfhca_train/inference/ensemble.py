@@ -1,38 +1,92 @@
-"""The trained networks of a run or a bundle: who they are, what they read, and which of them may judge whom."""
+"""The trained networks of a run: their speakers, inputs and weights, and which of them may predict for whom."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.files import canonical_json, sha256_text
+from mfhca_cache.common.typed import Count, Fraction, Positive, plain
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
-from mfhca_train.results.checksums import read_sealed
-from mfhca_train.results.schema import BEST, CV_ROW, NETWORK, RUN_FILE, SCORES, unit_folder
-from mfhca_train.results.summary import read_result
-from mfhca_train.runs.folder import ENVIRONMENT, NOT_DECIDING, read_about
-
-OF_A_UNIT = (
-    "seed",
-    "test_speakers",
-    "validation_speakers",
-    "train_speakers",
-    "selected_on",
-    "best_epoch",
-    *SCORES,
+from mfhca_train.results.checksums import read_results, read_run_file
+from mfhca_train.results.schema import (
+    BEST,
+    CV_ROW,
+    NETWORK,
+    File,
+    Identity,
+    Results,
+    RunFile,
+    Score,
+    UnitResult,
+    unit_folder,
 )
-OF_A_RUN = ("corpus", "label_set", "classes", "protocol", "config", "data_digest", "label_digest", "threads")
-OF_THE_RESULTS = (*SCORES, "headline", "complete", "n_folds", "n_utterances", "n_segments", "recalls")
+from mfhca_train.results.summary import read_result
+
+
+class NetworkCard(File, frozen=True):
+    """One network: its fold, speakers and scores."""
+
+    fold: str
+    seed: int
+    test_speakers: tuple[str, ...]
+    validation_speakers: tuple[str, ...]
+    train_speakers: tuple[str, ...]
+    selected_on: Literal["validation", "test"]
+    best_epoch: Positive
+    wa: Fraction
+    ua: Fraction
+    f1: Fraction
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"fold {self.fold}, seed {self.seed}"
+
+
+class RowScores(File, frozen=True):
+    """The scores of the row that the networks belong to; see `results.schema.Results`."""
+
+    wa: Score
+    ua: Score
+    f1: Score
+    headline: str
+    complete: bool
+    n_folds: Positive
+    n_utterances: Positive
+    n_segments: Positive
+    recalls: dict[str, Fraction | None]
+
+
+class EnsembleCard(File, frozen=True):
+    """Everything about an ensemble but its weights; see docs/predict.md."""
+
+    corpus: str
+    label_set: str
+    classes: tuple[str, ...]
+    protocol: str
+    config: dict[str, dict[str, Any]]
+    data_digest: str
+    label_digest: str
+    threads: Count
+    row: str
+    oracle: bool
+    scores: RowScores
+    identity: str
+    versions: dict[str, str]
+    cpu: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -40,19 +94,14 @@ class Member:
     """One trained network, not built yet.
 
     Attributes:
-        about: fold, seed, speakers and scores; see OF_A_UNIT.
-        inputs: what it reads.
+        card: its fold, seed, speakers and scores.
+        inputs: the features it reads.
         state: its weights.
     """
 
-    about: Mapping[str, Any]
+    card: NetworkCard
     inputs: Inputs
     state: Mapping[str, Tensor]
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"fold {self.about['fold']}, seed {self.about['seed']}"
 
 
 @dataclass(frozen=True)
@@ -60,37 +109,37 @@ class Ensemble:
     """Networks with equal settings and inputs.
 
     Attributes:
-        source: the run's or the bundle's folder.
-        card: all that is known of them but the weights, as JSON values; see docs/predict.md.
+        source: the folder of the run or bundle.
+        card: everything about them but the weights.
         config: their settings.
         members: one for every fold and seed; never empty.
     """
 
     source: Path
-    card: Mapping[str, Any]
+    card: EnsembleCard
     config: Config
     members: tuple[Member, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
         """K names, in the order of every output."""
-        return tuple(self.card["classes"])
+        return self.card.classes
 
     @property
     def inputs(self) -> Inputs:
-        """What all members read; scaling and what they have heard are each member's own."""
+        """The features that all members read; normalisation and training audio are each member's own."""
         return self.members[0].inputs
 
     @property
     def title(self) -> str:
-        """For people."""
-        oracle = " (ORACLE: epochs were selected on test speakers)" if self.card["oracle"] else ""
-        folds = len({member.about["fold"] for member in self.members})
+        """One line for people."""
+        oracle = " (ORACLE: epochs were selected on test speakers)" if self.card.oracle else ""
+        folds = len({member.card.fold for member in self.members})
         count = len(self.members)
         networks = f"{count} network{'s' if count > 1 else ''} of {folds} fold{'s' if folds > 1 else ''}"
         return (
-            f"{networks}, trained on {self.card['corpus']}, label set {self.card['label_set']}, "
-            f"protocol {self.card['protocol']}{oracle}"
+            f"{networks}, trained on {self.card.corpus}, label set {self.card.label_set}, "
+            f"protocol {self.card.protocol}{oracle}"
         )
 
     def build(self, device: str) -> list[MFHCA]:
@@ -99,17 +148,17 @@ class Ensemble:
         Raises:
             MfhcaError: weights do not fit the settings.
         """
-        built = []
+        models = []
         for member in self.members:
             try:
                 model = network_of(member.inputs, member.state, self.config.model, len(self.classes), device)
             except RuntimeError as error:
                 raise MfhcaError(
-                    f"{self.source}: {member.name}: the weights do not fit the settings "
-                    f"({str(error).splitlines()[0]}); make it again"
+                    f"{self.source}: {member.card.name}: the weights do not fit the settings "
+                    f"({str(error).splitlines()[0]}); train or export it again"
                 ) from error
-            built.append(model)
-        return built
+            models.append(model)
+        return models
 
     def holding_out(self, speaker: str) -> Ensemble:
         """The members that were tested on a speaker, and so neither trained nor selected on them.
@@ -117,33 +166,32 @@ class Ensemble:
         Raises:
             MfhcaError: there are none.
         """
-        chosen = tuple(m for m in self.members if speaker in m.about["test_speakers"])
-        if not chosen:
-            known = sorted({s for m in self.members for s in m.about["test_speakers"]})
+        tested = tuple(member for member in self.members if speaker in member.card.test_speakers)
+        if not tested:
+            known = sorted({name for member in self.members for name in member.card.test_speakers})
             raise MfhcaError(
-                f"{self.source}: no network holds out speaker {speaker}; those tested are {', '.join(known)}"
+                f"{self.source}: no network was tested on speaker {speaker}; {did_you_mean(speaker, known)}"
             )
-        seen = [m for m in chosen if speaker in (*m.about["train_speakers"], *m.about["validation_speakers"])]
-        if seen:
-            raise MfhcaError(
-                f"{self.source}: {seen[0].name} was selected on speaker {speaker} (protocol "
-                f"{self.card['protocol']}); take a run of protocol strict"
-            )
-        return replace(self, members=chosen)
+        for member in tested:
+            if speaker in (*member.card.train_speakers, *member.card.validation_speakers):
+                raise MfhcaError(
+                    f"{self.source}: {member.card.name} was selected on speaker {speaker} (protocol "
+                    f"{self.card.protocol}); use a run of protocol strict"
+                )
+        return replace(self, members=tested)
 
     def of_folds(self, folds: Sequence[str]) -> Ensemble:
-        """The members of some folds; of all, if none is named.
+        """The members of some folds; of all if none is named.
 
         Raises:
             MfhcaError: there is no such fold.
         """
-        known = list(dict.fromkeys(str(member.about["fold"]) for member in self.members))
-        unknown = [fold for fold in folds if fold not in known]
-        if unknown:
-            raise MfhcaError(
-                f"{self.source}: no fold is called {unknown[0]!r}; there are: {', '.join(known)}"
-            )
-        return replace(self, members=tuple(m for m in self.members if not folds or m.about["fold"] in folds))
+        known = list(dict.fromkeys(member.card.fold for member in self.members))
+        for fold in folds:
+            if fold not in known:
+                raise MfhcaError(f"{self.source}: no fold is called {fold!r}; {did_you_mean(fold, known)}")
+        members = tuple(member for member in self.members if not folds or member.card.fold in folds)
+        return replace(self, members=members)
 
 
 def read_run(run: Path, row: str | None = None) -> Ensemble:
@@ -154,65 +202,74 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
         row: of an ablation; needed where it has several.
 
     Raises:
-        MfhcaError: it is no finished run, has no such row, or a file is missing or damaged.
+        MfhcaError: it is no finished run, has no such row, or a file is missing, damaged or of another run.
     """
-    about = read_about(run)
-    if not about or not (run / "results.json").is_file():
-        missing = RUN_FILE if not about else "results.json"
-        raise MfhcaError(
-            f"{run}: no {missing}, so no finished run; run `mfhca-train cv` with this --out first"
+    run_file, results = read_run_file(run), read_results(run)
+    row = _choose_row(run, run_file, results, row)
+    identity = run_file.rows[row]
+    digest = sha256_text(canonical_json(plain(identity)))
+    members = []
+    for fold in results[row].folds:
+        folder = unit_folder(run, row, fold.seed, fold.id)
+        unit = msgspec.convert(read_result(folder, digest), UnitResult)
+        card = NetworkCard(
+            fold=unit.id, **{name: getattr(unit, name) for name in NetworkCard.__struct_fields__[1:]}
         )
-    results = read_sealed(run / "results.json")
-    try:
-        if "rows" in about:
-            row = _choose_row(run, results["rows"], row)
-            identity, results = about["rows"][row], results["rows"][row]
-        elif row not in (None, CV_ROW):
-            raise MfhcaError(f"{run}: a run of cv has no rows; leave --row out")
-        else:
-            row, identity = CV_ROW, {key: value for key, value in about.items() if key not in NOT_DECIDING}
-        digest = sha256_text(canonical_json(identity))
-        members = []
-        for fold in results["folds"]:
-            folder = unit_folder(run, row, fold["seed"], fold["id"])
-            result = read_result(folder, digest)
-            named = {"fold": result["id"]} | {key: result[key] for key in OF_A_UNIT}
-            members.append(Member(named, load_inputs(folder), _weights(folder)))
-        card = {
-            **{key: identity[key] for key in OF_A_RUN},
-            "row": row,
-            "oracle": any(member.about["selected_on"] == "test" for member in members),
-            "scores": {key: results[key] for key in OF_THE_RESULTS},
-            "identity": digest,
-            **{key: about[key] for key in ENVIRONMENT},
-        }
-        config = from_dict(identity["config"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise MfhcaError(
-            f"{run}: {RUN_FILE}, results.json or a result.json lacks {error}; run `mfhca-train cv` again"
-        ) from error
-    return checked(Ensemble(run, card, config, tuple(members)))
+        members.append(Member(card, load_inputs(folder), _weights(folder)))
+    card_of_run = _card(run_file, identity, results[row], row, digest, members)
+    return checked(Ensemble(run, card_of_run, from_dict(identity.config), tuple(members)))
+
+
+def _card(
+    run_file: RunFile,
+    identity: Identity,
+    results: Results,
+    row: str,
+    digest: str,
+    members: Sequence[Member],
+) -> EnsembleCard:
+    return EnsembleCard(
+        corpus=identity.corpus,
+        label_set=identity.label_set,
+        classes=identity.classes,
+        protocol=identity.protocol,
+        config=identity.config,
+        data_digest=identity.data_digest,
+        label_digest=identity.label_digest,
+        threads=identity.threads,
+        row=row,
+        oracle=any(member.card.selected_on == "test" for member in members),
+        scores=RowScores(**{name: getattr(results, name) for name in RowScores.__struct_fields__}),
+        identity=digest,
+        versions=run_file.versions,
+        cpu=run_file.cpu,
+        device=run_file.device,
+    )
 
 
 def checked(ensemble: Ensemble) -> Ensemble:
-    """The same.
+    """The same ensemble.
 
     Raises:
         MfhcaError: it is empty, or its members read different features.
     """
     if not ensemble.members:
-        raise MfhcaError(f"{ensemble.source}: holds no network; make it again")
+        raise MfhcaError(f"{ensemble.source}: holds no network; train or export it again")
     first = ensemble.members[0]
     for member in ensemble.members:
         if (member.inputs.recipes, member.inputs.shapes) != (first.inputs.recipes, first.inputs.shapes):
             raise MfhcaError(
-                f"{ensemble.source}: {first.name} and {member.name} read different features; make it again"
+                f"{ensemble.source}: {first.card.name} and {member.card.name} read different features; "
+                "train or export it again"
             )
     return ensemble
 
 
-def _choose_row(run: Path, rows: Mapping[str, Any], row: str | None) -> str:
-    trained = [name for name, about in rows.items() if about.get("kind", NETWORK) == NETWORK]
+def _choose_row(run: Path, run_file: RunFile, results: Mapping[str, Results], row: str | None) -> str:
+    """The row asked for, or the only one that trained networks."""
+    if run_file.grid is None and row not in (None, CV_ROW):
+        raise MfhcaError(f"{run}: a run of cv has no rows; leave --row out")
+    trained = [name for name in results if name in run_file.rows and run_file.rows[name].kind == NETWORK]
     if row is None and len(trained) == 1:
         return trained[0]
     if row not in trained:

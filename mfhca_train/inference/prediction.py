@@ -1,4 +1,4 @@
-"""What an ensemble says of one recording. How it comes to say so is in `predict`."""
+"""The prediction of an ensemble for one recording. It is computed in `predictor`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mfhca_train.results.metrics import Array
 
 
 def normalised(log_probabilities: Array) -> Array:
-    """The exponentials over the last axis, scaled to sum to one.
+    """Probabilities: the exponentials over the last axis, scaled to sum to one.
 
-    A mean of segments' log-probabilities is that of no distribution; this makes it one and keeps its order.
+    The mean of several log-probabilities does not belong to a distribution; scaling makes it one.
 
     >>> normalised(np.log([[0.2, 0.2]])).tolist()
     [[0.5, 0.5]]
     """
-    raised = np.exp(log_probabilities - log_probabilities.max(axis=-1, keepdims=True))
-    scaled: Array = raised / raised.sum(axis=-1, keepdims=True)
+    exponentials = np.exp(log_probabilities - log_probabilities.max(axis=-1, keepdims=True))
+    scaled: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return scaled
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Where in time an ensemble looked. F frames of the encoder that hold audio, S segments.
+    """Attention weights of an ensemble over time. F encoder frames with audio, S segments.
 
     Attributes:
-        segment: (F,) which segment a frame is of.
-        starts, ends: (F,) the audio that a frame sees, in seconds from the recording's beginning.
-        weights: (F,) its share of the segment's attention, mean over the networks.
-        padding: (S,) the share that fell on padding behind the recording's end: with the weights one a segment.
+        segment: (F,) index of the segment of each frame.
+        starts, ends: (F,) the span of audio each frame covers, in seconds from the beginning of the recording.
+        weights: (F,) share of the segment's attention, mean over the networks.
+        padding: (S,) share of the attention on padding; with the weights it sums to one per segment.
     """
 
     segment: Array
@@ -41,18 +41,18 @@ class Attention:
     padding: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """Class probabilities of one recording. M networks, K classes.
 
     Attributes:
         name: of the file.
-        seconds: its length.
-        segments: it was cut into.
+        seconds: duration.
+        segments: number of segments.
         classes: K names.
         log_probabilities: (M, K), each network's mean over the segments, as in predictions.csv.
-        heard_by: how many of the networks were trained or selected on this very file.
-        attention: where they looked, if that was asked for.
+        seen_by: how many of the networks were trained or selected on this recording.
+        attention: if it was requested.
     """
 
     name: str
@@ -60,43 +60,47 @@ class Prediction:
     segments: int
     classes: tuple[str, ...]
     log_probabilities: Array
-    heard_by: int = 0
+    seen_by: int = 0
     attention: Attention | None = None
 
     @property
-    def of_networks(self) -> Array:
-        """(M, K), each network's probabilities: the exponentials of its log-probabilities, scaled to sum to one."""
+    def network_probabilities(self) -> Array:
+        """(M, K), the probabilities of each network."""
         return normalised(self.log_probabilities)
 
     @property
     def probabilities(self) -> Array:
-        """(K,), the arithmetic mean over the networks."""
-        mean: Array = self.of_networks.mean(axis=0)
+        """(K,), the mean over the networks."""
+        mean: Array = self.network_probabilities.mean(axis=0)
         return mean
 
     @property
     def spread(self) -> Array | None:
-        """(K,), the standard deviation over the networks (ddof 1); None for a single one."""
+        """(K,), the standard deviation over the networks (ddof 1); None for a single network."""
         if len(self.log_probabilities) < 2:
             return None
-        deviation: Array = self.of_networks.std(axis=0, ddof=1)
+        deviation: Array = self.network_probabilities.std(axis=0, ddof=1)
         return deviation
 
     @property
     def emotion(self) -> str:
-        """The class with the highest probability; of equal ones the first."""
+        """The class with the highest probability; ties go to the first."""
         return self.classes[int(self.probabilities.argmax())]
 
     @property
     def votes(self) -> dict[str, int]:
-        """How many networks find each class the most likely."""
+        """The number of networks that predict each class."""
         counts = Counter(self.log_probabilities.argmax(axis=1).tolist())
         return {name: counts[k] for k, name in enumerate(self.classes)}
+
+    def __repr__(self) -> str:
+        probability = 100 * self.probabilities.max()
+        return f"Prediction({self.name!r}: {self.emotion}, {probability:.1f} %)"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording of which nothing can be said, and why."""
+    """A recording that cannot be used, and the reason."""
 
     name: str
     reason: str

@@ -1,11 +1,11 @@
-"""Predicting emotions of recordings that no cache holds: audio in, probabilities out.
+"""Prediction from audio: recordings in, class probabilities out.
 
     predictor = Predictor.from_run("runs/emodb", backbone="facebook/hubert-base-ls960")
     for prediction in predictor.predict(["a.wav", "b.flac"]):
         print(prediction.name, prediction.emotion, prediction.probabilities)
 
-Features are those of the run's own recipes, computed by stage one's code and
-rounded as its cache would round them; networks judge them as `evaluation` does.
+Features are computed with the recipes of the run by the code of stage one, and rounded to the type that its cache
+stores; networks are applied as in `training.evaluate`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 if TYPE_CHECKING:
     from mfhca_cache.features.online import Readable, Recording
 
-BATCH_SIZE = 8  # segments the encoder sees at once; as in settings.BATCH_SIZE, tested
+BATCH_SIZE = 8  # segments per batch of the encoder; the same number as in cli.inference, tested
 PathLike = str | os.PathLike[str]
 
 
 @dataclass
-class _Waiting:
-    """A recording whose segments are being judged. M networks, S segments."""
+class _Pending:
+    """A recording with segments still to be processed. M networks, S segments."""
 
     name: str
     recording: Recording
     outputs: Array  # (M, S, K)
     weights: Array  # (S, L), the sum over the networks
-    left: int  # segments
+    remaining: int  # segments
 
 
 class Predictor:
@@ -57,12 +57,12 @@ class Predictor:
         ensemble: the networks.
         backbone: folder or hub name of the encoder, for networks that read hidden states.
         device: "auto", "cpu", "cuda" or "mps".
-        batch_size: segments that the encoder sees at once.
-        jobs: decoding threads; by default one a core.
+        batch_size: segments per batch of the encoder.
+        jobs: decoding threads; by default one per core.
 
     Raises:
-        MfhcaError: no encoder where one is needed, another one than the training features', weights that do not
-            fit, or a device that is not there.
+        MfhcaError: no encoder where one is needed, another encoder than that of the training features, weights that
+            do not fit, or a device that does not exist.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Predictor:
         batch_size: int = BATCH_SIZE,
         jobs: int | None = None,
     ) -> None:
-        from mfhca_cache.features.online import OnlineExtractor  # stage one, and only here
+        from mfhca_cache.features.online import OnlineExtractor  # stage one is imported nowhere else
 
         self.ensemble = ensemble
         self._device = hardware.resolve_device(device)
         recipes = ensemble.inputs.recipes
         self._kinds = {side: str(recipe["kind"]) for side, recipe in recipes.items()}
         names = {self._kinds[side]: name for side, name in ensemble.inputs.names.items()}
-        self._stream = OnlineExtractor(
+        self._extractor = OnlineExtractor(
             recipes.values(),
             None if backbone is None else os.fspath(backbone),
             names,
@@ -109,13 +109,13 @@ class Predictor:
             path: its folder.
             backbone: see the class.
             row: of an ablation's run.
-            speaker: of the training corpus; only the networks that were tested on them are taken.
+            speaker: of the training corpus; only networks that were tested on this speaker are used.
             options: `device`, `batch_size`, `jobs`.
 
         Raises:
-            MfhcaError: the folder is neither, or see the class.
+            MfhcaError: the folder is neither; see also the class.
         """
-        return cls(_asked(open_ensemble(Path(path), row), speaker), backbone, **options)
+        return cls(_select(open_ensemble(Path(path), row), speaker), backbone, **options)
 
     @classmethod
     def from_run(
@@ -128,14 +128,14 @@ class Predictor:
         **options: Any,
     ) -> Predictor:
         """The networks of a finished run of `cv` or `ablate`; see `open`."""
-        return cls(_asked(read_run(Path(path), row), speaker), backbone, **options)
+        return cls(_select(read_run(Path(path), row), speaker), backbone, **options)
 
     @classmethod
     def from_bundle(
         cls, path: PathLike, backbone: PathLike | None = None, *, speaker: str | None = None, **options: Any
     ) -> Predictor:
         """The networks of a bundle that `export` wrote; see `open`."""
-        return cls(_asked(read_bundle(Path(path)), speaker), backbone, **options)
+        return cls(_select(read_bundle(Path(path)), speaker), backbone, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,24 +143,24 @@ class Predictor:
         return self.ensemble.classes
 
     def predict(self, paths: Iterable[PathLike], attention: bool = False) -> list[Prediction]:
-        """Judges audio files.
+        """Predicts the classes of audio files.
 
         Args:
             paths: files in any format that libsndfile reads.
-            attention: whether to say where the networks looked.
+            attention: whether to return attention weights.
 
         Returns:
-            One prediction a file, in order.
+            One prediction per file, in order.
 
         Raises:
-            MfhcaError: a file cannot be used (`each` goes on past it), or attention is not over time.
+            MfhcaError: a file cannot be used (`each` skips it), or the attention is not over time.
         """
-        return list(_whole(self.each(paths, attention)))
+        return list(_without_failures(self.each(paths, attention)))
 
     def predict_array(
         self, samples: Array, sample_rate: int, attention: bool = False, name: str = "array"
     ) -> Prediction:
-        """Judges audio in memory.
+        """Predicts the class of audio in memory.
 
         Args:
             samples: (n,) or (n, channels), floating point with full scale 1.
@@ -173,119 +173,121 @@ class Predictor:
         """
         from mfhca_cache.features.online import Samples
 
-        (found,) = _whole(self._run([(name, Samples(samples, sample_rate, name))], attention))
+        (found,) = _without_failures(self._run([(name, Samples(samples, sample_rate, name))], attention))
         return found
 
     def each(self, paths: Iterable[PathLike], attention: bool = False) -> Iterator[Prediction | Failure]:
-        """Judges audio files one after the other; see `predict`.
+        """Predicts the classes of audio files one after the other; see `predict`.
 
         Yields:
-            A prediction, or why there is none. Failures may overtake predictions, which come in order.
+            A prediction, or the reason for a failure. Predictions are in order; failures may come earlier.
         """
         from mfhca_cache.features.online import AudioFile
 
         return self._run([(os.fspath(path), AudioFile(Path(path))) for path in paths], attention)
 
-    def expect_attention(self) -> None:
-        """Checks that the networks' attention is over time.
+    def require_attention(self) -> None:
+        """Checks that the networks have attention over time.
 
         Raises:
-            MfhcaError: it is not, or there is none.
+            MfhcaError: they have none, or not over time.
         """
         config = self.ensemble.config.model
         if attended(config) != TIME:
-            reading = f"{config.fusion}, model.hca={config.hca}" if config.fusion == "hca" else config.fusion
+            variant = f"{config.fusion}, model.hca={config.hca}" if config.fusion == "hca" else config.fusion
             raise MfhcaError(
-                f"{self.ensemble.source}: with model.inputs={config.inputs}, model.fusion={reading} the networks "
-                "do not weigh moments of time; leave attention out"
+                f"{self.ensemble.source}: with model.inputs={config.inputs}, model.fusion={variant} the networks "
+                "have no attention over time; leave attention out"
             )
 
     def _run(
         self, recordings: Sequence[tuple[str, Readable]], attention: bool
     ) -> Iterator[Prediction | Failure]:
         if attention:
-            self.expect_attention()
+            self.require_attention()
         frames = self.ensemble.inputs.shapes["ssl"][-2] if attention else 0
-        queue: deque[tuple[_Waiting, int]] = deque()
-        for index, found in self._stream.run(recording for _, recording in recordings):
+        queue: deque[tuple[_Pending, int]] = deque()
+        for index, found in self._extractor.run(recording for _, recording in recordings):
             name = recordings[index][0]
             if isinstance(found, MfhcaError):
                 yield Failure(name, str(found))
                 continue
             count = len(found.starts)
             outputs = np.empty((len(self._models), count, len(self.classes)))
-            waiting = _Waiting(name, found, outputs, np.zeros((count, frames)), count)
-            queue.extend((waiting, row) for row in range(count))
+            pending = _Pending(name, found, outputs, np.zeros((count, frames)), count)
+            queue.extend((pending, row) for row in range(count))
             while len(queue) >= EVALUATION_BATCH:
-                yield from self._judge(queue)
+                yield from self._process_batch(queue)
         while queue:
-            yield from self._judge(queue)
+            yield from self._process_batch(queue)
 
-    def _judge(self, queue: deque[tuple[_Waiting, int]]) -> Iterator[Prediction]:
-        """One batch through all networks; yields the recordings whose last segment was in it."""
-        taken = [queue.popleft() for _ in range(min(EVALUATION_BATCH, len(queue)))]
+    def _process_batch(self, queue: deque[tuple[_Pending, int]]) -> Iterator[Prediction]:
+        """Applies all networks to one batch; yields the recordings whose last segment was in it."""
+        batch_rows = [queue.popleft() for _ in range(min(EVALUATION_BATCH, len(queue)))]
         stored, valid = {}, {}
         for side, kind in self._kinds.items():
-            parts = [waiting.recording.features[kind] for waiting, _ in taken]
-            rows = [values[row] for (values, _), (_, row) in zip(parts, taken, strict=True)]
-            real = [int(frames[row]) for (_, frames), (_, row) in zip(parts, taken, strict=True)]
+            features = [pending.recording.features[kind] for pending, _ in batch_rows]
+            rows = [values[row] for (values, _), (_, row) in zip(features, batch_rows, strict=True)]
+            valid_frames = [
+                int(frames[row]) for (_, frames), (_, row) in zip(features, batch_rows, strict=True)
+            ]
             stored[side] = torch.from_numpy(np.stack(rows)).to(self._device)
-            valid[side] = torch.tensor(real).to(self._device)
-        label = torch.zeros(len(taken), dtype=torch.int64, device=self._device)
+            valid[side] = torch.tensor(valid_frames).to(self._device)
+        label = torch.zeros(len(batch_rows), dtype=torch.int64, device=self._device)
         config = self.ensemble.config
         for m, (model, affine) in enumerate(zip(self._models, self._affine, strict=True)):
             batch = as_batch(stored, affine, valid, label)
             outputs, attention = predict_batch(model, batch, self._device, config.train.precision)
-            for (waiting, row), output in zip(taken, outputs, strict=True):
-                waiting.outputs[m, row] = output
+            for (pending, row), output in zip(batch_rows, outputs, strict=True):
+                pending.outputs[m, row] = output
             weights = over_time(config.model, attention, batch.spec_valid)
-            if weights is not None and taken[0][0].weights.shape[1]:
+            if weights is not None and batch_rows[0][0].weights.shape[1]:
                 found = normalise_weights(weights.float().cpu().numpy())
-                for (waiting, row), share in zip(taken, found, strict=True):
-                    waiting.weights[row] += share
-        for waiting, _ in taken:
-            waiting.left -= 1
-            if not waiting.left:
-                yield self._prediction(waiting)
+                for (pending, row), share in zip(batch_rows, found, strict=True):
+                    pending.weights[row] += share
+        for pending, _ in batch_rows:
+            pending.remaining -= 1
+            if not pending.remaining:
+                yield self._prediction(pending)
 
-    def _prediction(self, waiting: _Waiting) -> Prediction:
-        recording, (_, count, _) = waiting.recording, waiting.outputs.shape
+    def _prediction(self, pending: _Pending) -> Prediction:
+        recording, (_, count, _) = pending.recording, pending.outputs.shape
         one = np.zeros(count, np.int64)
         return Prediction(
-            waiting.name,
+            pending.name,
             recording.seconds,
             count,
             self.classes,
-            np.concatenate([mean_over_segments(outputs, one, 1) for outputs in waiting.outputs]),
+            np.concatenate([mean_over_segments(outputs, one, 1) for outputs in pending.outputs]),
             sum(member.inputs.seen_in_training(recording.digest) for member in self.ensemble.members),
-            self._attention(waiting) if waiting.weights.shape[1] else None,
+            self._attention(pending) if pending.weights.shape[1] else None,
         )
 
-    def _attention(self, waiting: _Waiting) -> Attention:
-        """The weights with their places in time; see `prediction.Attention`."""
-        hop, view = self._stream.frame_samples
-        _, valid = waiting.recording.features[self._kinds["ssl"]]
-        weights = waiting.weights / len(self._models)
+    def _attention(self, pending: _Pending) -> Attention:
+        """The weights with their times; see `prediction.Attention`."""
+        hop, view = self._extractor.frame_samples
+        _, valid = pending.recording.features[self._kinds["ssl"]]
+        weights = pending.weights / len(self._models)
         segment = np.repeat(np.arange(len(valid)), valid)
         frame = np.concatenate([np.arange(count) for count in valid])
-        starts = waiting.recording.starts[segment] + frame * hop / self._sample_rate
+        starts = pending.recording.starts[segment] + frame * hop / self._sample_rate
         real = weights[segment, frame]
         return Attention(
             segment,
             starts,
-            np.minimum(starts + view / self._sample_rate, waiting.recording.seconds),
+            np.minimum(starts + view / self._sample_rate, pending.recording.seconds),
             real,
             np.maximum(weights.sum(axis=1) - np.bincount(segment, real, len(valid)), 0),
         )
 
 
-def _asked(ensemble: Ensemble, speaker: str | None) -> Ensemble:
-    """All networks, or those that never met a speaker."""
+def _select(ensemble: Ensemble, speaker: str | None) -> Ensemble:
+    """All networks, or those that neither trained nor were selected on a speaker."""
     return ensemble if speaker is None else ensemble.holding_out(speaker)
 
 
-def _whole(found: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
-    for one in found:
-        if isinstance(one, Failure):
-            raise MfhcaError(one.reason)
-        yield one
+def _without_failures(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
+    for result in results:
+        if isinstance(result, Failure):
+            raise MfhcaError(result.reason)
+        yield result

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 from voice_factory import trained
 
-from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_train.cli import inference
@@ -50,7 +49,7 @@ def test_a_folder_with_junk_is_judged_and_the_command_fails(folder: Path) -> Non
     assert result.stdout.count("\n") == 4
     assert str(folder / "a.wav")[-20:] in result.stdout
     assert "4 networks of 4 folds" in result.stdout
-    assert "left out: 1 hidden and 1 not audio by their names (.txt 1)" in result.stderr
+    assert "skipped: 1 hidden and 1 without an audio suffix (.txt 1)" in result.stderr
     assert "error: 2 of 4 could not be used" in result.stderr
     assert "empty.wav: the file is empty" in result.stderr
     assert "text.wav: not readable as audio" in result.stderr
@@ -84,7 +83,11 @@ def test_wrong_usage_and_foreseen_failures_are_told_apart(folder: Path) -> None:
         ((sound, "--json", "--format", "csv"), 2, "contradict each other"),
         ((), 2, "Missing argument"),
         ((folder / "notes.txt",), 1, "notes.txt: the file is empty"),
-        ((sound, "--speaker", "nobody"), 1, "those tested are 1F, 1M, 2F, 2M"),
+        (
+            (sound, "--speaker", "nobody"),
+            1,
+            "no network was tested on speaker nobody; there are: 1F, 1M, 2F, 2M",
+        ),
         ((sound, "--row", "x"), 1, "leave --row out"),
     ):
         result = predict(*arguments)
@@ -107,9 +110,9 @@ def test_an_exported_bundle_predicts_and_is_scored(folder: Path, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "2 networks of 2 folds" in result.stdout
     again = run("export", made.run, "--out", tmp_path / "bundle")
-    assert (again.exit_code, "is there already" in again.output) == (1, True)
+    assert (again.exit_code, "exists already" in again.output) == (1, True)
     scores = run("evaluate", tmp_path / "bundle", made.manifest.path, "--cache", made.cache)
-    assert (scores.exit_code, "say with --out" in scores.output) == (2, True)
+    assert (scores.exit_code, "pass --out for the scores" in scores.output) == (2, True)
 
 
 def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -
     ]
     result = run("evaluate", *arguments, "--map", f"{rows[0].emotion}=")
     assert result.exit_code == 0, result.output
-    assert f"become no class of the networks: {rows[0].emotion}" in result.output
+    assert f"without a class of the networks: {rows[0].emotion}" in result.output
     value = json.loads(out.read_text())
     assert value["n_utterances"] == len([u for u in rows if u.emotion != rows[0].emotion])
     assert len(out.with_suffix(".csv").read_text().splitlines()) == 1 + value["n_utterances"]
@@ -144,4 +147,3 @@ def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -
 
 def test_the_defaults_are_those_of_stage_one() -> None:
     assert inference.BATCH_SIZE == BATCH_SIZE
-    assert inference.DEVICES == DEVICES

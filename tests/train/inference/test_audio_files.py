@@ -8,7 +8,7 @@ from pathlib import Path
 from mfhca_train.inference.audio_files import find_audio
 
 
-def test_folders_are_searched_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_folders_are_searched_and_what_is_skipped_is_counted(tmp_path: Path) -> None:
     for name in (
         "b.wav",
         "a.FLAC",
@@ -25,7 +25,7 @@ def test_folders_are_searched_and_what_is_left_out_is_counted(tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe.wav")  # reading it would wait for ever
     found = find_audio([tmp_path])
     assert [path.relative_to(tmp_path).as_posix() for path in found.paths] == ["a.FLAC", "b.wav", "sub/c.ogg"]
-    assert found.left_out == "2 hidden and 4 not audio by their names (no suffix 1, .txt 2, .wav 1)"
+    assert found.skipped == "2 hidden and 4 without an audio suffix (no suffix 1, .txt 2, .wav 1)"
     assert not found.unreadable
 
 
@@ -41,8 +41,8 @@ def test_named_files_are_kept_whatever_they_are_called_and_once(tmp_path: Path) 
     ]
     found = find_audio(named)
     assert found.paths == [tmp_path / "odd.dat", tmp_path / "gone", tmp_path / "a.wav"]
-    assert found.left_out == "1 not audio by their names (.dat 1)"
-    assert find_audio([]).left_out == ""
+    assert found.skipped == "1 without an audio suffix (.dat 1)"
+    assert find_audio([]).skipped == ""
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:

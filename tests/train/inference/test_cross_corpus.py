@@ -18,9 +18,10 @@ from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
-from mfhca_train.inference.cross_corpus import Transfer, features_command, transfer
+from mfhca_train.inference import cross_corpus
+from mfhca_train.inference.cross_corpus import Evaluation, features_command
 from mfhca_train.inference.ensemble import Ensemble, read_run
-from mfhca_train.inference.transfer_table import table
+from mfhca_train.inference.output import evaluation_table
 from mfhca_train.model.saved import load_network
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.training.evaluate import evaluate
@@ -55,9 +56,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "other.csv", folder / "cache"
 
 
-def scored(run: Path, other: tuple[Path, Path], **given: str) -> Transfer:
+def scored(run: Path, other: tuple[Path, Path], **given: str) -> Evaluation:
     torch.set_num_threads(1)
-    return transfer(read_run(run), *other, given={"wrath": "anger", **given})
+    return cross_corpus.evaluate(read_run(run), *other, given={"wrath": "anger", **given})
 
 
 def test_the_figures_are_those_of_an_independent_count(run: Path, other: tuple[Path, Path]) -> None:
@@ -113,15 +114,15 @@ def test_networks_and_ensemble_are_those_of_the_units(run: Path, other: tuple[Pa
     assert networks["std"] == pytest.approx(values.mean(axis=0).std(ddof=1))
 
 
-def test_the_table_says_what_was_left_out(run: Path, other: tuple[Path, Path]) -> None:
-    text = table(scored(run, other).results)
+def test_the_table_lists_excluded_classes(run: Path, other: tuple[Path, Path]) -> None:
+    text = evaluation_table(scored(run, other).results)
     assert "4 networks of 2 folds, trained on corpus" in text
     assert "scored on other, label set all: 15 utterances" in text
-    assert "taken: wrath as anger" in text
-    assert "become no class of the networks: boredom 3" in text
-    assert "predicting it is an error: sorrow" in text
-    mapped = table(scored(run, other, boredom="sorrow").results)
-    assert "left out" not in mapped
+    assert "class names mapped: wrath as anger" in text
+    assert "excluded, without a class of the networks: boredom 3" in text
+    assert "predicting one is an error: sorrow" in text
+    mapped = evaluation_table(scored(run, other, boredom="sorrow").results)
+    assert "excluded" not in mapped
     assert "is an error" not in mapped
 
 
@@ -131,12 +132,14 @@ def test_audio_that_a_network_has_heard_is_refused(run: Path, tmp_path: Path) ->
     with pytest.raises(
         MfhcaError, match=r"24 of 24 utterances are recordings that networks of .* were trained or sel"
     ):
-        transfer(read_run(run), own / "corpus.csv", own / "cache")
+        cross_corpus.evaluate(read_run(run), own / "corpus.csv", own / "cache")
     rows = [u for u in utterances(4) if u.speaker == "s0"]
     write_features(tmp_path / "cache", rows)
     write_manifest(tmp_path / "held.csv", rows)
     alone = read_run(run).of_folds(["s0"])  # whose networks never met s0
-    assert transfer(alone, tmp_path / "held.csv", tmp_path / "cache").results["n_utterances"] == 6
+    assert (
+        cross_corpus.evaluate(alone, tmp_path / "held.csv", tmp_path / "cache").results["n_utterances"] == 6
+    )
 
 
 def test_missing_features_name_the_command(run: Path, other: tuple[Path, Path], tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_missing_features_name_the_command(run: Path, other: tuple[Path, Path], 
     with pytest.raises(
         MfhcaError, match=r"no logspec and ssl features .*; run\n.*--kind logspec --kind ssl --backbone ENC"
     ):
-        transfer(ensemble, other[0], tmp_path / "empty", given={"wrath": "anger"})
+        cross_corpus.evaluate(ensemble, other[0], tmp_path / "empty", given={"wrath": "anger"})
     changed = of(ensemble, layer=6, tail="drop")
     assert features_command(changed, Path("x.csv"), Path("c"), "four") == (
         "mfhca-cache features x.csv --root DIR --cache c --kind logspec --kind ssl --backbone ENCODER "
@@ -157,9 +160,9 @@ def test_missing_features_name_the_command(run: Path, other: tuple[Path, Path], 
     )
     with pytest.raises(
         MfhcaError,
-        match=r"no ssl features like .*\n.*\n  ssl-\w+ differs: .*layer: -1 in the cache, 6 in the run",
+        match=r"no ssl features of the recipe .*\n.*\n  ssl-\w+ differs: .*layer: -1 in the cache, 6 in the run",
     ):
-        transfer(changed, other[0], other[1], given={"wrath": "anger"})
+        cross_corpus.evaluate(changed, other[0], other[1], given={"wrath": "anger"})
 
 
 def test_damage_and_nothing_to_score_are_named(run: Path, tmp_path: Path) -> None:
@@ -167,10 +170,10 @@ def test_damage_and_nothing_to_score_are_named(run: Path, tmp_path: Path) -> Non
     write_features(tmp_path / "cache", rows)
     write_manifest(tmp_path / "one.csv", [u for u in rows if u.emotion == "sorrow"])
     with pytest.raises(MfhcaError, match="no class of the corpus"):
-        transfer(read_run(run), tmp_path / "one.csv", tmp_path / "cache", given={"sorrow": ""})
+        cross_corpus.evaluate(read_run(run), tmp_path / "one.csv", tmp_path / "cache", given={"sorrow": ""})
     shard = next((tmp_path / "cache").glob("ssl-*/*.h5"))
     data = bytearray(shard.read_bytes())
     data[-9] ^= 1
     shard.write_bytes(data)
     with pytest.raises(MfhcaError, match=r"\.h5"):
-        transfer(read_run(run), tmp_path / "one.csv", tmp_path / "cache")
+        cross_corpus.evaluate(read_run(run), tmp_path / "one.csv", tmp_path / "cache")

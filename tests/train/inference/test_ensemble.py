@@ -1,4 +1,4 @@
-"""Which networks of a run may judge whom."""
+"""The networks of a run, and which of them were tested on a speaker."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mfhca_train.results.checksums import read_sealed, write_sealed
 from mfhca_train.runs.ablation import ablate
 
 
-def test_members_are_all_folds_and_have_heard_all_but_their_test_speaker() -> None:
+def test_members_are_all_folds_and_have_seen_all_but_their_test_speaker() -> None:
     made = trained()
     ensemble = read_run(made.run)
-    assert [m.about["fold"] for m in ensemble.members] == ["1F", "1M", "2F", "2M"]
+    assert [m.card.fold for m in ensemble.members] == ["1F", "1M", "2F", "2M"]
     assert "4 networks of 4 folds" in ensemble.title
     counts = [len(member.inputs.training_audio) for member in ensemble.members]
     per_speaker = [len(made.audio(speaker)) for speaker in ("1F", "1M", "2F", "2M")]
@@ -28,10 +28,10 @@ def test_members_are_all_folds_and_have_heard_all_but_their_test_speaker() -> No
 
 def test_a_speaker_selects_the_fold_that_held_them_out() -> None:
     ensemble = read_run(trained().run)
-    assert [m.about["fold"] for m in ensemble.holding_out("2F").members] == ["2F"]
-    with pytest.raises(MfhcaError, match="no network holds out speaker X; those tested are 1F, 1M, 2F, 2M"):
+    assert [m.card.fold for m in ensemble.holding_out("2F").members] == ["2F"]
+    with pytest.raises(MfhcaError, match="no network was tested on speaker X; there are: 1F, 1M, 2F, 2M"):
         ensemble.holding_out("X")
-    assert [m.about["fold"] for m in ensemble.of_folds(["2M", "1F"]).members] == ["1F", "2M"]
+    assert [m.card.fold for m in ensemble.of_folds(["2M", "1F"]).members] == ["1F", "2M"]
     assert ensemble.of_folds([]) == ensemble
     with pytest.raises(MfhcaError, match="no fold is called '9'; there are: 1F, 1M, 2F, 2M"):
         ensemble.of_folds(["9"])
@@ -52,7 +52,7 @@ def test_an_ablation_wants_a_row(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="has no row 'six' with networks"):
         read_run(wanted.out, "six")
     ensemble = read_run(wanted.out, "two")
-    assert ensemble.card["row"] == "two"
+    assert ensemble.card.row == "two"
     assert not ensemble.config.model.bilstm
     assert len(ensemble.members) == 1
 
@@ -69,7 +69,7 @@ def test_what_is_not_whole_is_named(tmp_path: Path) -> None:
     weights.write_bytes(whole)
     results = read_sealed(run / "results.json")
     write_sealed(run / "results.json", {k: v for k, v in results.items() if k != "folds"})
-    with pytest.raises(MfhcaError, match="lacks 'folds'"):
+    with pytest.raises(MfhcaError, match="folds is missing"):
         read_run(run)
     write_sealed(run / "results.json", results)
     write_sealed(run / "run.json", {**read_sealed(run / "run.json"), "threads": 7})

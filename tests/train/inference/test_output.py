@@ -12,21 +12,45 @@ import numpy as np
 import pytest
 
 from mfhca_train.config.settings import Config
-from mfhca_train.inference.ensemble import Ensemble, Member
+from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, RowScores
 from mfhca_train.inference.output import as_csv, as_json, as_table, attention_csv, shown
 from mfhca_train.inference.prediction import Attention, Failure, Prediction, normalised
 from mfhca_train.model.saved import Inputs
+from mfhca_train.results.schema import Score
 
 CLASSES = ("anger", "joy")
-CARD = {"classes": list(CLASSES), "corpus": "x", "label_set": "all", "protocol": "strict", "oracle": False}
+SCORE = Score(mean=0.5, std=None, seed_std=None, ci95=None, pooled=0.5, pooled_ci95=None)
 
 
 def ensemble(networks: int) -> Ensemble:
+    scores = RowScores(
+        wa=SCORE, ua=SCORE, f1=SCORE, headline="mean", complete=True,
+        n_folds=networks, n_utterances=4, n_segments=4, recalls={},
+    )  # fmt: skip
+    card = EnsembleCard(
+        corpus="x", label_set="all", classes=CLASSES, protocol="strict", config={}, data_digest="0", label_digest="1",
+        threads=1, row="model", oracle=False, scores=scores, identity="2", versions={}, cpu="", device="cpu",
+    )  # fmt: skip
     members = tuple(
-        Member({"fold": f"s{k}", "seed": 0, "test_speakers": [f"s{k}"]}, Inputs({}, {}, {}), {})
+        Member(
+            NetworkCard(
+                fold=f"s{k}",
+                seed=0,
+                test_speakers=(f"s{k}",),
+                validation_speakers=(),
+                train_speakers=(),
+                selected_on="validation",
+                best_epoch=1,
+                wa=0.5,
+                ua=0.5,
+                f1=0.5,
+            ),
+            Inputs({}, {}, {}),
+            {},
+        )
         for k in range(networks)
     )
-    return Ensemble(Path("run"), CARD, Config(), members)
+    return Ensemble(Path("run"), card, Config(), members)
 
 
 def prediction(*rows: tuple[float, float], name: str = "a.wav") -> Prediction:
@@ -46,7 +70,7 @@ def test_the_table_shows_spread_and_agreement_of_several_networks() -> None:
     assert head.split() == ["file", "seconds", "emotion", "%", "±", "sd", "agree", "anger", "joy"]
     deviation = 100 * np.std([0.9, 0.7, 0.2], ddof=1)
     assert line.split() == ["a.wav", "1.25", "anger", "60.0", f"{deviation:.1f}", "2/3", "60.0", "40.0"]
-    assert foot.startswith("per cent; 3 networks of 3 folds")
+    assert foot.startswith("probabilities in %; 3 networks of 3 folds")
     alone = as_table([prediction((0.9, 0.1))], ensemble(1))
     assert "sd" not in alone.splitlines()[0]
     assert as_table([], ensemble(1)) == ensemble(1).title
@@ -60,7 +84,7 @@ def test_csv_has_a_row_a_file_and_with_attention_a_row_a_frame() -> None:
     assert [row["emotion"] for row in rows] == ["anger"]
     assert float(rows[0]["p_anger"]) == pytest.approx(0.8)
     assert float(rows[0]["sd_joy"]) == pytest.approx(np.std([0.1, 0.3], ddof=1), abs=1e-6)
-    assert (rows[0]["votes_anger"], rows[0]["votes_joy"], rows[0]["heard_by"]) == ("2", "0", "1")
+    assert (rows[0]["votes_anger"], rows[0]["votes_joy"], rows[0]["seen_by"]) == ("2", "0", "1")
     alone = next(csv.DictReader(io.StringIO(as_csv([prediction((0.9, 0.1))], CLASSES))))
     assert alone["sd_anger"] == ""
     frames = list(csv.DictReader(io.StringIO(attention_csv([prediction((0.9, 0.1))]))))
@@ -84,7 +108,7 @@ def test_json_has_everything() -> None:
         "padding_of_segments": [0.25],
     }
     assert value["failed"] == [{"file": "b.wav", "reason": "b.wav: broken"}]
-    assert value["left_out"] == "1 hidden"
+    assert value["skipped"] == "1 hidden"
 
 
 def test_names_that_are_no_text_can_be_shown() -> None:
@@ -96,3 +120,7 @@ def test_far_apart_log_probabilities_neither_overflow_nor_vanish() -> None:
     np.testing.assert_allclose(
         normalised(np.array([[-2000.0, -2001.0]])), [[0.7310586, 0.2689414]], rtol=1e-6
     )
+
+
+def test_a_prediction_says_emotion_and_probability() -> None:
+    assert repr(prediction((0.9, 0.1), (0.7, 0.3))) == "Prediction('a.wav': anger, 80.0 %)"

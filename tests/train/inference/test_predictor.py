@@ -50,7 +50,7 @@ def test_a_held_out_speaker_gets_the_stored_predictions_to_the_last_bit() -> Non
         assert [Path(one.name).stem for one in found] == names
         np.testing.assert_array_equal(np.concatenate([one.log_probabilities for one in found]), expected)
         assert max(one.segments for one in found) > 1
-        assert {one.heard_by for one in found} == {0}
+        assert {one.seen_by for one in found} == {0}
 
 
 def test_a_file_alone_gets_what_it_gets_in_company_and_order_is_kept() -> None:
@@ -80,14 +80,14 @@ def test_other_containers_rates_and_channels_of_the_same_sound_agree(tmp_path: P
     for same in (flac, renamed, array):
         np.testing.assert_allclose(same.log_probabilities, wav.log_probabilities, atol=1e-5)
     np.testing.assert_allclose(stereo.probabilities, wav.probabilities, atol=0.02)
-    assert (wav.heard_by, renamed.heard_by, flac.heard_by) == (3, 3, 0)  # of four, one held the speaker out
+    assert (wav.seen_by, renamed.seen_by, flac.seen_by) == (3, 3, 0)  # of four, one held the speaker out
 
 
 def test_from_run_takes_row_and_speaker_like_the_command(tmp_path: Path) -> None:
     made = trained()
     one = Predictor.from_run(made.run, made.backbone, speaker="2F")
-    assert [member.about["fold"] for member in one.ensemble.members] == ["2F"]
-    with pytest.raises(MfhcaError, match="no network holds out speaker X"):
+    assert [member.card.fold for member in one.ensemble.members] == ["2F"]
+    with pytest.raises(MfhcaError, match="no network was tested on speaker X"):
         Predictor.from_run(made.run, made.backbone, speaker="X")
     grid = write_grid(
         tmp_path / "grid.toml",
@@ -113,7 +113,7 @@ def test_from_run_takes_row_and_speaker_like_the_command(tmp_path: Path) -> None
         Predictor.from_run(tmp_path / "run")
     chosen = Predictor.from_run(tmp_path / "run", row="two", speaker="2F")
     assert chosen.ensemble.config.model.mask_padding
-    assert [member.about["fold"] for member in chosen.ensemble.members] == ["2F"]
+    assert [member.card.fold for member in chosen.ensemble.members] == ["2F"]
     path = made.audio("2F")[0]
     opened = Predictor.open(tmp_path / "run", row="two", speaker="2F")
     np.testing.assert_array_equal(
@@ -252,7 +252,7 @@ def test_networks_on_spectrograms_alone_need_no_encoder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate([one.log_probabilities for one in found]), expected)
     with pytest.raises(MfhcaError, match="would be ignored"):
         Predictor.open(run, made.backbone)
-    with pytest.raises(MfhcaError, match=r"model\.inputs=spec, .* do not weigh moments of time"):
+    with pytest.raises(MfhcaError, match=r"model\.inputs=spec, .* have no attention over time"):
         Predictor.open(run).predict(made.audio("2F"), attention=True)
 
 
