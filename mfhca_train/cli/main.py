@@ -124,9 +124,9 @@ def report(runs: tuple[Path, ...]) -> None:
 @click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this pooling.  [default: all]")
 def rescore(run: Path, pooling: str | None) -> None:
     """Score a finished run with other ways of pooling its segments; nothing is trained."""
+    from mfhca_train.report.terminal import table
     from mfhca_train.results import rescore as module
     from mfhca_train.results.schema import CV_ROW
-    from mfhca_train.report.terminal import table
 
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
     click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))

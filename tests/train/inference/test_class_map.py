@@ -24,7 +24,9 @@ def test_equal_names_are_the_same_class_unless_said_otherwise() -> None:
 def test_names_of_neither_side_are_refused() -> None:
     with pytest.raises(MfhcaError, match="--map x=ang: the corpus has no class 'x'; there are: anger"):
         class_map(("anger",), OURS, {"x": "ang"})
-    with pytest.raises(MfhcaError, match="--map anger=x: the networks have no class 'x'; there are: ang, hap, neutral"):
+    with pytest.raises(
+        MfhcaError, match="--map anger=x: the networks have no class 'x'; there are: ang, hap, neutral"
+    ):
         class_map(("anger",), OURS, {"anger": "x"})
     with pytest.raises(MfhcaError, match=r"no class of the corpus .anger. is one of the networks'"):
         class_map(("anger",), OURS, {})
