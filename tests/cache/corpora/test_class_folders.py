@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 from audio_factory import write_audio
 from click.testing import CliRunner, Result
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora import scan as corpora
 from mfhca_cache.corpora.class_folders import scan
-from mfhca_cache.corpora.folder import Scan, walk
 from mfhca_cache.manifest.manifest import read_manifest
 
 SPEAKER = r"([a-z]+)_\d+"
@@ -162,81 +158,6 @@ def test_functions_refuse_what_the_command_refuses(tmp_path: Path) -> None:
         MfhcaError, match="no files of folders in it; choose another --root, with the layout CLASS/"
     ):
         corpora.build("folders", tmp_path, tmp_path / "x.csv", speaker=re.compile("(x)"))
-
-
-# --- what all corpora share
-
-
-@given(
-    st.dictionaries(
-        st.text("abc ", min_size=1), st.lists(st.text("xy./", min_size=1), min_size=1), max_size=5
-    )
-)
-def test_file_counts_add_up(ignored: dict[str, list[str]]) -> None:
-    line = Scan((), ignored).file_counts().splitlines()[0]
-    numbers = [int(word) for word in line.split() if word.isdigit()]
-    total = sum(map(len, ignored.values()))
-    assert numbers[0] == 0
-    assert sorted(numbers[1:]) == sorted([total, *map(len, ignored.values())] if ignored else [])
-
-
-def test_two_files_of_one_name_are_a_problem_and_neither_is_taken(tmp_path: Path) -> None:
-    write_audio(tmp_path / "sad" / "anna_1.flac", "one", 0.05, format="WAV", subtype="PCM_U8")
-    write_audio(tmp_path / "sad" / "anna_1.wav", "two", 0.05, subtype="PCM_U8")
-    for file in (tmp_path / "sad").iterdir():
-        os.utime(file, (0, 0))  # equal in size and time, and still not the same
-    found = scan(tmp_path, re.compile(SPEAKER))
-    assert found.utterances == ()
-    assert found.problems == (
-        "utterance sad/anna_1 twice: sad/anna_1.flac and sad/anna_1.wav differ, neither is kept; "
-        "remove one, or choose a --root with one of them",
-    )
-
-
-def test_of_equal_files_the_first_is_kept_and_both_are_named(tmp_path: Path) -> None:
-    for folder in (".", "copy"):
-        write_audio(tmp_path / folder / "03a01Fa.wav", "same", 0.05)
-    write_audio(tmp_path / "copy" / "16b10Td.wav", "one", 0.05)
-    write_audio(tmp_path / "16b10Td.WAV", "two", 0.05)
-    found = corpora.scan("emodb", tmp_path)
-    assert [u.path for u in found.utterances] == ["03a01Fa.wav"]
-    assert [problem.split(";")[0] for problem in found.problems] == [
-        "utterance 03a01Fa twice: 03a01Fa.wav and copy/03a01Fa.wav are identical, the first is kept",
-        "utterance 16b10Td twice: 16b10Td.WAV and copy/16b10Td.wav differ, neither is kept",
-    ]
-
-
-def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "store")
-    root = tmp_path / "mine"
-    root.mkdir()
-    (root / "happy").symlink_to(tmp_path / "store" / "happy")
-    (root / "joy").symlink_to(tmp_path / "store" / "happy")
-    (tmp_path / "store" / "happy" / "again").symlink_to(root)
-    found = scan(root, re.compile(SPEAKER))
-    assert [u.path for u in found.utterances] == ["happy/anna_01.wav", "happy/bert_01.flac"]
-    assert found.ignored == {"folders already visited through another link": ["happy/again", "joy"]}
-
-
-@pytest.mark.parametrize("name", ["a\\b", " a", "a\tb", "a\udcff"])
-def test_names_that_a_manifest_cannot_hold_are_problems(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    try:
-        path.mkdir()
-    except (OSError, UnicodeEncodeError):
-        pytest.skip("this file system has no such names")
-    write_audio(tmp_path / "x.wav", "x", 0.05)
-    os.link(tmp_path / "x.wav", path / "anna_1.wav")
-    found = scan(tmp_path, re.compile(SPEAKER))
-    assert found.utterances == ()
-    assert len(found.problems) == 1
-    assert "a manifest cannot hold" in found.problems[0]
-
-
-def test_a_folder_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(MfhcaError, match=r"file: not a readable folder \(Not a directory\); check --root"):
-        list(walk(tmp_path / "file", {}, tmp_path))
 
 
 def test_a_folder_that_contains_the_corpus_once_more_is_one_problem(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -283,56 +285,6 @@ def test_mono_and_stereo_of_48_khz_are_mixed_and_both_decode(tmp_path: Path) -> 
     assert np.abs(two.samples).max() > 0.01
 
 
-# --- CREMA-D's table of actors
-
-
-def test_genders_come_from_the_table_beside_or_above(tmp_path: Path) -> None:
-    root = tmp_path / "CREMA-D"
-    for actor in ("1001", "1002", "1003"):
-        recording(root / "AudioWAV" / f"{actor}_DFA_ANG_XX.wav", "crema-d")
-    (root / "AudioMP3").mkdir()
-    (root / "AudioMP3" / "1001_DFA_ANG_XX.mp3").touch()
-    genders = [u.gender for u in scan.scan("crema-d", root).utterances]
-    assert genders == ["", "", ""]
-    (root / "VideoDemographics.csv").write_text(
-        '"ActorID","Age","Sex","Race","Ethnicity"\n1001,51,"Male","Caucasian","Not Hispanic"\n'
-        '1002,21,"Female","Caucasian","Not Hispanic"\n'
-    )
-    for folder in (root, root / "AudioWAV"):
-        found = scan.scan("crema-d", folder)
-        assert [u.gender for u in found.utterances] == ["m", "f", ""]
-    found = scan.scan("crema-d", root)
-    assert found.ignored == {"not .wav": ["VideoDemographics.csv", "AudioMP3/1001_DFA_ANG_XX.mp3"]}
-
-
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "ActorID,Sex\n1001,Man\n", "\xff\xfe"])
-def test_a_table_that_is_none_is_named(text: str, tmp_path: Path) -> None:
-    recording(tmp_path / "1001_DFA_ANG_XX.wav", "crema-d")
-    (tmp_path / "VideoDemographics.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(MfhcaError, match=r"VideoDemographics.csv: not CREMA-D's table of actors"):
-        scan.scan("crema-d", tmp_path)
-
-
-def test_all_pointers_of_git_lfs_are_one_problem(tmp_path: Path) -> None:
-    for number in range(1, 6):
-        (tmp_path / f"100{number}_MTI_SAD_XX.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
-    (problem,) = scan.scan("crema-d", tmp_path).problems
-    assert problem == (
-        "5 files are pointers of git-lfs, without audio (1001_MTI_SAD_XX.wav, 1002_MTI_SAD_XX.wav, "
-        "1003_MTI_SAD_XX.wav and 2 more); `git lfs pull` downloads the audio"
-    )
-
-
-def test_pointers_of_git_lfs_are_told_from_broken_audio(tmp_path: Path) -> None:
-    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:27\nsize 82260\n"
-    (tmp_path / "1076_MTI_SAD_XX.wav").write_text(pointer)
-    with pytest.raises(
-        MfhcaError,
-        match=r"1 file is a pointer of git-lfs, without audio \(1076_MTI_SAD_XX.wav\); `git lfs pull`",
-    ):
-        scan.build("crema-d", tmp_path, tmp_path / "x.csv")
-
-
 # --- the command
 
 
@@ -366,3 +318,50 @@ def test_a_new_corpus_is_one_module_and_one_card(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "588 utterances of 6 speakers" in done.stdout
+
+
+# --- one utterance in several files
+
+
+SPEAKER = r"([a-z]+)_\d+"
+
+
+def test_two_files_of_one_name_are_a_problem_and_neither_is_taken(tmp_path: Path) -> None:
+    write_audio(tmp_path / "sad" / "anna_1.flac", "one", 0.05, format="WAV", subtype="PCM_U8")
+    write_audio(tmp_path / "sad" / "anna_1.wav", "two", 0.05, subtype="PCM_U8")
+    for file in (tmp_path / "sad").iterdir():
+        os.utime(file, (0, 0))  # equal in size and time, and still not the same
+    found = scan.scan("folders", tmp_path, re.compile(SPEAKER))
+    assert found.utterances == ()
+    assert found.problems == (
+        "utterance sad/anna_1 twice: sad/anna_1.flac and sad/anna_1.wav differ, neither is kept; "
+        "remove one, or choose a --root with one of them",
+    )
+
+
+def test_of_equal_files_the_first_is_kept_and_both_are_named(tmp_path: Path) -> None:
+    for folder in (".", "copy"):
+        write_audio(tmp_path / folder / "03a01Fa.wav", "same", 0.05)
+    write_audio(tmp_path / "copy" / "16b10Td.wav", "one", 0.05)
+    write_audio(tmp_path / "16b10Td.WAV", "two", 0.05)
+    found = scan.scan("emodb", tmp_path)
+    assert [u.path for u in found.utterances] == ["03a01Fa.wav"]
+    assert [problem.split(";")[0] for problem in found.problems] == [
+        "utterance 03a01Fa twice: 03a01Fa.wav and copy/03a01Fa.wav are identical, the first is kept",
+        "utterance 16b10Td twice: 16b10Td.WAV and copy/16b10Td.wav differ, neither is kept",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a\\b", " a", "a\tb", "a\udcff"])
+def test_names_that_a_manifest_cannot_hold_are_problems(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    try:
+        path.mkdir()
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system has no such names")
+    write_audio(tmp_path / "x.wav", "x", 0.05)
+    os.link(tmp_path / "x.wav", path / "anna_1.wav")
+    found = scan.scan("folders", tmp_path, re.compile(SPEAKER))
+    assert found.utterances == ()
+    assert len(found.problems) == 1
+    assert "a manifest cannot hold" in found.problems[0]
