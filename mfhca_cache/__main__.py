@@ -1,6 +1,12 @@
-"""`python -m mfhca_cache`."""
+"""`python -m mfhca_cache`, and the command `mfhca-cache`."""
 
-from mfhca_cache.cli import main
+from mfhca_cache.common.start import start
+
+
+def main() -> None:
+    """Runs the command."""
+    start("mfhca_cache.cli")
+
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import platform
 import shlex
 import sys
@@ -18,6 +19,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import DEVICES
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
 FOLDERS: Final = ("out", "run", "cache")  # parameters with a folder for the log
 
@@ -60,6 +62,16 @@ class Command(click.Command):
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # the reader of a pipe has ended; click exits quietly
+                if isinstance(error, MemoryError):
+                    log.LOG.error(
+                        "not enough memory; close other programs or use fewer --jobs, then run it again"
+                    )
+                    ctx.exit(1)
+                if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+                    log.LOG.error("the output cannot be written (%s); free disk space", error.strerror)
+                    # What is still buffered cannot be written either: Python would try again at its exit.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                    ctx.exit(1)
                 log.bug(error, (value for name in FOLDERS if isinstance(value := ctx.params.get(name), Path)))
                 ctx.exit(1)
 

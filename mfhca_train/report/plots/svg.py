@@ -9,6 +9,7 @@ when a picture is drawn.
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,9 +148,20 @@ def fold_picture(
         return svg(figure, "folds", "WA and UA of every fold", description)
 
 
+def _import_matplotlib() -> None:
+    """Imports matplotlib without MPLBACKEND: Jupyter and Colab set it to a backend that other programs do not have."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib  # noqa: F401
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
 @contextmanager
 def canvas(width: float, height: float, oracle: bool = False) -> Iterator[Figure]:
     """An empty figure (inches) in our style, whatever the user's matplotlibrc says; an oracle's is marked."""
+    _import_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 

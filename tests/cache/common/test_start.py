@@ -1,0 +1,47 @@
+"""Ctrl-C at any moment after the start is one line, never a traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mfhca_cache.common.start import start
+
+
+def test_an_interruption_while_modules_are_imported_is_one_line() -> None:
+    script = (
+        "import sys, types; from mfhca_cache.common.start import start\n"
+        "module = types.ModuleType('slow'); exec('def main(): raise KeyboardInterrupt', module.__dict__)\n"
+        "sys.modules['slow'] = module; start('slow')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted; run the same command again to resume\n"
+
+
+@pytest.mark.parametrize("module", ["mfhca_cache", "mfhca_train"])
+def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
+    code = (
+        "import sys; from mfhca_cache.common.start import start; print('ready', flush=True); "
+        f"sys.argv[1:] = ['doctor']; start('{module}.cli' + ('.main' if '{module}' == 'mfhca_train' else ''))"
+    )
+    for late in (0.0, 0.1, 0.3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(late)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        assert "Traceback" not in error, (late, error)
+
+
+def test_a_command_that_ends_with_a_code_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["mfhca-cache", "--version"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        start("mfhca_cache.cli")
