@@ -159,6 +159,12 @@ def _refuse_contradictions(config: Config) -> None:
             "model.mfcc=true belongs to the baseline: it needs model.inputs=both and "
             f"model.fusion=coattention or concat, not {model.inputs} and {model.fusion}"
         )
+    train = config.train
+    if str(model.ssl_layer).startswith("weighted") and (train.ssl_time_mask or train.ssl_feature_mask):
+        raise MfhcaError(
+            "train.ssl_time_mask and train.ssl_feature_mask mask one layer; set model.ssl_layer to a number, "
+            "or remove them"
+        )
 
 
 def unused_settings(config: Config) -> set[str]:
@@ -167,12 +173,14 @@ def unused_settings(config: Config) -> set[str]:
     of_hca = {"model.hca", "model.hca_scale"}
     of_grf = {"model.grf", "model.grf_channels", "model.grf_rate"}
     of_pooling = {"model.pooling", "model.pool_norm"}
+    of_spec = {"train.spec_norm", "train.spec_time_mask", "train.spec_frequency_mask"}
+    of_ssl = {"train.ssl_norm", "train.ssl_time_mask", "train.ssl_feature_mask"}
     if model.inputs == "spec":
-        unused = of_hca | of_pooling | {"model.fusion", "model.bilstm", "model.ssl_layer", "train.ssl_norm"}
+        unused = of_hca | of_pooling | of_ssl | {"model.fusion", "model.bilstm", "model.ssl_layer"}
         unused.add("model.modality_dropout")
     elif model.inputs == "ssl":
         unused = of_hca | of_grf | {"model.modality_dropout"}
-        unused |= {"model.spec_encoder", "model.alexnet_weights", "model.fusion", "train.spec_norm"}
+        unused |= of_spec | {"model.spec_encoder", "model.alexnet_weights", "model.fusion"}
     elif model.fusion != "hca":
         unused = of_hca if model.fusion == "concat" else of_hca | of_pooling
     else:

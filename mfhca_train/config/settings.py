@@ -25,6 +25,19 @@ Probability = Annotated[float, Meta(ge=0, lt=1)]
 WeightDecay = Annotated[float, Meta(ge=0, le=1e6)]
 BatchSize = Annotated[int, Meta(ge=2)]
 Groups = Annotated[int, Meta(ge=3)]
+FocalGamma = Annotated[float, Meta(ge=0, le=10)]
+# Absent from run.json at their default, so that the identity of a run without them is as it was before they existed.
+OMITTED_AT_DEFAULT = (
+    "select",
+    "refit",
+    "label_smoothing",
+    "focal_gamma",
+    "sampling",
+    "spec_time_mask",
+    "spec_frequency_mask",
+    "ssl_time_mask",
+    "ssl_feature_mask",
+)
 
 
 def _(default: Any, source: str, meaning: str, unit: str = "") -> Any:
@@ -88,15 +101,44 @@ class TrainConfig:
     batch_size: BatchSize = _(32, "III.A", "of a training step; batch normalisation needs two", "segments")
     epochs: Positive = _(100, "released", "upper limit", "epochs")
     patience: Positive = _(10, "III.A", "stop after so many without a better validation score", "epochs")
-    spec_norm: Literal["standard", "minmax", "none"] = _(
+    select: Literal["best", "last"] = _(
+        "best", "III.A", "epoch that is kept: the best on the validation speakers, or (ours) the last one"
+    )
+    refit: bool = _(
+        False, "ours", "train again for the selected number of epochs, on the validation speakers too"
+    )
+    spec_norm: Literal["standard", "minmax", "none", "speaker"] = _(
         "standard",
         "ours",
-        "normalisation of the spectrogram per bin, over training speakers; released: minmax",
+        "normalisation of the spectrogram per bin, over training speakers (released: minmax), or over all "
+        "recordings of each speaker (transductive)",
     )
-    ssl_norm: Literal["none", "standard"] = _(
-        "none", "ours", "normalisation of the hidden states per dimension, over training speakers"
+    ssl_norm: Literal["none", "standard", "speaker"] = _(
+        "none",
+        "ours",
+        "normalisation of the hidden states per dimension, over training speakers, or over all recordings of "
+        "each speaker (transductive)",
     )
     class_weights: bool = _(False, "ours", "cross-entropy weighted by inverse class frequency")
+    label_smoothing: Probability = _(
+        0.0, "ours", "share of the target spread over all classes", "probability"
+    )
+    focal_gamma: FocalGamma = _(0.0, "ours", "focal loss: segments weigh (1 - p)^gamma, p of the true class")
+    sampling: Literal["all", "class", "class-speaker"] = _(
+        "all",
+        "ours",
+        "segments of an epoch: each once, or drawn so that classes (or classes of each speaker) are equally likely",
+    )
+    spec_time_mask: Probability = _(
+        0.0, "ours", "SpecAugment: longest masked part of the spectrogram's frames"
+    )
+    spec_frequency_mask: Probability = _(
+        0.0, "ours", "SpecAugment: largest masked part of its frequency bins"
+    )
+    ssl_time_mask: Probability = _(
+        0.0, "ours", "SpecAugment: longest masked part of the hidden states' frames"
+    )
+    ssl_feature_mask: Probability = _(0.0, "ours", "SpecAugment: largest masked part of their dimensions")
     precision: Literal["float32", "bfloat16"] = _(
         "float32", "ours", "of the forward pass; bfloat16 (autocast) needs a processor with units for it"
     )
@@ -123,4 +165,16 @@ class Config:
         for name in ("pooling", "pool_norm", "modality_dropout"):
             if plain["model"][name] == getattr(ModelConfig, name):
                 del plain["model"][name]
+        defaults = TrainConfig()
+        for name in OMITTED_AT_DEFAULT:
+            if plain["train"][name] == getattr(defaults, name):
+                del plain["train"][name]
         return plain
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the unlabelled recordings of a test speaker normalise its own features."""
+        train, inputs = self.train, self.model.inputs
+        return (train.spec_norm == "speaker" and inputs != "ssl") or (
+            train.ssl_norm == "speaker" and inputs != "spec"
+        )

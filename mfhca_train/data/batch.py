@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mfhca_cache.common.errors import MfhcaError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -49,15 +51,33 @@ class Batch:
 class Normaliser:
     """y = x * scale + shift, per bin; estimated on training speakers."""
 
-    scale: Array  # (F,) float32, or (M, F) of M layers
+    scale: Array  # (F,) float32, or (M, F) of M layers; empty where each speaker has its own, see PER_SPEAKER
     shift: Array  # the same shape
+
+    @property
+    def per_speaker(self) -> bool:
+        """Whether each speaker is scaled by the statistics of its own recordings."""
+        return not self.scale.size
+
+
+# Stands for the statistics of each speaker, which `Corpus.batches` takes from the shards.
+PER_SPEAKER = Normaliser(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # input -> scale and shift on the device
 
 
 def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affine:
-    """Scale and shift of each input as tensors on a device."""
+    """Scale and shift of each input as tensors on a device.
+
+    Raises:
+        MfhcaError: an input is scaled per speaker, which needs a corpus.
+    """
+    if any(n is not None and n.per_speaker for n in normalisers.values()):
+        raise MfhcaError(
+            "this network was trained with normalisation per speaker (transductive): it needs all recordings of a "
+            "speaker together; use `mfhca-train evaluate` with features of a corpus, or train without *_norm=speaker"
+        )
     import torch  # not at the top: commands that only read finished runs do not load torch
 
     return {
@@ -75,7 +95,7 @@ def as_batch(
 
     Args:
         stored: per input (B, T, F), or (B, M, T, F) of M layers, as the cache holds them; not changed.
-        affine: per input; None keeps the stored values.
+        affine: per input (F,) or (M, F), or with a batch axis (B, 1, F) or (B, M, 1, F); None keeps the stored values.
         valid: per input (B,), frames that are not padding.
         label: (B,).
     """
@@ -85,16 +105,20 @@ def as_batch(
     layers: Layers | None = None
     for side, x in stored.items():
         pair = affine[side]
-        if (
-            x.ndim == 4
-        ):  # the learned sum over layers scales them on the way, which saves a copy of all layers
-            layers = Layers(x) if pair is None else Layers(x, *(part.unsqueeze(1) for part in pair))
+        if x.ndim == 4:
+            # The learned sum over layers scales them on the way, which saves a copy of all layers; a scaling per
+            # speaker has a batch axis and is done here.
+            if pair is None:
+                layers = Layers(x)
+            elif pair[0].ndim == 4:
+                layers = Layers(torch.addcmul(pair[1], x.float(), pair[0]))
+            else:
+                layers = Layers(x, *(part.unsqueeze(1) for part in pair))
             continue
         values[side] = x.float()
         if pair is not None:
-            out = (
-                None if values[side] is x else values[side]
-            )  # float32 input was not copied above: do not write to it
+            # float32 input was not copied by float(): do not write to it.
+            out = None if values[side] is x else values[side]
             values[side] = torch.addcmul(pair[1], values[side], pair[0], out=out)
     spec = values.get("spec")
     return Batch(

@@ -18,14 +18,13 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shard
-from mfhca_train.data.batch import Array, Batch, Normaliser, as_batch, on_device
+from mfhca_train.data.batch import PER_SPEAKER, Array, Batch, Normaliser, as_batch, on_device
+from mfhca_train.data.normalise import estimate, estimate_per_speaker
 from mfhca_train.data.on_device import DeviceFeatures
 from mfhca_train.data.origin import check_origins
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
 
 @dataclass(frozen=True)
@@ -213,26 +212,15 @@ class Corpus:
 
         Args:
             side: "spec", "ssl" or "mfcc".
-            method: "standard" (zero mean, unit deviation), "minmax" (0 to 1) or "none".
+            method: "standard" (zero mean, unit deviation), "minmax" (0 to 1), "none", or "speaker" (standard, each
+                speaker over all its own utterances).
             utterances: indices; of training speakers.
         """
         if method == "none":
             return None
-        features, span = self.features[side], self._spans[side][utterances]
-
-        def tables(name: str) -> Iterator[Array]:
-            """The moments of these utterances, one shard at a time: all together may exceed the memory."""
-            for shard in np.unique(span[:, 0]):
-                yield features.moments(shard, name)[span[span[:, 0] == shard, 3]]
-
-        if method == "minmax":
-            low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
-            high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
-            return _normaliser(low, high - low)
-        count = sum(int(features.shards[shard].count[row]) for shard, row in span[:, (0, 3)])
-        mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
-        variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
-        return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
+        if method == "speaker":
+            return PER_SPEAKER
+        return estimate(self.features[side], self._spans[side][utterances], method)
 
     def stored_bytes(self) -> int:
         """Bytes of all segments of these utterances, as they are stored."""
@@ -265,7 +253,15 @@ class Corpus:
         """
         import torch  # not at the top: commands that only read finished runs do not load torch
 
-        affine = on_device(normalisers, device)
+        own = {side for side, n in normalisers.items() if n is not None and n.per_speaker}
+        affine = dict(on_device({side: n for side, n in normalisers.items() if side not in own}, device))
+        of_speaker = {
+            side: [
+                torch.from_numpy(part).to(device)
+                for part in estimate_per_speaker(self.features[side], self._spans[side])
+            ]
+            for side in own
+        }
         # Copied once for all batches: the processor waits for each copy to an accelerator.
         labels = torch.from_numpy(segments.label[order]).to(device)
         valid = {side: torch.from_numpy(v[order]).to(device) for side, v in segments.valid.items()}
@@ -279,6 +275,9 @@ class Corpus:
                 else:
                     rows = segments.rows[side][order[batch]]
                     stored[side] = torch.from_numpy(features.gather(rows[:, 0], rows[:, 1])).to(device)
+            for side, (scale, shift) in of_speaker.items():
+                speaker = torch.from_numpy(segments.rows[side][order[batch], 0]).to(device)
+                affine[side] = scale[speaker].unsqueeze(-2), shift[speaker].unsqueeze(-2)
             yield as_batch(stored, affine, {side: v[batch] for side, v in valid.items()}, labels[batch])
 
     def close(self) -> None:
@@ -291,9 +290,3 @@ class Corpus:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _normaliser(centre: Array, width: Array) -> Normaliser:
-    """(x - centre) / width; a bin that is constant over the training speakers becomes zero for everyone."""
-    scale = np.where(width >= SMALLEST_DEVIATION, 1 / np.maximum(width, SMALLEST_DEVIATION), 0.0)
-    return Normaliser(scale.astype(np.float32), (-centre * scale).astype(np.float32))

@@ -154,7 +154,8 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
     for side, normaliser in normalisers.items():
         parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
         *layers, _, bins = shapes[side]
-        if any(part.shape != (*layers, bins) or part.dtype != np.float32 for part in parts):
+        sizes = ((*layers, bins), (0,))  # nothing where each speaker is scaled by its own statistics
+        if any(part.shape not in sizes or part.dtype != np.float32 for part in parts):
             raise ValueError(f"the scaling of {side} does not match its {bins} bins")
     digests = (
         tensors[AUDIO_DIGESTS].numpy()

@@ -23,7 +23,7 @@ from mfhca_cache.store.identity import recording_identities
 from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.data.folds import Fold, make_folds
+from mfhca_train.data.folds import ORACLES, Fold, make_folds
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.training.unit import Unit
 
@@ -261,6 +261,11 @@ def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) 
         raise MfhcaError(
             f"{request.manifest}: label set {labelled.label_set.name} has only one class; classification "
             "needs at least two"
+        )
+    oracles = sorted(set(ORACLES) & set(protocols))
+    if request.config.train.refit and oracles:
+        raise MfhcaError(
+            f"train.refit would train on the test speakers with protocol {oracles[0]}; remove it"
         )
     given, default, names = request.config.train, TrainConfig(), ", ".join(protocols)
     if "group-k" not in protocols and given.groups != default.groups:

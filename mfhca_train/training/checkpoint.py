@@ -22,6 +22,7 @@ from mfhca_train.results.checksums import DAMAGED, DIGEST, tensors_digest
 from mfhca_train.results.schema import BEST
 
 CHECKPOINT = "checkpoint.safetensors"
+REFIT_CHECKPOINT = "refit-checkpoint.safetensors"  # of the second training, on the validation speakers too
 # What loading a damaged file may raise.
 UNUSABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)
 
@@ -33,6 +34,7 @@ def save_checkpoint(
     history: Sequence[Mapping[str, float]],
     identity: str,
     best_sha256: str,
+    name: str = CHECKPOINT,
 ) -> None:
     """Writes model, optimiser and history as one file.
 
@@ -42,6 +44,7 @@ def save_checkpoint(
         history: one row per epoch, with the columns HISTORY_COLUMNS.
         identity: SHA-256 of everything that decides the run.
         best_sha256: SHA-256 of the file of the best weights.
+        name: of the file.
 
     Raises:
         MfhcaError: it cannot be written.
@@ -50,11 +53,15 @@ def save_checkpoint(
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
     metadata = {"history": json.dumps(history), "identity": identity, "best_sha256": best_sha256}
-    _save(folder / CHECKPOINT, tensors, metadata | {DIGEST: _digest(metadata, tensors)})
+    _save(folder / name, tensors, metadata | {DIGEST: _digest(metadata, tensors)})
 
 
 def resume(
-    folder: Path, model: torch.nn.Module, optimiser: torch.optim.Optimizer, identity: str
+    folder: Path,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    identity: str,
+    name: str = CHECKPOINT,
 ) -> tuple[list[dict[str, float]], str]:
     """Restores model and optimiser from the checkpoint of an earlier process, if there is one.
 
@@ -62,6 +69,7 @@ def resume(
         folder: the unit's hidden folder.
         model, optimiser: changed in place; unchanged for a fresh start.
         identity: SHA-256 of everything that decides the run.
+        name: of the file.
 
     Returns:
         The history so far, empty for a fresh start, and the SHA-256 of the file of the best weights.
@@ -69,7 +77,7 @@ def resume(
     Raises:
         MfhcaError: the checkpoint is damaged or belongs to another run.
     """
-    path = folder / CHECKPOINT
+    path = folder / name
     if not path.exists():
         return [], ""
     try:
@@ -87,9 +95,9 @@ def resume(
             raise ValueError("it belongs to a run with other settings or data")
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, field = name.split(".")
+        for key, tensor in tensors.items():
+            if key.startswith("optimiser."):
+                _, index, field = key.split(".")
                 state.setdefault(int(index), {})[field] = tensor
         model.load_state_dict(weights)
         groups = optimiser.state_dict()["param_groups"]

@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
@@ -30,9 +29,19 @@ from mfhca_train.model.saved import build_network, inputs_of, save_inputs
 from mfhca_train.results import layer_weights
 from mfhca_train.results.summary import read_result
 from mfhca_train.training import process
-from mfhca_train.training.checkpoint import CHECKPOINT, load_best, resume, save_best, save_checkpoint
+from mfhca_train.training.augment import augment, masks_anything
+from mfhca_train.training.checkpoint import (
+    CHECKPOINT,
+    REFIT_CHECKPOINT,
+    load_best,
+    resume,
+    save_best,
+    save_checkpoint,
+)
 from mfhca_train.training.evaluate import Evaluation, autocast, evaluate
+from mfhca_train.training.loss import class_weights, training_loss
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
+from mfhca_train.training.sampling import epoch_order
 from mfhca_train.training.unit import working_folder
 
 
@@ -83,7 +92,8 @@ def fit(
         if process.has_room(device, corpus.stored_bytes(), concurrent):
             corpus.copy_to(device)
         result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
-        (work / CHECKPOINT).unlink(missing_ok=True)
+        for name in (CHECKPOINT, REFIT_CHECKPOINT):
+            (work / name).unlink(missing_ok=True)
     return result
 
 
@@ -96,39 +106,43 @@ class _Trainer:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
         self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # for the log
-        self.train_utterances = corpus.of_speakers(fold.train)
-        self.normalisers = normalisers(corpus, self.train_utterances, config)
-        torch.manual_seed(derived_seed(seed, fold.id, 0))
-        self.inputs = inputs_of(corpus, fold, self.normalisers)
-        self.model = build_network(config.model, self.inputs.shapes, len(corpus.classes)).to(device)
-        train = config.train
+        self.best_sha256 = ""  # of the file of the best weights
+        self._start(fold.train, fold.id)
+
+    def _start(self, speakers: Sequence[str], stream: str) -> None:
+        """A new network to train on some speakers; `stream` names the random numbers of its training."""
+        corpus, train = self.corpus, self.config.train
+        self.stream = stream
+        utterances = corpus.of_speakers(speakers)
+        self.segments = corpus.segments(utterances)
+        self.segment_speakers = [corpus.utterances[utterances[i]].speaker for i in self.segments.utterance]
+        self.normalisers = normalisers(corpus, utterances, self.config)
+        torch.manual_seed(derived_seed(self.seed, stream, 0))
+        self.inputs = inputs_of(corpus, self.fold, self.normalisers)
+        self.model = build_network(self.config.model, self.inputs.shapes, len(corpus.classes)).to(self.device)
         optimiser = torch.optim.AdamW if train.weight_decay else torch.optim.Adam
         self.optimiser = optimiser(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
-        self.best_sha256 = ""  # of the file of the best weights
         self.class_weights = None
         if train.class_weights:
-            counts = np.bincount(corpus.labels[self.train_utterances], minlength=len(corpus.classes))
-            present = (counts > 0).sum()
-            weights = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
-            self.class_weights = torch.from_numpy(weights).float().to(device)
+            weights = class_weights(corpus.labels[utterances], len(corpus.classes))
+            self.class_weights = weights.to(self.device)
 
     def run(self, on_epoch: Callable[[dict[str, float]], None] | None) -> dict[str, Any]:
         """Trains until patience or the epoch limit ends it, and writes the unit's files."""
         train = self.config.train
-        segments = self.corpus.segments(self.train_utterances)
         validation = self.corpus.of_speakers(self.fold.validation)
         validation_segments = self.corpus.segments(validation)
         history, self.best_sha256 = resume(self.work, self.model, self.optimiser, self.identity)
-        while len(history) < train.epochs and not _out_of_patience(history, train.patience):
+        while len(history) < train.epochs and not _out_of_patience(history, train):
             epoch = len(history) + 1
             start = time.monotonic()
-            loss = self._train_epoch(segments, epoch)
+            loss = self._train_epoch(epoch)
             train_seconds = time.monotonic() - start
             evaluation = self._evaluate(validation, validation_segments)
             values = (epoch, loss, evaluation.loss, evaluation.scores.wa, evaluation.scores.ua)
             row: dict[str, float] = dict(zip(HISTORY_COLUMNS, values, strict=True))
             history.append(row)
-            if best_row(history) is row:
+            if selected_row(history, train.select) is row:
                 self.best_sha256 = save_best(self.work, self.model, epoch)
             save_checkpoint(self.work, self.model, self.optimiser, history, self.identity, self.best_sha256)
             log.LOG.debug(
@@ -138,30 +152,56 @@ class _Trainer:
                 epoch,
                 time.monotonic() - start,
                 train_seconds,
-                len(segments) / train_seconds,
+                len(self.segments) / train_seconds,
                 *values[1:],
             )
             if on_epoch:
                 on_epoch(row)
-        return self._finish(history)
+        selected = selected_row(history, train.select)
+        if train.refit:
+            self._refit(int(selected["epoch"]))
+        return self._finish(history, selected)
 
-    def _train_epoch(self, segments: Segments, epoch: int) -> float:
+    def _refit(self, epochs: int) -> None:
+        """Trains a new network for a number of epochs on all speakers but the test speakers.
+
+        The first training chose the number of epochs on the validation speakers; only its scores for them are
+        validation scores, and only they are written.
+        """
+        if set(self.fold.validation) & set(self.fold.test):
+            raise MfhcaError(f"fold {self.fold.id}: train.refit would train on the test speakers")
+        self._start(sorted((*self.fold.train, *self.fold.validation)), f"{self.fold.id}/refit")
+        losses, _ = resume(self.work, self.model, self.optimiser, self.identity, REFIT_CHECKPOINT)
+        while len(losses) < epochs:
+            epoch = len(losses) + 1
+            losses.append({"epoch": epoch, "train_loss": self._train_epoch(epoch)})
+            save_checkpoint(
+                self.work, self.model, self.optimiser, losses, self.identity, "", REFIT_CHECKPOINT
+            )
+            log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, *losses[-1].values(), epochs)
+        self.best_sha256 = save_best(self.work, self.model, epochs)
+
+    def _train_epoch(self, epoch: int) -> float:
         """One pass over the training segments in a new order; returns the mean loss."""
-        derived = derived_seed(self.seed, self.fold.id, epoch)
+        segments, train = self.segments, self.config.train
+        derived = derived_seed(self.seed, self.stream, epoch)
         torch.manual_seed(derived)  # for dropout
-        order = np.random.default_rng(derived).permutation(len(segments))
+        random = np.random.default_rng(derived)
+        order = epoch_order(random, train.sampling, segments.label, self.segment_speakers)
         self.model.train()
         total = torch.zeros((), device=self.device)
-        size = self.config.train.batch_size
+        size = train.batch_size
         steps = -(-len(segments) // size)
         batches = self.corpus.batches(segments, order, size, self.normalisers, self.device)
         for step, batch in enumerate(batches, start=(epoch - 1) * steps + 1):
             for group in self.optimiser.param_groups:
-                group["lr"] = self.config.train.lr * lr_factor(self.config.train, step, steps)
+                group["lr"] = train.lr * lr_factor(train, step, steps)
+            if masks_anything(train):
+                batch = augment(batch, train, random)
             self.optimiser.zero_grad(set_to_none=True)
-            with autocast(self.device, self.config.train.precision):
+            with autocast(self.device, train.precision):
                 logits = self.model(*batch.inputs).logits
-            loss = functional.cross_entropy(logits.float(), batch.label, weight=self.class_weights)
+            loss = training_loss(logits.float(), batch.label, train, self.class_weights)
             loss.backward()
             self.optimiser.step()
             total += loss.detach() * len(batch.label)
@@ -183,9 +223,8 @@ class _Trainer:
             self.config.train.precision,
         )
 
-    def _finish(self, history: list[dict[str, float]]) -> dict[str, Any]:
+    def _finish(self, history: list[dict[str, float]], selected: dict[str, float]) -> dict[str, Any]:
         """Tests the selected weights and writes every file of the unit."""
-        selected = best_row(history)
         load_best(self.work, self.model, int(selected["epoch"]), self.best_sha256, self.device)
         test = self.corpus.of_speakers(self.fold.test)
         segments = self.corpus.segments(test)
@@ -199,7 +238,7 @@ class _Trainer:
             self.identity,
             history,
             selected,
-            "patience" if _out_of_patience(history, self.config.train.patience) else "epoch limit",
+            "patience" if _out_of_patience(history, self.config.train) else "epoch limit",
             TestOutputs(
                 test,
                 evaluation.log_probabilities,
@@ -209,6 +248,7 @@ class _Trainer:
                 len(segments),
             ),
             {"parameters": parameter_counts(self.model), **layer_weights.by_layer(self.model.layer_weights)},
+            sorted((*self.fold.train, *self.fold.validation)) if self.config.train.refit else None,
         )
 
 
@@ -245,5 +285,13 @@ def best_row(history: list[dict[str, float]]) -> dict[str, float]:
     )
 
 
-def _out_of_patience(history: list[dict[str, float]], patience: int) -> bool:
-    return bool(history) and len(history) - best_row(history)["epoch"] >= patience
+def selected_row(history: list[dict[str, float]], select: str) -> dict[str, float]:
+    """The epoch whose weights are kept: see TrainConfig.select."""
+    return history[-1] if select == "last" else best_row(history)
+
+
+def _out_of_patience(history: list[dict[str, float]], train: TrainConfig) -> bool:
+    """Whether patience ends the training; with select=last it always reaches the epoch limit."""
+    if not history or train.select == "last":
+        return False
+    return len(history) - best_row(history)["epoch"] >= train.patience

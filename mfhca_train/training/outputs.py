@@ -59,6 +59,7 @@ def write_outputs(
     stopped_by: str,
     outputs: TestOutputs,
     extra: Mapping[str, Any],
+    train_speakers: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Writes history.csv, predictions.csv, segments.csv and, last, result.json.
 
@@ -71,6 +72,7 @@ def write_outputs(
         selected: the row of `history` whose weights are kept.
         stopped_by: why there are no more rows.
         outputs: of the selected weights for the test speakers.
+        train_speakers: of the selected weights, if they are not the fold's.
         extra: what else result.json holds: `parameters`, layer weights.
 
     Returns:
@@ -104,7 +106,7 @@ def write_outputs(
         "identity": identity,
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
-        "train_speakers": list(fold.train),
+        "train_speakers": list(train_speakers or fold.train),
         "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
         "n_utterances": len(tested),
         "n_segments": outputs.segments,

@@ -1,0 +1,55 @@
+"""Scaling of features, estimated from the moments that the shards hold; the features themselves are not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mfhca_cache.store.reader import Features
+from mfhca_train.data.batch import Array, Normaliser
+
+SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
+
+
+def estimate(features: Features, span: Array, method: str) -> Normaliser:
+    """Scaling per bin from the valid frames of some utterances.
+
+    Args:
+        features: the open shards.
+        span: (U, 4) of the utterances: shard, first row, number of segments, row in the shard's moments.
+        method: "standard" (zero mean, unit deviation) or "minmax" (0 to 1).
+    """
+
+    def tables(name: str) -> Iterator[Array]:
+        """The moments of these utterances, one shard at a time: all together may exceed the memory."""
+        for shard in np.unique(span[:, 0]):
+            yield features.moments(shard, name)[span[span[:, 0] == shard, 3]]
+
+    if method == "minmax":
+        low = np.min([table.min(axis=0) for table in tables("minimum")], axis=0)
+        high = np.max([table.max(axis=0) for table in tables("maximum")], axis=0)
+        return _normaliser(low, high - low)
+    count = sum(int(features.shards[shard].count[row]) for shard, row in span[:, (0, 3)])
+    mean = np.sum([table.sum(axis=0) for table in tables("sum")], axis=0) / count
+    variance = np.sum([table.sum(axis=0) for table in tables("sum_squares")], axis=0) / count - mean**2
+    return _normaliser(mean, np.sqrt(np.maximum(variance, 0)))
+
+
+def estimate_per_speaker(features: Features, span: Array) -> tuple[Array, Array]:
+    """Scale and shift to zero mean and unit deviation of each speaker: (S, F), or (S, M, F) of M layers.
+
+    Args:
+        features: the open shards, one per speaker.
+        span: of all utterances of the corpus, labelled or not by a fold: labels are not used.
+    """
+    each = [
+        estimate(features, span[span[:, 0] == shard], "standard") for shard in range(len(features.shards))
+    ]
+    return np.stack([n.scale for n in each]), np.stack([n.shift for n in each])
+
+
+def _normaliser(centre: Array, width: Array) -> Normaliser:
+    """(x - centre) / width; a bin that is constant over these utterances becomes zero for everyone."""
+    scale = np.where(width >= SMALLEST_DEVIATION, 1 / np.maximum(width, SMALLEST_DEVIATION), 0.0)
+    return Normaliser(scale.astype(np.float32), (-centre * scale).astype(np.float32))
