@@ -131,6 +131,7 @@ class Results(File, frozen=True, kw_only=True):
     recipes: dict[str, str]  # keys by side
     config: dict[str, dict[str, Any]]  # see `config.settings.from_dict`
     threads: Positive
+    transductive: bool = False  # unlabelled recordings of the test speakers normalise their features
     protocol: str
     oracle: bool
     complete: bool

@@ -14,6 +14,7 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import problems
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_train.config.parse import from_dict
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights
 from mfhca_train.results.checksums import read_rows, read_unit
@@ -107,7 +108,8 @@ def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[
 
 def head(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a row's results begin with."""
-    return {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
+    found = {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
+    return found | ({"transductive": True} if from_dict(identity["config"]).transductive else {})
 
 
 def summarise(

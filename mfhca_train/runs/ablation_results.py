@@ -41,7 +41,8 @@ def aggregate(
         files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
         summary = summarise(files, labelled.utterances, classes, entry.row.protocol, len(entry.row.folds))
         rows[row.name] = {
-            "title": row.title,
+            # In the title, because every table, figure and sentence shows it.
+            "title": f"{row.title} (transductive)" if entry.row.config.transductive else row.title,
             "kind": entry.row.kind,
             "published": [plain(grid.published[key]) for key in row.published_keys],
             **head(entry.identity),

@@ -67,6 +67,13 @@ def execute(
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
             environment = _record(request, plans, features, grid, unfinished)
+            for plan in plans.values():
+                if plan.row.config.transductive:
+                    log.LOG.warning(
+                        "row %s is transductive: unlabelled recordings of the test speakers normalise their "
+                        "features; do not compare it with rows that never see them",
+                        plan.row.name,
+                    )
             if unfinished:
                 if grid is not None:
                     _adopt(request, plans, environment)
