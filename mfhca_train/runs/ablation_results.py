@@ -11,8 +11,9 @@ from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.results.published import comparable
 from mfhca_train.results.schema import CITED, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
+from mfhca_train.runs.finished import finished_folders
 from mfhca_train.runs.grid import Grid
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, finished_folders
+from mfhca_train.runs.plan import LabelledCorpus, Plan, Request
 
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from mfhca_train.analysis.analyse import analyse_rows
 from mfhca_train.analysis.selection import TrainedRow
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
-from mfhca_train.runs.plan import LabelledCorpus, OpenFeatures, Plan, Request, finished_folders
+from mfhca_train.runs.finished import finished_folders
+from mfhca_train.runs.plan import LabelledCorpus, OpenFeatures, Plan, Request
 
 
 def analyse(

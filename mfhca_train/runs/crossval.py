@@ -14,17 +14,8 @@ from mfhca_train.results.published import comparable, read_published
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
-from mfhca_train.runs.plan import (
-    RUN_FORMAT,
-    Plan,
-    Request,
-    Row,
-    check,
-    finished_folders,
-    folds_of,
-    read_labels,
-    select_folds,
-)
+from mfhca_train.runs.finished import finished_folders
+from mfhca_train.runs.plan import RUN_FORMAT, Plan, Request, Row, check, folds_of, read_labels, select_folds
 
 __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 

@@ -23,6 +23,7 @@ from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
 from mfhca_train.runs import data_csv, folder, reuse
 from mfhca_train.runs.analysis import analyse
+from mfhca_train.runs.finished import finished_seeds
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import resolve
 from mfhca_train.runs.plan import (
@@ -32,7 +33,6 @@ from mfhca_train.runs.plan import (
     Plan,
     Request,
     Row,
-    finished_seeds,
     make_plan,
     recipe_names,
 )

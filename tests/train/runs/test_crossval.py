@@ -413,7 +413,10 @@ def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Pa
         command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
         "too large for a map of",
     )
-    fails(command(tmp_path / "x", "--set", "train.lr=inf"), "train.lr = 'inf' does not fit: expected a number above 0")
+    fails(
+        command(tmp_path / "x", "--set", "train.lr=inf"),
+        "train.lr = 'inf' does not fit: expected a number above 0",
+    )
 
 
 def test_the_log_tells_phases_epochs_and_the_machine_and_goes_on_in_the_same_file(tmp_path: Path) -> None:
