@@ -23,7 +23,7 @@ def summarise(outcome: Outcome) -> Iterator[str]:
     """Lines for the terminal; unusual audio becomes warnings, with counts."""
     yield from outcome.notes
     for warning in sorted({warning for warning, _ in outcome.warnings}):
-        names = [name for found, name in outcome.warnings if found == warning]
+        names = [name for kind, name in outcome.warnings if kind == warning]
         count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
         log.LOG.warning("%s %s: %s", count, warning, first_names(names))
     if outcome.resumed:

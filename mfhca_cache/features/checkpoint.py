@@ -75,24 +75,24 @@ def read_preprocessor(folder: Path, backbone: str) -> Preprocessor:
     Raises:
         MfhcaError: both are missing or contradict each other, or describe no preprocessor of waveforms.
     """
-    found: dict[str, Preprocessor] = {}
+    preprocessors: dict[str, Preprocessor] = {}
     for file in (PREPROCESSOR, PROCESSOR):
         if (folder / file).is_file():
             content = _read_object(folder, file, backbone)
             _refuse_code(content, file, backbone)
             fields = content.get("feature_extractor") if file == PROCESSOR else content
             if fields is not None:  # None where processor_config.json describes only a tokeniser
-                found[file] = _preprocessor(fields, file, backbone)
-    if not found:
+                preprocessors[file] = _preprocessor(fields, file, backbone)
+    if not preprocessors:
         raise MfhcaError(
             f"backbone {backbone}: {PREPROCESSOR} is missing; download it from the checkpoint's page into {folder}"
         )
-    if len(set(found.values())) > 1:
+    if len(set(preprocessors.values())) > 1:
         raise MfhcaError(
             f"backbone {backbone}: {PREPROCESSOR} and {PROCESSOR} contradict each other "
-            f"({found[PREPROCESSOR]}, {found[PROCESSOR]}); remove the wrong one"
+            f"({preprocessors[PREPROCESSOR]}, {preprocessors[PROCESSOR]}); remove the wrong one"
         )
-    return next(iter(found.values()))
+    return next(iter(preprocessors.values()))
 
 
 def _preprocessor(fields: Any, file: str, backbone: str) -> Preprocessor:

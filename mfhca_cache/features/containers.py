@@ -108,16 +108,16 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
             values = _read(file, position, "<QQ")
             length64 = values[1] if values else None
         if name == b"data":
-            there = size - position
+            available = size - position
             if length64 is not None:
                 length = length64
-            if length <= there and (length or not there or _is_chunk(file, position, size, order)):
+            if length <= available and (length or not available or _is_chunk(file, position, size, order)):
                 return Container("WAV")
             # Complete, if the length is one of those for "unknown", or includes the header.
-            if (length in UNKNOWN_SIZES and length64 is None) or length == there + position:
-                patch = (position - 4, struct.pack(f"{order}I", there)) if length == 0 else None
+            if (length in UNKNOWN_SIZES and length64 is None) or length == available + position:
+                patch = (position - 4, struct.pack(f"{order}I", available)) if length == 0 else None
                 return Container("WAV", wrong_length=True, patch=patch)
-            raise _cut(length - there)
+            raise _cut(length - available)
         position += length + length % 2  # chunks start at even offsets
     raise ContainerError(f"a WAV file without a data chunk; {REMEDY}")
 

@@ -120,13 +120,13 @@ class Channels:
 
     def warnings(self) -> tuple[str, ...]:
         """What is unusual in the samples."""
-        found = {
+        checks = {
             SILENT: self._peak == 0.0,
             CANCELLED: self._peak > 0.0 == self._mono_peak,
             CLIPPED: self._peak > LOUD,
             SHORT: self.count < SHORT_SECONDS * self.rate,
         }
-        return tuple(warning for warning, applies in found.items() if applies)
+        return tuple(warning for warning, applies in checks.items() if applies)
 
 
 def decode(
@@ -156,10 +156,10 @@ def decode(
         expected = min(last, declared) - first
         channels = Channels(str(path), rate)
         while channels.count < expected:
-            wanted = min(BLOCK, expected - channels.count)
-            block = decoder.read(wanted, dtype="float32", always_2d=True)
+            requested = min(BLOCK, expected - channels.count)
+            block = decoder.read(requested, dtype="float32", always_2d=True)
             channels.append(block)
-            if len(block) < wanted:
+            if len(block) < requested:
                 break
     if channels.count == 0:
         raise MfhcaError(f"{path}: has a header and no audio; restore it or leave it out")

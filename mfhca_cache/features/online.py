@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import Audio, read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
@@ -128,6 +129,7 @@ class OnlineExtractor:
         self._device, self._jobs = device, jobs
         self._batch_size = -(-batch_size // BATCH_SIZE) * BATCH_SIZE
         self._encoder: Encoder | None = None
+        self._reported: set[str] = set()  # warnings, each reported once
         self.backbone: Backbone | None = None
         ssl = self._recipes.get(Ssl.kind)
         if isinstance(ssl, Ssl):
@@ -174,6 +176,9 @@ class OnlineExtractor:
         for warning in (SILENT, CANCELLED):
             if warning in extracted.warnings:
                 raise MfhcaError(f"{name}: a recording {warning}; there is nothing to predict from")
+        for warning in set(extracted.warnings) - self._reported:
+            self._reported.add(warning)
+            log.LOG.warning("%s: a recording %s; others like it are not reported", name, warning)
         starts = segment_starts(extracted.samples, extracted.segments, recipe.segment_samples, recipe.tail)
         return Recording(
             extracted.digest,

@@ -57,7 +57,7 @@ def speaker_warnings(utterances: Sequence[Utterance], label_set: LabelSet) -> It
             "speakers, so add speakers"
         )
     if len(classes) > 1 and len(present) > 1 and all(len(labels) == 1 for labels in classes.values()):
-        yield f"every speaker has a single class, so that speakers and classes cannot be told apart; {fix}"
+        yield f"every speaker has a single class, so that a network cannot learn classes across speakers; {fix}"
     labels = {name.casefold() for name in (*label_set.mapping, *label_set.classes)}
     if named := [speaker for speaker in classes if speaker.casefold() in labels]:
         yield f"speakers are named like classes ({first_names(named)}); {fix}"

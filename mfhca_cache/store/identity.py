@@ -24,7 +24,7 @@ def recording_identities(shards: Iterable[Shard]) -> dict[str, str]:
     Returns:
         Utterance id -> hexadecimal digest of its number of frames and its moments.
     """
-    found: dict[str, str] = {}
+    identities: dict[str, str] = {}
     for shard in shards:
         if not shard.utterance_ids:
             continue
@@ -33,5 +33,5 @@ def recording_identities(shards: Iterable[Shard]) -> dict[str, str]:
         for row, name in enumerate(shard.utterance_ids):
             if shard.count[row] and not constant[row]:
                 parts = [np.int64(shard.count[row]).tobytes(), *(table[row].tobytes() for table in tables)]
-                found[name] = hashlib.sha256(b"".join(parts)).hexdigest()
-    return found
+                identities[name] = hashlib.sha256(b"".join(parts)).hexdigest()
+    return identities

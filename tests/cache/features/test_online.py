@@ -89,3 +89,13 @@ def test_channels_first_is_refused_and_silence_has_no_prediction() -> None:
     assert "first: shape (1, 16000) has more channels than samples, expected (n, channels)" in str(result[0])
     assert "silent: a recording of digital silence; there is nothing to predict" in str(result[1])
     assert "opposite: a recording whose channels cancel each other out" in str(result[2])
+
+
+def test_unusual_audio_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    extractor = OnlineExtractor([LogSpec().to_dict()])
+    loud = 20.0 * sound("x", 1.0, 16_000)
+    result = list(extractor.run(Samples(loud, 16_000, name) for name in ("a", "b")))
+    assert all(isinstance(recording, Recording) for _, recording in result)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a: a recording with a peak above 4 times full scale; others like it are not reported"
+    ]

@@ -48,7 +48,7 @@ def test_the_table_has_every_speaker_and_every_count(pairs: list[tuple[str, str]
         ("a joy, a anger, b joy, b anger", ["2 speakers: the protocol strict needs 4, or three with"]),
         (
             "a joy, a joy, b anger, c joy, d rage",
-            ["every speaker has a single class, so that speakers and classes cannot be told apart"],
+            ["every speaker has a single class, so that a network cannot learn classes across speakers"],
         ),
         (
             "joy joy, Anger anger, c joy, c rage, d joy",
