@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mfhca_train.model.cpu import kernels
+from mfhca_train.model.cpu.kernels import pools_backward, pools_forward, sum_backward, sum_forward
 from mfhca_train.model.cpu.maps import channels_last, compute_dtype, empty_map
 from mfhca_train.model.cpu.numba_tools import over_samples, tiled
 
@@ -42,7 +42,7 @@ class PositionalPools(Function):
         z_h, z_w = scale.new_empty(batch, height, channels), scale.new_empty(batch, width, channels)
         low = empty_map((batch, channels, height // rate, width // rate), scale)
         affine = tiled(scale, width), tiled(shift, width)
-        over_samples(kernels.pools_forward, batch, source, rows, *affine, rate, z_h, z_w, low)
+        over_samples(pools_forward, batch, source, rows, *affine, rate, z_h, z_w, low)
         return z_h.transpose(1, 2)[..., None], z_w.transpose(1, 2)[:, :, None], low
 
     @staticmethod
@@ -52,7 +52,7 @@ class PositionalPools(Function):
         d_n = empty_map(source.shape, source)
         affine = tiled(scale, source.shape[3]), tiled(shift, source.shape[3])
         rest = by_position(d_h, 3), by_position(d_w, 2), channels_last(d_low), d_n
-        over_samples(kernels.pools_backward, len(source), source, rows, *affine, ctx.rate, *rest)
+        over_samples(pools_backward, len(source), source, rows, *affine, ctx.rate, *rest)
         return d_n, None, None, None, None
 
 
@@ -78,9 +78,7 @@ class GatedSum(Function):
         weights = GatedSum.interpolations(low.shape, source)
         y = empty_map(source.shape, source)
         low = channels_last(low.to(dtype))
-        over_samples(
-            kernels.sum_forward, len(y), source, rows, scale, shift, by_row, by_column, low, *weights, y
-        )
+        over_samples(sum_forward, len(y), source, rows, scale, shift, by_row, by_column, low, *weights, y)
         return y
 
     @staticmethod
@@ -100,7 +98,7 @@ class GatedSum(Function):
         affine = tiled(scale, source.shape[3]), tiled(shift, source.shape[3])
         weights, d_y = GatedSum.interpolations(ctx.low, source), channels_last(d_y)
         gates, gradients = (by_row, by_column), (d_n, d_h, d_w, d_low)
-        over_samples(kernels.sum_backward, len(d_y), source, rows, *affine, *gates, *weights, d_y, *gradients)
+        over_samples(sum_backward, len(d_y), source, rows, *affine, *gates, *weights, d_y, *gradients)
         others = d_h.transpose(1, 2)[..., None], d_w.transpose(1, 2)[:, :, None], d_low
         return d_n, None, None, None, *(d.to(dtype) for d, dtype in zip(others, ctx.dtypes, strict=True))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mfhca_train.model.cpu import kernels
+from mfhca_train.model.cpu.kernels import moments, norm_backward, norm_sums, pool_backward, pool_forward
 from mfhca_train.model.cpu.maps import NormedMap, channels_last, compute_dtype, empty_map
 from mfhca_train.model.cpu.numba_tools import over_samples, tiled
 
@@ -67,7 +67,7 @@ class Norm(Function):
         d_weight, d_bias, *affine = norm_gradients(x, rows, d_n, weight, mean, inverse, ctx.count)
         d_x = empty_map(x.shape, x)
         lines = (tiled(part, x.shape[3]) for part in affine)
-        over_samples(kernels.norm_backward, len(x), x, rows, d_n, *lines, d_x)
+        over_samples(norm_backward, len(x), x, rows, d_n, *lines, d_x)
         return d_x, None, d_weight, d_bias, None
 
 
@@ -87,7 +87,7 @@ class NormPool(Function):
         shape = batch, channels, (height - 1) // 2, (width - 1) // 2
         pooled, index = empty_map(shape, x), empty_map(shape, x.new_empty(0, dtype=torch.uint8))
         sign = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
-        over_samples(kernels.pool_forward, batch, x, rows, sign, pooled, index)
+        over_samples(pool_forward, batch, x, rows, sign, pooled, index)
         ctx.save_for_backward(x, rows, pooled, index, weight, statistics.mean, statistics.inverse)
         ctx.count = statistics.size
         return pooled
@@ -102,7 +102,7 @@ class NormPool(Function):
         )
         d_x = empty_map(x.shape, x)
         lines = (tiled(part, x.shape[3]) for part in affine)
-        over_samples(kernels.pool_backward, len(x), x, rows, d_n, index, *lines, d_x)
+        over_samples(pool_backward, len(x), x, rows, d_n, index, *lines, d_x)
         return d_x, None, d_weight, d_bias, None
 
 
@@ -118,7 +118,7 @@ def norm_gradients(
         count: number of values per channel behind its statistics; 0 if these do not depend on x.
     """
     d_times_x, d_sum = (mean.new_empty(x.shape[:2]) for _ in range(2))
-    over_samples(kernels.norm_sums, len(x), x, rows, d_n, tiled(mean, x.shape[3]), d_times_x, d_sum)
+    over_samples(norm_sums, len(x), x, rows, d_n, tiled(mean, x.shape[3]), d_times_x, d_sum)
     d_weight, d_bias = d_times_x.sum(dim=0) * inverse, d_sum.sum(dim=0)
     scale = weight * inverse
     if not count:
@@ -131,7 +131,7 @@ def batch_statistics(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and biased variance, (C,), of the real rows of (B, C, H, W), and the number of values per channel."""
     dtype = compute_dtype(x)
     means, squares = (torch.empty(x.shape[:2], dtype=dtype) for _ in range(2))
-    over_samples(kernels.moments, len(x), x, rows, means, squares)
+    over_samples(moments, len(x), x, rows, means, squares)
     if int(rows.min()) < x.shape[2]:
         counts = (rows * x.shape[3])[:, None].to(dtype)  # (B, 1)
         count = counts.sum()
