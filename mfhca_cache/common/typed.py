@@ -3,7 +3,7 @@
 The classes are msgspec Structs, which check types, ranges and unknown fields. msgspec was chosen over pydantic
 because it costs 0.03 s of CPU time with the first class where pydantic costs 0.15 s, it has
 no dependencies, and it needs no second definition to write a value back in the order of its fields. Its messages stop
-at the first error and quote JSON paths, so that the sentences are made here.
+at the first error and quote JSON paths, so the sentences are built here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 libsndfile decodes a file that was cut short without an error, and of several streams
 in one file only the first. `inspect` reads the structure of a file instead, without
-decoding. Formats whose length is nowhere declared are refused.
+decoding. Formats that do not declare a length are refused.
 """
 
 from __future__ import annotations

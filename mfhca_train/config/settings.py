@@ -67,7 +67,9 @@ class ModelConfig:
     fusion: Literal["hca", "coattention", "concat"] = _(
         "hca", "II.D", "the paper's attention, the baseline's, or none"
     )
-    hca: Literal["temporal", "channel", "frames", "released"] = _("temporal", "ours", "variant of eq. 9-11")
+    hca: Literal["temporal", "channel", "frames", "released"] = _(
+        "temporal", "ours", "variant of eq. 9 and 10"
+    )
     hca_scale: Literal["none", "sqrt"] = _(
         "none", "eq. 9", "the product as written, or divided by sqrt(D) (ours)"
     )
@@ -95,9 +97,11 @@ class TrainConfig:
 
     lr: LearningRate = _(1e-5, "III.A", "learning rate of Adam; meant for a corpus of IEMOCAP's size")
     schedule: Literal["constant", "cosine"] = _(
-        "constant", "III.A", "of the learning rate; cosine (ours): one epoch of warm-up, then down to 0"
+        "constant",
+        "ours",
+        "of the learning rate; the paper names none. cosine: one epoch of warm-up, then down to 0",
     )
-    weight_decay: WeightDecay = _(0.0, "III.A", "the paper names none; above 0 it is AdamW's")
+    weight_decay: WeightDecay = _(0.0, "ours", "the paper names none; above 0 it is AdamW's")
     batch_size: BatchSize = _(32, "III.A", "of a training step; batch normalisation needs two", "segments")
     epochs: Positive = _(100, "released", "upper limit", "epochs")
     patience: Positive = _(10, "III.A", "stop after so many without a better validation score", "epochs")

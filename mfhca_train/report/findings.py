@@ -1,4 +1,4 @@
-"""What a run shows, in sentences that follow from its scores by fixed rules. The sentences are in findings.j2."""
+"""What a run shows, by fixed rules from its scores. The sentences are in templates/summary.j2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_NAMED = 4  # rows in one sentence
 
 
 def findings(record: Record, effects: Sequence[Effect], baseline: Baseline | None) -> dict[str, Any]:
-    """The numbers that the sentences of findings.j2 need, most important first."""
+    """The numbers that the sentences of summary.j2 need, most important first."""
     by_part: dict[str, list[Effect]] = {}
     for effect in effects:
         by_part.setdefault(effect.part, []).append(effect)

@@ -1,7 +1,7 @@
 """The report of a run: report.html, one page that needs nothing else, and the same text as report.md.
 
 Everything shown comes from the run folder, so equal folders give equal bytes. The prose is in templates/, which
-are rendered once by `Html` and once by `Markdown`; the functions of scores.py, details.py,
+are rendered once by `Html` and once by `Markdown`; the functions of findings.py, scores.py, details.py,
 learning_curves.py, parameters.py, analysis.py and repeat.py give each section its numbers, tables and pictures.
 """
 

@@ -1,4 +1,8 @@
-"""A unit of work, one fold with one seed, and the folder that it is made in."""
+"""A unit of work, one fold with one seed, and the folder that it is made in.
+
+The folder is locked, hidden while the unit is trained, and published by a rename, so a kill leaves it absent or
+complete. `checkpoint` resumes an interrupted unit after its last epoch; `queue` restarts a killed worker.
+"""
 
 from __future__ import annotations
 

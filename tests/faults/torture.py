@@ -1,4 +1,4 @@
-"""The fault suite in its long form: hundreds of kills, flipped bits, full disks and edits; counts for the README.
+"""The fault suite in its long form: hundreds of kills, flipped bits, full disks and edits, for docs/robustness.md.
 
     PYTHONPATH=tests:tests/factories \
         python -m faults.torture [--short] [--jobs N] [--out FILE] [--scratch FOLDER] [--only WORD]

@@ -1,4 +1,4 @@
-"""mfhca_train.data.inputs and the third input in data.py: which recipes of a cache a network reads."""
+"""Which recipes of a cache a network reads, for its two inputs and the third of the baseline."""
 
 from __future__ import annotations
 
