@@ -15,7 +15,7 @@ from places import FACTORIES, REPOSITORY
 SHARED_WITH_TRAINER = {"common", "manifest", "recipe", "store"}
 # The modules of stage two that compute features from audio. They import the extractor inside a function.
 EXTRACTING = {"inference/predictor.py", "analysis/examples.py"}
-# The rooms, from HOUSE.md. A module outside them is misplaced.
+# The rooms, as CONTRIBUTING.md maps them. A module outside them is misplaced.
 ROOMS = {
     "mfhca_cache": {
         "__init__.py",
