@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "report.png"
-WIDTH, HEIGHT = 1100, 820  # CSS pixels
+WIDTH, HEIGHT = 1100, 640  # CSS pixels
 COLOURS = 128  # of the palette: a third of the bytes, and no difference to the eye
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (  # no window, no first-run page, no request of the browser's own

@@ -214,7 +214,7 @@ def test_examples_in_the_help_can_be_typed(program: str, names: list[str]) -> No
     """They are parsed, not run: their corpora are not here."""
     for name in names:
         done = CliRunner().invoke(COMMANDS[program], [name, "--help"])
-        (example,) = re.findall(rf"For example:\s+({program} {name} (?:.*\\\n)*.*)\n", done.output)
+        (example,) = re.findall(rf"For\s+example:\s+({program} {name} (?:.*\\\n)*.*)\n", done.output)
         arguments = shlex.split(example.replace("\\\n", " "))[2:]
         command = COMMANDS[program].commands[name]
         with command.make_context(name, arguments) as context:
