@@ -20,6 +20,7 @@ from mfhca_cache.common.console import (
     Commands,
     copies_option,
     device_option,
+    echo,
     jobs_option,
     progress,
     threads_option,
@@ -75,11 +76,11 @@ def doctor(ctx: click.Context, /, manifest_path: Path | None, kinds: tuple[str, 
     for finding in itertools.chain(check_machine(cache or Path(), backbone is None), check_corpus(request)):
         missing += finding.state == MISSING
         if not (quiet and finding.state == OK):
-            click.echo(str(finding))
+            echo(str(finding))
     if missing:
-        click.echo(f"{missing} missing; follow the instructions above, then run doctor again")
+        echo(f"{missing} missing; follow the instructions above, then run doctor again")
         ctx.exit(1)
-    click.echo("everything required is available")
+    echo("everything required is available")
 
 
 @main.command(cls=ManifestCommand)
@@ -95,7 +96,7 @@ def manifest(out: Path | None, **options: Any) -> None:
     from mfhca_cache.corpora import scan
 
     out = out or Path("manifests") / f"{options['corpus']}.csv"
-    click.echo(str(scan.build(out=out, **options)))
+    echo(str(scan.build(out=out, **options)))
 
 
 @main.command()
@@ -147,12 +148,12 @@ def features(
         states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
         present = sum(len(state.present) for state in states)
         needed = len(plan.needed(target.kind))
-        click.echo(f"{target.folder}: {present} utterances present, {needed} to compute")
+        echo(f"{target.folder}: {present} utterances present, {needed} to compute")
         for line in other_recipes(options["cache"], target):
-            click.echo(line)
+            echo(line)
     failed = dict(plan.sources.unreadable)
     if dry_run:
-        click.echo(describe_work(plan))
+        echo(describe_work(plan))
         _report_failures(failed, plan.sources.count)
         return
     if plan.speakers:
@@ -171,17 +172,17 @@ def features(
                 batch_size=batch_size,
             )
         for line in summarise(outcome):
-            click.echo(line)
+            echo(line)
         failed |= outcome.failed
     else:
-        click.echo("nothing to compute")
+        echo("nothing to compute")
     remove_finished_parts(plan)
     try:
         record_manifest(
             [target for target in plan.targets if target.folder.exists()], table.path, plan.sources.root
         )
     except MfhcaError as error:  # a finished cache may be read-only
-        click.echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
+        echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
     _report_failures(failed, plan.sources.count)
     check_features(plan, table.path, accept_copies)
 
@@ -218,13 +219,13 @@ def status(names: bool, **options: Any) -> None:
         from mfhca_cache.build.plan import cv_options
 
         _, targets = find_targets(**{name: options[name] for name in RECIPE_OPTIONS if name in options})
-        click.echo(cv_options(targets))
+        echo(cv_options(targets))
         return
     from mfhca_cache.build.status import describe
 
     _, _, plan = make_plan(**options)
     for line in describe(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
-        click.echo(line)
+        echo(line)
 
 
 @main.command()
@@ -236,7 +237,7 @@ def verify(cache: Path, jobs: int | None) -> None:
 
     with progress(None, " shards", "verifying") as bar:
         valid, errors = verify_cache(cache, jobs or cores(), bar.update)
-    click.echo(f"{valid} shards are valid")
+    echo(f"{valid} shards are valid")
     if errors:
         raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")
 
@@ -278,19 +279,19 @@ def prune(
 
     leftovers, kept = find_leftovers(cache, manifests, forgotten, unrecorded)
     for reason in kept:
-        click.echo(f"kept: {reason}")
+        echo(f"kept: {reason}")
     if not leftovers:
-        click.echo("nothing to remove")
+        echo("nothing to remove")
         return
     for leftover in leftovers:
-        click.echo(f"{leftover.path} ({size_text(leftover.size)}): {leftover.reason}")
+        echo(f"{leftover.path} ({size_text(leftover.size)}): {leftover.reason}")
     total = size_text(sum(leftover.size for leftover in leftovers))
     if dry_run:
-        click.echo(f"would remove {len(leftovers)} ({total})")
+        echo(f"would remove {len(leftovers)} ({total})")
         return
     if not yes and not click.confirm(f"remove {len(leftovers)} ({total})?"):
-        click.echo("nothing removed")
+        echo("nothing removed")
         return
     for leftover in leftovers:
         remove(leftover)
-    click.echo(f"removed {len(leftovers)} ({total})")
+    echo(f"removed {len(leftovers)} ({total})")

@@ -17,6 +17,7 @@ import click
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import DEVICES
+from mfhca_cache.common.text import printable
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -112,6 +113,11 @@ def _version() -> str:
         return importlib.metadata.version("mfhca")
     except importlib.metadata.PackageNotFoundError:
         return "(not installed)"
+
+
+def echo(text: str) -> None:
+    """Prints a line of a result; names in it may have any characters."""
+    click.echo(printable(text))
 
 
 def progress(total: int | None, unit: str, description: str, initial: int = 0) -> Any:

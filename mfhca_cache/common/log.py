@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from mfhca_cache.common.files import NEW_FILE_MODE
+from mfhca_cache.common.text import printable
 
 LOG: Final = logging.getLogger("mfhca")
 LOG.setLevel(logging.DEBUG)
@@ -35,7 +36,7 @@ class _Lines(logging.Formatter):
     """Puts `warning: ` or `error: ` before messages of these levels."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
+        text = printable(record.getMessage())
         if record.levelno >= logging.WARNING:
             text = f"{'error' if record.levelno >= logging.ERROR else 'warning'}: {text}"
         return text

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 EXAMPLES = 3  # names shown
+
+# Control characters except tab and line feed (C0, DEL, C1), line separators, and marks that reorder or hide text.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def printable(text: str) -> str:
+    """Text in which control characters are written as escapes: the name of a file must not drive a terminal.
+
+    >>> printable("a\\x1b[31m\\u202eb\\n")
+    'a\\\\x1b[31m\\\\u202eb\\n'
+    """
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def size_text(count: float) -> str:

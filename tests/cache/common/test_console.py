@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 from click.testing import CliRunner
@@ -44,3 +45,14 @@ def test_a_lack_of_memory_is_one_line() -> None:
     result = CliRunner().invoke(hungry)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: not enough memory; close other programs or use fewer --jobs")
+
+
+def test_names_with_terminal_escapes_are_shown_as_text(tmp_path: Path) -> None:
+    folder = tmp_path / f"evil\x1b[31m-{'0' * 16}"
+    folder.mkdir()
+    result = CliRunner().invoke(cache_command, ["prune", "--cache", str(tmp_path), "--dry-run"])
+    assert "evil\\x1b[31m-" in result.stdout
+    result = CliRunner().invoke(cache_command, ["verify", "--cache", str(tmp_path / "no\x1b]0;x\x07")])
+    assert result.exit_code == 1
+    assert "no\\x1b]0;x\\x07: no such folder" in result.stderr
+    assert "\x1b" not in result.output

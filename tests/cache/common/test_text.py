@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfhca_cache.common.text import duration_text, size_text
+from mfhca_cache.common.text import CONTROL, duration_text, printable, size_text
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -31,3 +31,19 @@ def test_a_duration_adds_up_to_its_seconds(seconds: int) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0.0 s"), (59.9, "59.9 s"), (60, "1 min 0 s")])
 def test_durations_around_a_minute(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@given(st.text())
+def test_printable_text_has_no_control_characters_and_changes_nothing_else(text: str) -> None:
+    shown = printable(text)
+    assert not CONTROL.search(shown)
+    if not CONTROL.search(text):
+        assert shown == text
+    assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "character", ["\x1b", "\x07", "\r", "\x7f", "\x9b", "\u202e", "\u2066", "\u200b", "\ufeff"]
+)
+def test_terminal_escapes_and_reordering_marks_are_shown_as_text(character: str) -> None:
+    assert printable(f"a{character}b") == f"a{character.encode('unicode_escape').decode()}b"
