@@ -71,9 +71,7 @@ class Summary:
 
     def warn(self) -> None:
         """Logs what is probably wrong with the speakers."""
-        label_set = self.default_label_set
-        utterances = [u for u in self.scan.utterances if u.emotion in label_set.mapping]
-        for text in speaker_warnings(utterances, label_set):
+        for text in speaker_warnings(self.scan.utterances, self.default_label_set, self._label_sets()):
             log.LOG.warning("%s: %s", self.out, text)
 
     def _class_counts(self, label_set: LabelSet) -> str:

@@ -71,7 +71,8 @@ def check_corpus(request: Request) -> Iterator[Finding]:
             table.warn()
             utterances = table.select(request.label_set)
             yield _check_manifest(table, utterances, request.label_set)
-            for text in speaker_warnings(utterances, table.label_set(request.label_set)):
+            others = table.card.label_sets.values() if table.card else ()
+            for text in speaker_warnings(table.utterances, table.label_set(request.label_set), others):
                 problem, _, remedy = text.partition("; ")
                 yield Finding(WARN, f"{table.path}: {problem}", remedy)
         except MfhcaError as error:

@@ -30,22 +30,37 @@ def speaker_table(utterances: Iterable[Utterance], label_set: LabelSet) -> list[
     ]
 
 
-def speaker_warnings(utterances: Sequence[Utterance], label_set: LabelSet) -> Iterator[str]:
+def speaker_warnings(
+    utterances: Sequence[Utterance], label_set: LabelSet, other_sets: Iterable[LabelSet] = ()
+) -> Iterator[str]:
     """What makes a cross-validation over speakers impossible or meaningless, and the remedy.
 
     Args:
-        utterances: those of the label set.
-        label_set: maps their labels to classes.
+        utterances: of the manifest.
+        label_set: those with a label of this set are considered.
+        other_sets: may be proposed instead.
     """
     classes: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
-        classes[utterance.speaker].add(label_set.mapping[utterance.emotion])
+        if utterance.emotion in label_set.mapping:
+            classes[utterance.speaker].add(label_set.mapping[utterance.emotion])
     if not classes:
         return
     fix = "check the column speaker, or --speaker-regex of `manifest folders`"
     present = set().union(*classes.values())
     if absent := [label for label in label_set.classes if label not in present]:
-        yield f"no utterance of class {', '.join(absent)}; choose a label set that is complete, or complete the corpus"
+        labels = {utterance.emotion for utterance in utterances}
+        complete = [
+            other.name
+            for other in other_sets
+            if {other.mapping[label] for label in labels & other.mapping.keys()} == {*other.classes}
+        ]
+        remedy = (
+            f"use --label-set {complete[0]}, which is complete, or"
+            if complete
+            else "no label set is complete,"
+        )
+        yield f"no utterance of class {', '.join(absent)}; {remedy} complete the corpus"
     if len(present) == 1:
         yield f"a single class ({', '.join(present)}): at least two are required; check the column emotion"
     if len(classes) == 1:
@@ -58,6 +73,6 @@ def speaker_warnings(utterances: Sequence[Utterance], label_set: LabelSet) -> It
         )
     if len(classes) > 1 and len(present) > 1 and all(len(labels) == 1 for labels in classes.values()):
         yield f"every speaker has a single class, so that a network cannot learn classes across speakers; {fix}"
-    labels = {name.casefold() for name in (*label_set.mapping, *label_set.classes)}
-    if named := [speaker for speaker in classes if speaker.casefold() in labels]:
+    words = {name.casefold() for name in (*label_set.mapping, *label_set.classes)}
+    if named := [speaker for speaker in classes if speaker.casefold() in words]:
         yield f"speakers are named like classes ({first_names(named)}); {fix}"

@@ -61,3 +61,15 @@ def test_what_a_wrong_column_looks_like_is_reported(text: str, expected: list[st
     assert len(found) == len(expected), found
     for warning, start in zip(found, expected, strict=True):
         assert warning.startswith(start)
+
+
+def test_a_complete_label_set_is_proposed() -> None:
+    two = LabelSet("two", {"joy": "positive", "calm": "positive", "sad": "negative"})
+    utterances = rows("a joy, a sad, b joy, b sad, c joy, d joy")
+    assert "no utterance of class anger; no label set is complete, complete the corpus" in list(
+        speaker_warnings(utterances, SET, [SET])
+    )
+    assert (
+        "no utterance of class anger; use --label-set two, which is complete, or complete the corpus"
+        in list(speaker_warnings(utterances, SET, [SET, two]))
+    )
