@@ -180,8 +180,7 @@ class Builder:
 
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        load = self._load or Encoder
-        return load(self._backbone, target.recipe, self._device, self._batch_size)
+        return (self._load or Encoder)(self._backbone, target.recipe, self._device, self._batch_size)
 
     def _requests(
         self, speakers: Sequence[str], open_writers: contextlib.ExitStack
