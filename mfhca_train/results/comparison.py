@@ -1,4 +1,4 @@
-"""Rows of an ablation against each other: per test speaker, and what selecting on the test speaker is worth."""
+"""Comparison of rows of an ablation over test speakers, and the effect of selecting on the test speaker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXPLAINED = {
     "speaker were independent; of the pooled score, seeds averaged first",
 }
 
-WORTH = {  # what the same model under two protocols tells: the words, and which is taken from which
+WORTH = {  # effects of a protocol: name, and the two protocols whose difference it is
     "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
     "extra": ("training on the validation speakers as well", "oracle", "oracle-matched"),
 }
@@ -36,23 +36,23 @@ WORTH = {  # what the same model under two protocols tells: the words, and which
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row did, in the form in which rows are compared.
+    """Predictions of a row, in the form in which rows are compared.
 
     Attributes:
         speakers: seed -> score -> speaker -> the speaker's score, a fraction.
-        right: seed -> utterance -> whether it was recognised.
+        correct: seed -> utterance -> whether it was recognised.
         label: utterance -> its class.
-        random: whether the seed matters; a row without a network is the same under every seed.
+        random: whether results depend on the seed; a row without a network is the same under every seed.
     """
 
     speakers: Mapping[int, Mapping[str, Mapping[str, float]]]
-    right: Mapping[int, Mapping[str, bool]]
+    correct: Mapping[int, Mapping[str, bool]]
     label: Mapping[str, str]
     random: bool = True
 
 
 def outcome(files: Sequence[UnitFiles], classes: Sequence[str], random: bool = True) -> Outcome:
-    """Gathers the predictions of a row.
+    """Collects the predictions of a row.
 
     Args:
         files: its finished units, all seeds with the same folds.
@@ -61,21 +61,23 @@ def outcome(files: Sequence[UnitFiles], classes: Sequence[str], random: bool = T
     """
     index = {name: k for k, name in enumerate(classes)}
     of_speaker: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-    right: dict[int, dict[str, bool]] = defaultdict(dict)
+    correct: dict[int, dict[str, bool]] = defaultdict(dict)
     label: dict[str, str] = {}
     for unit in files:
         for row in unit.predictions:
             pair = index[row["label"]], index[row["prediction"]]
             of_speaker[unit.result["seed"], row["speaker"]].append(pair)
-            right[unit.result["seed"]][row["utterance"]] = pair[0] == pair[1]
+            correct[unit.result["seed"]][row["utterance"]] = pair[0] == pair[1]
             label[row["utterance"]] = row["label"]
-    speakers: dict[int, dict[str, dict[str, float]]] = {seed: {name: {} for name in TESTED} for seed in right}
+    speakers: dict[int, dict[str, dict[str, float]]] = {
+        seed: {name: {} for name in TESTED} for seed in correct
+    }
     for (seed, speaker), pairs in sorted(of_speaker.items()):
         truth, guess = np.array(pairs).T
         found = scores(confusion_matrix(truth, guess, len(classes)))
         for name in TESTED:
             speakers[seed][name][speaker] = getattr(found, name)
-    return Outcome(speakers, right, label, random)
+    return Outcome(speakers, correct, label, random)
 
 
 def common_seeds(row: Outcome, reference: Outcome) -> list[int]:
@@ -86,14 +88,16 @@ def common_seeds(row: Outcome, reference: Outcome) -> list[int]:
 
 
 def _over(own: Collection[int], common: Collection[int]) -> list[int]:
-    """A row's seeds of the common ones, in order; all where it has none of them."""
+    """Those seeds of a row that are common, in order; all of its seeds if none is."""
     return sorted({*own} & {*common}) or sorted(own)
 
 
 def _mean(of_seed: Mapping[int, Mapping[str, float]], common: Collection[int]) -> dict[str, float]:
     """Name -> mean over the seeds; all seeds have the same names."""
-    chosen = [of_seed[seed] for seed in _over(of_seed, common)]
-    return {name: float(np.mean([found[name] for found in chosen])) for name in (chosen[0] if chosen else ())}
+    values = [of_seed[seed] for seed in _over(of_seed, common)]
+    return {
+        name: float(np.mean([of_name[name] for of_name in values])) for name in (values[0] if values else ())
+    }
 
 
 def differences(row: Outcome, reference: Outcome, score: str) -> np.ndarray[Any, np.dtype[Any]]:
@@ -106,7 +110,7 @@ def differences(row: Outcome, reference: Outcome, score: str) -> np.ndarray[Any,
 
 
 def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
-    """Both scores of a row against the reference; None if they have no test speaker in common.
+    """Compares a row with the reference; None if they have no test speaker in common.
 
     Returns:
         `seeds`, how many they have in common (0: none, and each row is taken over all of its own); for wa and ua
@@ -116,7 +120,7 @@ def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
     if not len(differences(row, reference, "wa")):
         return None
     seeds = common_seeds(row, reference)
-    mine, other = _mean(row.right, seeds), _mean(reference.right, seeds)
+    mine, other = _mean(row.correct, seeds), _mean(reference.correct, seeds)
     common = [u for u in mine if u in other]
     change = np.array([mine[u] - other[u] for u in common])
     sizes: dict[str, int] = defaultdict(int)
@@ -141,10 +145,10 @@ def compare(row: Outcome, reference: Outcome) -> dict[str, Any] | None:
 def against(
     outcomes: Mapping[str, Outcome], reference: str | None, oracles: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Every row against the reference, p values adjusted after Holm in `p_holm`; nothing without a reference.
+    """Compares every row with the reference, with Holm-adjusted p values in `p_holm`; empty without a reference.
 
-    An oracle is not tested against a row that is none, nor the other way: the answer would be of the protocol, which
-    `optimism` measures with one model, and it would weigh on the adjustment of the others.
+    An oracle is not compared with a row that is none, nor the reverse: the difference would be one of protocol, which
+    `optimism` measures with one model, and it would increase the adjustment of the others.
 
     Args:
         outcomes: of the rows.
@@ -167,15 +171,15 @@ def against(
 
 
 def optimism(outcomes: Mapping[str, Outcome], rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What selecting the epoch on the test speaker is worth, wherever a grid has the same model under both protocols.
+    """The effect of selecting the epoch on the test speaker, for every model that a grid has under both protocols.
 
     Args:
         outcomes: of the rows.
         rows: their summaries; `protocol`, `kind`, `config` and `recipes` are read.
 
     Returns:
-        For each such model the names of the rows; `selection`, oracle-matched minus strict; and, if it is there,
-        `extra`, oracle minus oracle-matched: what training on more speakers adds.
+        For each such model the names of the rows; `selection`, oracle-matched minus strict; and, if the grid has it,
+        `extra`, oracle minus oracle-matched: the effect of training on more speakers.
     """
     models: dict[str, dict[str, str]] = defaultdict(dict)
     for name, row in rows.items():

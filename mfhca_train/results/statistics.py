@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-EXACT_UP_TO = 16  # pairs whose signs are all enumerated, 65,536 cases; more are drawn at random
-CHUNK = 1 << 20  # random signs held at a time
+EXACT_UP_TO = (
+    16  # pairs for which all 65,536 sign patterns are enumerated; for more, signs are drawn at random
+)
+CHUNK = 1 << 20  # random signs in memory at a time
 
 
 def fold_summary(values: Array) -> dict[str, Any]:
@@ -71,18 +73,17 @@ def speaker_bootstrap(
 
 
 def sign_flip(differences: Array, draws: int = 99_999, seed: int = 0) -> dict[str, Any]:
-    """A two-sided test of paired differences: were their signs as good as tossed, how often would |sum| be as large?
+    """Two-sided sign-flip test of paired differences: how often is |sum| as large if the signs are random?
 
-    Exact up to EXACT_UP_TO differences that are not zero (a zero stays what it is under every sign), else by
-    random signs, the observed ones counted among them.
+    Exact for up to EXACT_UP_TO non-zero differences, else with random signs, which include the observed ones.
 
     Args:
         differences: (N,) one for each pair.
-        draws: how many random signs, where not all are enumerated.
+        draws: number of random sign patterns, if not all are enumerated.
         seed: of these.
 
     Returns:
-        `p`; `smallest_p`, the least that so many pairs can give, whatever their differences; `method`, "exact" or
+        `p`; `smallest_p`, the smallest value that so many pairs can give; `method`, "exact" or
         "Monte Carlo".
 
     >>> sign_flip(np.array([1.0, 2.0, 0.5]))
@@ -90,7 +91,7 @@ def sign_flip(differences: Array, draws: int = 99_999, seed: int = 0) -> dict[st
     """
     pairs = np.abs(differences[differences != 0])
     observed = abs(float(differences.sum()))
-    # Sums of the same numbers in another order differ in last digits and must count as equal.
+    # Sums of the same numbers in another order differ in the last digits but must count as equal.
     threshold = observed - 1e-9 * float(pairs.sum())
     if len(pairs) <= EXACT_UP_TO:
         sums = np.zeros(1)

@@ -1,4 +1,4 @@
-"""From finished units to `results.json` and the table on the terminal. Nothing here trains or imports torch."""
+"""From finished units to the content of `results.json`. Nothing here trains or imports torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
         *([] if (folder / "best.safetensors").exists() else ["no weights"]),
     ]
     if wrong:
-        raise MfhcaError(f"{folder}: not a whole unit ({wrong[0]}); delete it and run cv again")
+        raise MfhcaError(f"{folder}: not a complete unit ({wrong[0]}); delete it and run cv again")
     if identity is not None and result["identity"] != identity:
         raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
     return result
@@ -82,7 +82,7 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class UnitFiles:
-    """What a finished unit says."""
+    """The content of a finished unit."""
 
     result: Mapping[str, Any]  # result.json
     predictions: Sequence[Mapping[str, str]]  # rows of predictions.csv
@@ -107,7 +107,7 @@ def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[
 
 
 def head(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row's results begin with."""
+    """The first fields of the results of a row."""
     found = {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
     return found | ({"transductive": True} if from_dict(identity["config"]).transductive else {})
 
@@ -119,17 +119,17 @@ def summarise(
     protocol: str,
     folds_in_all: int,
 ) -> dict[str, Any]:
-    """The figures of one row of a run.
+    """The scores of one row of a run.
 
     Args:
         files: every finished unit: all seeds have the same folds.
         utterances: of the label set, for durations and sessions; None leaves these breakdowns empty.
         classes: K names, in order.
         protocol: a key of PROTOCOLS.
-        folds_in_all: how many folds the protocol has.
+        folds_in_all: the number of folds of the protocol.
 
     Returns:
-        What `results.json` holds for a row; see README.
+        The entry of a row in results.json: the fields of `Results`, without `head`.
     """
     units, predictions = [unit.result for unit in files], [unit.predictions for unit in files]
     seeds = sorted({unit["seed"] for unit in units})
@@ -176,7 +176,7 @@ def _confusion_by(
     classes: Sequence[str],
     key: Callable[[Mapping[str, str]], str | None],
 ) -> dict[str, Array]:
-    """Confusion matrices of groups of utterances, all folds and seeds together; those with key None are left out."""
+    """Confusion matrices of groups of utterances, over all folds and seeds; key None leaves an utterance out."""
     index = {name: k for k, name in enumerate(classes)}
     pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for rows in predictions:
@@ -208,7 +208,7 @@ def _breakdown(
     classes: Sequence[str],
     key: Callable[[Mapping[str, str]], str | None],
 ) -> dict[str, dict[str, Any]]:
-    """Utterances (over all seeds), WA and UA of each group."""
+    """Number of utterances (over all seeds), WA and UA of each group."""
     parts = {}
     for group, confusion in _confusion_by(predictions, classes, key).items():
         found = scores(confusion)
@@ -217,7 +217,7 @@ def _breakdown(
 
 
 def _duration(utterance: Utterance) -> str | None:
-    """The class of duration, where the manifest knows it."""
+    """The duration group of an utterance; None if the manifest has no duration."""
     if utterance.start_s is not None and utterance.end_s is not None:
         seconds = utterance.end_s - utterance.start_s
     elif utterance.samples and utterance.sample_rate:
@@ -233,7 +233,7 @@ def _style(utterance: str) -> str | None:
 
 
 def percent(value: float | None) -> str:
-    """A fraction in per cent, six characters wide.
+    """A fraction in %, six characters wide.
 
     >>> percent(0.74241), percent(None)
     (' 74.24', '     -')

@@ -128,7 +128,7 @@ def test_an_outcome_keeps_every_seed_apart() -> None:
         0: {"s0": 0.5, "s1": 0.5},
         1: {"s0": 1.0, "s1": 1.0},
     }
-    assert [found.right[seed]["01"] for seed in (0, 1)] == [False, True]
+    assert [found.correct[seed]["01"] for seed in (0, 1)] == [False, True]
     assert found.label["01"] == "b"
 
 
