@@ -60,9 +60,9 @@ def test_the_baseline_of_the_grid_is_the_one_that_is_shown(tmp_path: Path) -> No
 def test_names_of_the_record_are_those_of_the_trainer() -> None:
     from mfhca_train.model.network import MFHCA
     from mfhca_train.report.parameters import MODULES
-    from mfhca_train.training.checkpoint import HISTORY
+    from mfhca_train.training.outputs import HISTORY_COLUMNS
 
-    assert ("epoch", *record.CURVES) == HISTORY
+    assert ("epoch", *record.CURVES) == HISTORY_COLUMNS
     modules = {
         name
         for settings in (
