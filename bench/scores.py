@@ -76,7 +76,7 @@ def _scores(run: Results) -> str:
     ]
     note = (
         "In %. WA, UA and F1: mean ± standard deviation over folds, seeds averaged first. Pooled: the score of all "
-        "folds together, with an approximate 95 % bootstrap interval by speaker."
+        "folds together, with an approximate 95 % interval by speaker."
     )
     return f"### Scores\n\n{note}\n\n{table(head, rows, 2)}"
 

@@ -25,7 +25,7 @@ from mfhca_train.inference.prediction import normalised
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.schema import SCORES
-from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
+from mfhca_train.results.statistics import fold_summary, speaker_interval
 from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 
 OPTIONS = {  # of `mfhca-cache features`, by the field of the recipe they set
@@ -242,7 +242,7 @@ def _scores(
             **{
                 name: {
                     "value": getattr(of_ensemble, name),
-                    "ci95": speaker_bootstrap(list(of_speaker.values()), functools.partial(_score, name)),
+                    "ci95": speaker_interval(list(of_speaker.values()), functools.partial(_score, name)),
                 }
                 for name in SCORES
             },

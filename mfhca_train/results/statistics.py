@@ -48,28 +48,31 @@ def fold_summary(values: Array) -> dict[str, Any]:
     }
 
 
-def speaker_bootstrap(
-    confusions: Sequence[Array], score: Callable[[Array], float], draws: int = 2000, seed: int = 0
-) -> list[float] | None:
-    """An approximate 95 % interval of a pooled score: speakers are drawn with replacement.
+def speaker_interval(confusions: Sequence[Array], score: Callable[[Array], float]) -> list[float] | None:
+    """An approximate 95 % interval of a pooled score: Student's t with the jackknife's standard error over speakers.
 
-    With the ten speakers of IEMOCAP this is rough, and says so wherever it is shown.
+    theta ± t(n - 1) sqrt((n - 1) / n sum_i (theta_(i) - mean theta_(i))^2), where theta_(i) is the score without
+    speaker i. With ten speakers it covers the true score in 93 to 95 % of simulated corpora (see the tests); the
+    percentile bootstrap over speakers covers it in 87 to 91 %, because it neglects the uncertainty of the standard
+    error of so few speakers.
 
     Args:
-        confusions: one (K, K) count matrix a speaker.
-        score: of a summed matrix.
+        confusions: a (K, K) count matrix for each speaker.
+        score: of a sum of them.
 
     Returns:
-        [2.5 %, 97.5 %], or None for fewer than two speakers.
+        Both ends, not cut at 0 and 1; None for fewer than two speakers.
     """
-    if len(confusions) < 2:
+    from scipy.special import stdtrit
+
+    count = len(confusions)
+    if count < 2:
         return None
-    stack = np.stack(confusions)
-    generator = np.random.default_rng(seed)
-    picks = generator.integers(0, len(stack), (draws, len(stack)))
-    values = [score(stack[pick].sum(axis=0)) for pick in picks]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return [float(low), float(high)]
+    total = np.sum(confusions, axis=0)
+    without = np.array([score(total - confusion) for confusion in confusions])
+    error = np.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
+    half = float(stdtrit(count - 1, 0.975) * error)
+    return [score(total) - half, score(total) + half]
 
 
 def sign_flip(differences: Array, draws: int = 99_999, seed: int = 0) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mfhca_train.results import layer_weights
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
 from mfhca_train.results.schema import SCORES, FoldResult, UnitResult
-from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
+from mfhca_train.results.statistics import fold_summary, speaker_interval
 
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
 
@@ -154,7 +154,7 @@ def summarise(
         values = np.array([[at[s, f][name] for f in folds] for s in seeds])
         summary[name] = fold_summary(values) | {
             "pooled": float(np.mean([getattr(scores(of_seed[s]), name) for s in seeds])),
-            "pooled_ci95": speaker_bootstrap(list(of_speaker.values()), functools.partial(_score, name)),
+            "pooled_ci95": speaker_interval(list(of_speaker.values()), functools.partial(_score, name)),
         }
     confusion = np.sum(list(of_seed.values()), axis=0)
     return summary | {

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from mfhca_train.results.metrics import confusion_matrix, scores
-from mfhca_train.results.statistics import fold_summary, speaker_bootstrap
+from mfhca_train.results.statistics import fold_summary
 
 labels = st.integers(0, 4)
 
@@ -57,13 +57,3 @@ def test_summary_of_folds_agrees_with_scipy() -> None:
 def test_one_fold_and_one_seed_have_no_spread() -> None:
     found = fold_summary(np.array([[0.5]]))
     assert (found["std"], found["seed_std"], found["ci95"]) == (None, None, None)
-
-
-def test_bootstrap_covers_the_score_and_is_reproducible() -> None:
-    rng = np.random.default_rng(1)
-    speakers = [confusion_matrix(rng.integers(0, 3, 30), rng.integers(0, 3, 30), 3) for _ in range(10)]
-    found = speaker_bootstrap(speakers, lambda c: scores(c).wa)
-    assert found == speaker_bootstrap(speakers, lambda c: scores(c).wa)
-    assert found is not None
-    assert found[0] < scores(sum(speakers[1:], speakers[0])).wa < found[1]
-    assert speaker_bootstrap(speakers[:1], lambda c: scores(c).wa) is None
