@@ -222,6 +222,10 @@ class Corpus:
             return PER_SPEAKER
         return estimate(self.features[side], self._spans[side][utterances], method)
 
+    def speaker_scaling(self, side: str) -> tuple[Array, Array]:
+        """Scale and shift of each shard, so of each speaker, over all its utterances; see `estimate_per_speaker`."""
+        return estimate_per_speaker(self.features[side], self._spans[side])
+
     def stored_bytes(self) -> int:
         """Bytes of all segments of these utterances, as they are stored."""
         return sum(
@@ -256,11 +260,7 @@ class Corpus:
         own = {side for side, n in normalisers.items() if n is not None and n.per_speaker}
         affine = dict(on_device({side: n for side, n in normalisers.items() if side not in own}, device))
         of_speaker = {
-            side: [
-                torch.from_numpy(part).to(device)
-                for part in estimate_per_speaker(self.features[side], self._spans[side])
-            ]
-            for side in own
+            side: [torch.from_numpy(part).to(device) for part in self.speaker_scaling(side)] for side in own
         }
         # Copied once for all batches: the processor waits for each copy to an accelerator.
         labels = torch.from_numpy(segments.label[order]).to(device)

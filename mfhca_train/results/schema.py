@@ -30,6 +30,7 @@ CV_ROW = "model"  # the name of the only row of a `cv` run; an ablation has many
 # Kinds of rows. A chosen row selects units of other rows; a cited row is published scores alone.
 NETWORK: Final = "network"
 SVM: Final = "svm"
+LOGISTIC: Final = "logistic"
 MAJORITY: Final = "majority"
 CHOSEN: Final = "chosen"
 CITED: Final = "cited"

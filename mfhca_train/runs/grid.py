@@ -5,7 +5,7 @@
     [[row]]
     name = "mf"                 # of its folder
     title = "Spec + MF"         # in tables
-    kind = "network"            # svm, majority: see training.classical; chosen: see runs.reuse; cited: published scores
+    kind = "network"            # svm, logistic, majority: training.classical; chosen: runs.reuse; cited: published
     set = { "model.inputs" = "spec" }
     reference = true            # the others are tested against this row
     published = "spec-mf"       # key(s) of published.toml
@@ -29,7 +29,7 @@ from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
 from mfhca_train.results.published import Claim, PublishedScore, manifest_folders, read_published
-from mfhca_train.results.schema import CHOSEN, CITED, NETWORK, SVM
+from mfhca_train.results.schema import CHOSEN, CITED, LOGISTIC, NETWORK, SVM
 
 RowName = Annotated[
     str,
@@ -61,7 +61,7 @@ class GridRow(Selection, frozen=True, kw_only=True, rename={"settings": "set", "
 
     name: RowName
     title: str = ""  # replaced by the name
-    kind: Literal["network", "svm", "majority", "chosen", "cited"] = NETWORK
+    kind: Literal["network", "svm", "logistic", "majority", "chosen", "cited"] = NETWORK
     reference: bool = False
     published: str | tuple[str, ...] = ()  # key(s) of published.toml
     features: str = ""  # arguments of `mfhca-cache features` that make what the row reads, for messages
@@ -188,6 +188,8 @@ def row_config(base: Config, row: GridRow) -> Config:
         config = with_settings(base, row.settings)
     except MfhcaError as error:
         raise MfhcaError(f"row {row.name}: {error}") from error
-    if row.kind == SVM and config.model.inputs != "ssl":
-        raise MfhcaError(f'row {row.name}: kind svm reads hidden states alone; set "model.inputs" = "ssl"')
+    if row.kind in (SVM, LOGISTIC) and config.model.inputs != "ssl":
+        raise MfhcaError(
+            f'row {row.name}: kind {row.kind} reads hidden states alone; set "model.inputs" = "ssl"'
+        )
     return config

@@ -12,7 +12,7 @@ from mfhca_train.config.parse import value_of, with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
-from mfhca_train.results.schema import CHOSEN, NETWORK, SVM
+from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
 from mfhca_train.runs.plan import LabelledCorpus, Request, Row, folds_of, select_folds
 
@@ -91,9 +91,9 @@ def resolve(
                 config.model.mfcc,
                 config.model.ssl_layer,
             )
-            if row.kind == SVM and recipes["ssl"].layers:
+            if row.kind in (SVM, LOGISTIC) and recipes["ssl"].layers:
                 raise MfhcaError(
-                    f"{recipes['ssl'].path}: kind svm reads one layer, but these features hold all; "
+                    f"{recipes['ssl'].path}: kind {row.kind} reads one layer, but these features hold all; "
                     "set model.ssl_layer to a number"
                 )
         except MfhcaError as error:

@@ -177,7 +177,14 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
         labelled: manifest and label set.
         row: what is trained.
         corpus: the open features of `row.recipes`.
+
+    Raises:
+        MfhcaError: the row would train on its test speakers.
     """
+    if row.config.train.refit and row.protocol in ORACLES:
+        raise MfhcaError(
+            f"train.refit would train on the test speakers with protocol {row.protocol}; remove it"
+        )
     identity = _identity(request, labelled, row, corpus)
     digest = sha256_text(canonical_json(identity))
     units = [

@@ -1,8 +1,11 @@
-"""Baselines without a network: the majority class, and a linear support vector machine. No torch.
+"""Baselines without a network: the majority class, and linear classifiers. No torch.
 
-`majority` predicts the most frequent class of the training speakers. `svm` is a linear support vector
-machine on the mean of an utterance's hidden states over its valid frames, standardised over the training
-speakers. Both use the same folds as the networks and write the same files.
+`majority` predicts the most frequent class of the training speakers. `svm` (one-against-the-rest support vector
+machines) and `logistic` (multinomial regression) read the mean of an utterance's hidden states over its valid
+frames, with model.pooling=statistics their standard deviation too, standardised over the training speakers. With
+train.ssl_norm=speaker the hidden states are first normalised per speaker (transductive); with train.refit the
+classifier is trained again on the validation speakers too, after C was selected on them. All use the same folds as
+the networks and write the same files.
 """
 
 from __future__ import annotations
@@ -15,24 +18,24 @@ import numpy as np
 
 from mfhca_cache.common.console import progress
 from mfhca_cache.common.files import write_atomically
+from mfhca_train.config.settings import Config
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.data.folds import Fold
 from mfhca_train.results.metrics import confusion_matrix, scores
-from mfhca_train.results.schema import BEST, MAJORITY, SVM
+from mfhca_train.results.schema import BEST, LOGISTIC, MAJORITY, SVM
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
 from mfhca_train.training.unit import Unit, working_folder
 
-KINDS = (MAJORITY, SVM)
+KINDS = (MAJORITY, SVM, LOGISTIC)
 # Values of C; the validation speakers select one. The strongest regularisation comes first and wins ties.
-CANDIDATES = (0.0001, 0.001, 0.01, 0.1)
+CANDIDATES = {SVM: (0.0001, 0.001, 0.01, 0.1), LOGISTIC: (0.001, 0.01, 0.1, 1.0)}
 SMALLEST_DEVIATION = 1e-6  # of a dimension, below which it counts as constant
 ABSENT = -1e3  # margin of a class that no training speaker has
 LEARNED = ("weights", "bias", "log_prior")  # parameters; the other arrays only scale the input
 STOPPED_BY = "the best of all candidates"
 
-# For each candidate its arrays, and the log-probabilities (U, K) of all utterances.
-Candidates = Sequence[tuple[Mapping[str, Array], Array]]
+# Arrays of a classifier, and its log-probabilities (U, K) of all utterances.
+Candidate = tuple[Mapping[str, Array], Array]
 
 
 def train(kind: str, units: Sequence[Unit], corpus: Corpus) -> None:
@@ -46,88 +49,102 @@ def train(kind: str, units: Sequence[Unit], corpus: Corpus) -> None:
     Raises:
         MfhcaError: a folder cannot be written, or another process trains the unit.
     """
-    means = utterance_means(corpus) if kind == SVM else None
+    features = utterance_features(corpus, units[0].config) if kind != MAJORITY else None
     with progress(len(units), "fold", units[0].row) as bar:
         for unit in units:
             with working_folder(unit.folder) as folder:
                 if folder is not None:
-                    candidates = (
-                        _majority(corpus, unit.fold) if means is None else _svm(corpus, unit.fold, means)
-                    )
-                    _select_and_write(folder, unit, corpus, candidates)
+                    _train_unit(folder, kind, unit, corpus, features)
             bar.update()
 
 
-def utterance_means(corpus: Corpus) -> Array:
-    """(U, D) float64: mean hidden state of each utterance over its valid frames, from the shards' sums."""
+def utterance_features(corpus: Corpus, config: Config) -> Array:
+    """(U, D) or (U, 2 D) float64: mean, and standard deviation, of each utterance's hidden states.
+
+    They come from the moments in the shards.
+    """
     features = corpus.features["ssl"]
-    means: dict[str, Array] = {}
+    per_speaker = config.train.ssl_norm == "speaker"
+    scales, shifts = corpus.speaker_scaling("ssl") if per_speaker else (None, None)
+    rows: dict[str, Array] = {}
     for index, shard in enumerate(features.shards):
-        rows = features.moments(index, "sum") / np.maximum(shard.count, 1)[:, None]
-        means |= dict(zip(shard.utterance_ids, rows, strict=True))
-    return np.stack([means[u.utterance] for u in corpus.utterances])
+        count = np.maximum(shard.count, 1)[:, None]
+        mean = features.moments(index, "sum") / count
+        parts = [mean if scales is None or shifts is None else mean * scales[index] + shifts[index]]
+        if config.model.pooling == "statistics":
+            variance = features.moments(index, "sum_squares") / count - mean**2
+            deviation = np.sqrt(np.maximum(variance, 0))
+            parts.append(deviation if scales is None else deviation * scales[index])
+        rows |= dict(zip(shard.utterance_ids, np.concatenate(parts, axis=1), strict=True))
+    return np.stack([rows[u.utterance] for u in corpus.utterances])
 
 
-def _majority(corpus: Corpus, fold: Fold) -> Candidates:
-    counts = np.bincount(corpus.labels[corpus.of_speakers(fold.train)], minlength=len(corpus.classes))
+def _majority(corpus: Corpus, train: Array) -> Candidate:
+    counts = np.bincount(corpus.labels[train], minlength=len(corpus.classes))
     prior = np.log((counts + 1) / (counts + 1).sum())  # the rule of succession: no class is impossible
-    return [({"log_prior": prior}, np.tile(prior, (len(corpus.utterances), 1)))]
+    return {"log_prior": prior}, np.tile(prior, (len(corpus.utterances), 1))
 
 
-def _svm(corpus: Corpus, fold: Fold, features: Array) -> Candidates:
-    """One-against-the-rest machines for each C; a softmax over their margins keeps the order of the classes."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import LinearSVC
-
-    train = corpus.of_speakers(fold.train)
+def _linear(kind: str, strength: float, corpus: Corpus, train: Array, features: Array) -> Candidate:
+    """A linear classifier; a softmax over its margins keeps the order of the classes."""
     centre, deviation = features[train].mean(axis=0), features[train].std(axis=0)
     scale = np.where(deviation >= SMALLEST_DEVIATION, 1 / np.maximum(deviation, SMALLEST_DEVIATION), 0.0)
     x, labels = (features - centre) * scale, corpus.labels[train]
     present = np.unique(labels)
-    candidates: list[tuple[Mapping[str, Array], Array]] = []
-    for strength in CANDIDATES:
-        weights = np.zeros((len(corpus.classes), features.shape[1]))
-        bias = np.full(len(corpus.classes), ABSENT)
-        if len(present) == 1:
-            bias[present] = 0
-        else:
-            machine = LinearSVC(C=strength, dual=False)
-            with (
-                warnings.catch_warnings()
-            ):  # a machine that has not quite converged is scored like the others
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                machine.fit(x[train], labels)
-            # With two classes scikit-learn fits one machine, for the second class.
-            both = len(present) == 2
-            weights[present] = np.concatenate([-machine.coef_, machine.coef_]) if both else machine.coef_
-            bias[present] = (
-                np.concatenate([-machine.intercept_, machine.intercept_]) if both else machine.intercept_
-            )
-        margins = x @ weights.T + bias
-        top = margins.max(axis=1, keepdims=True)
-        log_probabilities = margins - top - np.log(np.exp(margins - top).sum(axis=1, keepdims=True))
-        arrays = {
-            "weights": weights,
-            "bias": bias,
-            "centre": centre,
-            "scale": scale,
-            "c": np.array([strength]),
-        }
-        candidates.append((arrays, log_probabilities))
-    return candidates
+    weights = np.zeros((len(corpus.classes), features.shape[1]))
+    bias = np.full(len(corpus.classes), ABSENT)
+    if len(present) == 1:
+        bias[present] = 0
+    else:
+        coefficients, intercepts = _fit(kind, strength, x[train], labels)
+        if len(present) == 2:
+            # With two classes scikit-learn fits one machine, for the second class. Half of a logistic margin on
+            # either side gives its probabilities.
+            half = 0.5 if kind == LOGISTIC else 1.0
+            coefficients = half * np.concatenate([-coefficients, coefficients])
+            intercepts = half * np.concatenate([-intercepts, intercepts])
+        weights[present], bias[present] = coefficients, intercepts
+    margins = x @ weights.T + bias
+    top = margins.max(axis=1, keepdims=True)
+    log_probabilities = margins - top - np.log(np.exp(margins - top).sum(axis=1, keepdims=True))
+    arrays = {"weights": weights, "bias": bias, "centre": centre, "scale": scale, "c": np.array([strength])}
+    return arrays, log_probabilities
 
 
-def _select_and_write(folder: Path, unit: Unit, corpus: Corpus, candidates: Candidates) -> None:
-    """Selects the candidate with the best validation score and writes the unit; candidates stand for epochs."""
+def _fit(kind: str, strength: float, x: Array, labels: Array) -> tuple[Array, Array]:
+    """Coefficients and intercepts of scikit-learn's classifier."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import LinearSVC
+
+    machine = (
+        LinearSVC(C=strength, dual=False) if kind == SVM else LogisticRegression(C=strength, max_iter=2000)
+    )
+    with warnings.catch_warnings():  # a machine that has not quite converged is scored like the others
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(x, labels)
+    return machine.coef_, machine.intercept_
+
+
+def _train_unit(folder: Path, kind: str, unit: Unit, corpus: Corpus, features: Array | None) -> None:
+    """Trains the candidates, which stand for epochs, and writes the one with the best validation score."""
     from safetensors.numpy import save
 
+    fold = unit.fold
     train, validation, test = (
-        corpus.of_speakers(speakers) for speakers in (unit.fold.train, unit.fold.validation, unit.fold.test)
+        corpus.of_speakers(names) for names in (fold.train, fold.validation, fold.test)
     )
 
     def loss(utterances: Array, outputs: Array) -> float:
         return float(-outputs[utterances, corpus.labels[utterances]].mean())
 
+    def candidate(strength: float, utterances: Array) -> Candidate:
+        if features is None:
+            return _majority(corpus, utterances)
+        return _linear(kind, strength, corpus, utterances, features)
+
+    strengths = CANDIDATES.get(kind, (0.0,))
+    candidates = [candidate(strength, train) for strength in strengths]
     history: list[dict[str, float]] = []
     for number, (_, outputs) in enumerate(candidates, start=1):
         predicted = outputs[validation].argmax(axis=1)
@@ -136,6 +153,11 @@ def _select_and_write(folder: Path, unit: Unit, corpus: Corpus, candidates: Cand
         history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
     best = max(history, key=lambda row: (row["validation_wa"] + row["validation_ua"], -row["epoch"]))
     arrays, outputs = candidates[history.index(best)]
+    refit = unit.config.train.refit
+    if refit:
+        arrays, outputs = candidate(
+            strengths[history.index(best)], np.sort(np.concatenate([train, validation]))
+        )
     weights = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_atomically(folder / BEST, save(weights))
     segments = corpus.segments(test)
@@ -145,7 +167,7 @@ def _select_and_write(folder: Path, unit: Unit, corpus: Corpus, candidates: Cand
     write_outputs(
         folder,
         corpus,
-        unit.fold,
+        fold,
         unit.seed,
         unit.identity,
         history,
@@ -153,4 +175,5 @@ def _select_and_write(folder: Path, unit: Unit, corpus: Corpus, candidates: Cand
         STOPPED_BY,
         whole,
         {"parameters": parameters},
+        sorted((*fold.train, *fold.validation)) if refit else None,
     )
