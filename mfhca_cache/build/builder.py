@@ -8,35 +8,30 @@ recorded as a failure and left out; the others are finished.
 from __future__ import annotations
 
 import contextlib
-import platform
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.build.plan import State, Target, compare_shard
+from mfhca_cache.build.provenance import differences, provenance
 from mfhca_cache.build.sources import Source, Sources
 from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.hardware import processor
 from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.extract import Extracted, Extractor
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.folder import write_recipe
-from mfhca_cache.recipe.kinds import LogMel, Mfcc, Ssl
+from mfhca_cache.recipe.kinds import Ssl
 from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
 MAX_UNWRITTEN = 32  # utterances computed but not yet written
-PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
-MEL_PACKAGES = ("librosa",)
-ENCODER_PACKAGES = ("torch", "transformers")
 
 
 @dataclass
@@ -268,33 +263,25 @@ class Builder:
         for kind, writer in work.writers.items():
             state = work.states[kind]
             paths = {name: self._sources.available[name].utterance.path for name in state.renamed}
-            if writer.finish(state.shard, state.kept(), self._provenance(kind), paths) is not None:
+            segments, seconds = self._outcome.segments, time.monotonic() - self._started
+            rate = segments / seconds if segments else None
+            value = provenance(kind, self._encoder, self._batch_size, rate)
+            self._report_mixture(state, value)
+            if writer.finish(state.shard, state.kept(), value, paths) is not None:
                 self._outcome.shards += 1
             elif state.shard is not None:
                 # Every row is stale, and none could be computed again.
                 state.shard.path.unlink(missing_ok=True)
         work.closing.close()
 
-    def _provenance(self, kind: str) -> dict[str, Any]:
-        """What can change the last bits, and the speed: recorded in the shard, part of no key or digest."""
-        seconds = time.monotonic() - self._started
-        value: dict[str, Any] = {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "processor": processor(),
-            "packages": {name: version(name) for name in PACKAGES},
-        }
-        if self._outcome.segments:
-            value["segments_per_second"] = round(self._outcome.segments / seconds, 3)
-        if kind in (LogMel.kind, Mfcc.kind):
-            value["packages"] |= {name: version(name) for name in MEL_PACKAGES}
-        if kind == Ssl.kind and self._encoder is not None:
-            import torch
-
-            value["packages"] |= {name: version(name) for name in ENCODER_PACKAGES}
-            value |= {
-                "device": self._encoder.device,
-                "threads": torch.get_num_threads(),
-                "batch_size": self._batch_size,
-            }
-        return value
+    def _report_mixture(self, state: State, new: dict[str, Any]) -> None:
+        """Notes if a shard gets features that were computed under different conditions, e.g. numbers of threads."""
+        if state.shard is None or not state.kept() or not state.needed:
+            return
+        different = differences(state.shard.provenance, new)
+        if different:
+            new["mixed_with"] = [*state.shard.provenance.get("mixed_with", []), *different]
+            self._outcome.notes.append(
+                f"{state.shard.path}: its features were computed under different conditions ({', '.join(different)}); "
+                "the last digits may differ from those of one run"
+            )
