@@ -13,13 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
-from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_cache.common.typed import Count, Fraction, Positive, plain
+from mfhca_cache.common.typed import Count, Fraction, Positive
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
-from mfhca_train.results.checksums import read_results, read_run_file
+from mfhca_train.results.checksums import identity_digest, read_results, read_run_file
 from mfhca_train.results.schema import (
     BEST,
     CV_ROW,
@@ -207,7 +206,7 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
     run_file, results = read_run_file(run), read_results(run)
     row = _choose_row(run, run_file, results, row)
     identity = run_file.rows[row]
-    digest = sha256_text(canonical_json(plain(identity)))
+    digest = identity_digest(identity)
     members = []
     for fold in results[row].folds:
         folder = unit_folder(run, row, fold.seed, fold.id)

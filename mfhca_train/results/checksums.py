@@ -113,6 +113,11 @@ def read_run_file(run: Path) -> RunFile:
     return decode(path, about, RunFile, DELETE_AND_RERUN)
 
 
+def identity_digest(identity: Identity) -> str:
+    """The digest by which every unit of a row names the row it belongs to."""
+    return sha256_text(canonical_json(plain(identity)))
+
+
 def read_results(run: Path) -> dict[str, Results]:
     """The results of a run by row; a `cv` run has one row.
 

@@ -17,7 +17,7 @@ import msgspec
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import problem
-from mfhca_train.results.checksums import read_about, read_rows, read_sealed
+from mfhca_train.results.checksums import identity_digest, read_about, read_rows, read_sealed
 from mfhca_train.results.comparison import Outcome, outcome
 from mfhca_train.results.inputs_header import read_inputs_header
 from mfhca_train.results.schema import (
@@ -112,7 +112,7 @@ def read_record(run: Path) -> Record:
     histories, inputs = {}, {}
     for name, row in results.rows.items():
         folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
-        units[name] = read_units(folders, None, row.classes)
+        units[name] = read_units(folders, identity_digest(about.rows[name]), row.classes)
         for folder, fold, unit in zip(folders, row.folds, units[name], strict=True):
             _compare_unit(run, name, folder, fold, unit, command)
         if row.kind == NETWORK:

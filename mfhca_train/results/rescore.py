@@ -1,4 +1,4 @@
-"""Other ways from segments to utterances, from the segments.csv of a finished run: nothing is trained or run again."""
+"""Scores of a finished run with other ways of pooling segments, from its segments.csv; nothing is trained."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.results.checksums import read_rows, read_sealed
+from mfhca_cache.common.typed import plain
+from mfhca_train.results.checksums import identity_digest, read_results, read_rows, read_run_file
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
-from mfhca_train.results.schema import CV_ROW, SCORES, unit_folder
+from mfhca_train.results.schema import RESULTS_FILE, RUN_FILE, SCORES, unit_folder
 from mfhca_train.results.summary import UnitFiles, head, percent, read_units, summarise
 
 POOLINGS = {
@@ -23,7 +24,7 @@ POOLINGS = {
 
 
 def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
-    """The figures of a run with another pooling of segments.
+    """The scores of a run with another pooling of segments.
 
     Args:
         run: the folder of a finished `cv` run or ablation.
@@ -33,33 +34,27 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
         For each row what results.json holds, without breakdowns.
 
     Raises:
-        MfhcaError: the run is not finished, or a file of it is missing or damaged.
+        MfhcaError: the run is not finished, or a file is missing, damaged or of another run.
     """
-    if not (run / "results.json").exists():
-        raise MfhcaError(
-            f"{run}: no results.json, so no finished run; run `mfhca-train cv` with this --out first"
-        )
-    results = read_sealed(run / "results.json")
+    run_file, results = read_run_file(run), read_results(run)
     found = {}
-    try:
-        for name, row in results.get("rows", {CV_ROW: results}).items():
-            folders = [unit_folder(run, name, fold["seed"], fold["id"]) for fold in row["folds"]]
-            classes = row["classes"]
-            files = [
-                _judged(folder, unit, classes, pooling)
-                for folder, unit in zip(folders, read_units(folders, None, classes), strict=True)
-            ]
-            folds_in_all = row["n_folds"] if row["complete"] else row["n_folds"] + 1
-            found[name] = head(row) | summarise(files, None, classes, row["protocol"], folds_in_all)
-    except (KeyError, TypeError) as error:
-        raise MfhcaError(
-            f"{run / 'results.json'}: not of a run ({error}); delete it and run again"
-        ) from error
+    for name, row in results.items():
+        if name not in run_file.rows:
+            raise MfhcaError(
+                f"{run / RESULTS_FILE}: row {name!r} is not in {RUN_FILE}; delete it and run again"
+            )
+        folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
+        units = read_units(folders, identity_digest(run_file.rows[name]), row.classes)
+        files = [
+            _rescored(folder, unit, row.classes, pooling) for folder, unit in zip(folders, units, strict=True)
+        ]
+        n_folds = row.n_folds if row.complete else row.n_folds + 1
+        found[name] = head(plain(row)) | summarise(files, None, row.classes, row.protocol, n_folds)
     return found
 
 
-def _judged(folder: Path, unit: UnitFiles, classes: Sequence[str], pooling: str) -> UnitFiles:
-    """A unit with its utterances judged anew."""
+def _rescored(folder: Path, unit: UnitFiles, classes: Sequence[str], pooling: str) -> UnitFiles:
+    """A unit with its utterances scored again."""
     order = {row["utterance"]: i for i, row in enumerate(unit.predictions)}
     utterance, frames, outputs = _segments(folder, order, classes)
     counts = np.bincount(utterance, minlength=len(order))
@@ -69,11 +64,11 @@ def _judged(folder: Path, unit: UnitFiles, classes: Sequence[str], pooling: str)
     index = {name: k for k, name in enumerate(classes)}
     truth = np.array([index[row["label"]] for row in unit.predictions], np.int64)
     confusion = confusion_matrix(truth, guess, len(classes))
-    judged = scores(confusion)
+    rescored = scores(confusion)
     result = {
         **unit.result,
         "confusion": confusion.tolist(),
-        **{name: getattr(judged, name) for name in SCORES},
+        **{name: getattr(rescored, name) for name in SCORES},
     }
     rows = [{**row, "prediction": classes[int(k)]} for row, k in zip(unit.predictions, guess, strict=True)]
     return UnitFiles(result, rows)
@@ -93,7 +88,7 @@ def _segments(folder: Path, order: Mapping[str, int], classes: Sequence[str]) ->
 
 
 def _pool(pooling: str, utterance: Array, frames: Array, outputs: Array, count: int) -> Array:
-    """(U, K) whose largest entry is the judgement."""
+    """(U, K) whose largest entry is the prediction."""
     mean = mean_over_segments(outputs, utterance, count)
     if pooling == "mean":
         return mean
@@ -115,7 +110,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """All poolings of all rows as text.
 
     Args:
-        found: pooling -> row -> figures, from `rescore`.
+        found: pooling -> row -> scores, from `rescore`.
     """
     return "\n".join(_lines(found))
 

@@ -19,7 +19,7 @@ from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
-from mfhca_train.results.schema import SCORES, FoldResult, UnitResult
+from mfhca_train.results.schema import SCORES, FoldResult, UnitResult, unit_folder
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
@@ -45,6 +45,12 @@ def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
         raise MfhcaError(f"{folder}: not a complete unit ({wrong[0]}); delete it and run cv again")
     if identity is not None and result["identity"] != identity:
         raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
+    own = unit_folder(Path(), "", result["seed"], result["id"])
+    if folder.name.startswith("fold-") and folder.parts[-2:] != own.parts[-2:]:
+        raise MfhcaError(
+            f"{folder}: holds fold {result['id']}, seed {result['seed']}, so it was copied or renamed; delete it "
+            "and run again"
+        )
     return result
 
 

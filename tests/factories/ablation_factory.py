@@ -15,6 +15,7 @@ from grid_factory import write_grid
 from msgspec import structs
 from run_factory import FOUR, SURROUNDINGS, make_utterances, reseal, write_unit
 
+from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest
 from mfhca_train.config.parse import with_settings
@@ -76,7 +77,7 @@ def make_ablation(
         row_seeds = request.seeds if row.kind == NETWORK else (0,)
         row_seeds = tuple((own_seeds or {}).get(row.name, row_seeds))
         entry = Row(row.name, own, protocol, row_seeds, folds, folds[chosen], {}, row.kind)
-        identity = {
+        identity: dict[str, Any] = {
             "format": RUN_FORMAT,
             "corpus": corpus,
             "label_set": "four",
@@ -89,7 +90,10 @@ def make_ablation(
             "folds_digest": "2" * 64,
             "threads": 1,
         }
-        plans[row.name] = Plan(entry, identity, "digest", ())
+        if row.kind != NETWORK:
+            identity["kind"] = row.kind
+        digest = sha256_text(canonical_json(identity))
+        plans[row.name] = Plan(entry, identity, digest, ())
         parameters = {"total": 40}
         if row.kind == NETWORK:
             with torch.device("meta"):
@@ -110,6 +114,7 @@ def make_ablation(
                     epochs,
                     stopped_by,
                     parameters,
+                    digest,
                 )
                 if row.kind == NETWORK:
                     _write_inputs(folder / "inputs.safetensors", sides)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
@@ -83,6 +84,7 @@ def write_unit(
     epochs: int = 14,
     stopped_by: str = "patience",
     parameters: dict[str, int] | None = None,
+    identity: str = "digest",
 ) -> None:
     """A finished unit.
 
@@ -115,7 +117,7 @@ def write_unit(
     result = {
         "id": fold.id,
         "seed": seed,
-        "identity": "digest",
+        "identity": identity,
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
         "train_speakers": list(fold.train),
@@ -248,13 +250,6 @@ def make_run(
     utterances = make_utterances(speakers, classes, sessions, each)
     utterances = [u for u in utterances if (u.speaker, u.emotion) != (speakers[0], lacking)]
     folds = make_folds(utterances, protocol, config.train)
-    random = np.random.default_rng(5)
-    units = []
-    for seed in range(seeds):
-        for fold in folds[chosen]:
-            folder = unit_folder(run, CV_ROW, seed, fold.id)
-            write_unit(folder, fold, seed, utterances, classes, random, skill, epochs, stopped_by)
-            units.append(folder)
     identity = {
         "format": crossval.RUN_FORMAT,
         "corpus": corpus,
@@ -268,8 +263,18 @@ def make_run(
         "folds_digest": "2" * 64,
         "threads": 1,
     }
+    digest = sha256_text(canonical_json(identity))
+    random = np.random.default_rng(5)
+    units = []
+    for seed in range(seeds):
+        for fold in folds[chosen]:
+            folder = unit_folder(run, CV_ROW, seed, fold.id)
+            write_unit(
+                folder, fold, seed, utterances, classes, random, skill, epochs, stopped_by, None, digest
+            )
+            units.append(folder)
     write_sealed(run / "run.json", identity | SURROUNDINGS)
     request = crossval.Request(run / "toy.csv", run, run, config, protocol, seeds=tuple(range(seeds)))
-    results = crossval.aggregate(request, units, "digest", utterances, classes, len(folds), identity)
+    results = crossval.aggregate(request, units, digest, utterances, classes, len(folds), identity)
     write_sealed(run / "results.json", results)
     return results

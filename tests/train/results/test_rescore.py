@@ -15,7 +15,9 @@ from corpus_factory import CLASSES, request
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.cli.main import POOLING_NAMES, main
-from mfhca_train.results.checksums import read_sealed, write_result
+from mfhca_train.inference.ensemble import read_run
+from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
+from mfhca_train.results.record import read_record
 from mfhca_train.results.rescore import POOLINGS, rescore
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.runs.crossval import cross_validate
@@ -86,3 +88,36 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(MfhcaError, match=r"segments.csv: cannot be read"):
         rescore(tmp_path / "run", "mean")
+
+
+def test_units_of_another_run_are_refused_by_every_reader(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    cross_validate(request(other, folds=("s1",), settings={"train.epochs": "1", "train.lr": "0.5"}))
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run, mixed)
+    shutil.rmtree(mixed / "model/seed-0/fold-s1")
+    shutil.copytree(other / "run/model/seed-0/fold-s1", mixed / "model/seed-0/fold-s1")
+    for read in (lambda: rescore(mixed, "mean"), lambda: read_record(mixed), lambda: read_run(mixed)):
+        with pytest.raises(MfhcaError, match=r"fold-s1: trained with other settings or data"):
+            read()
+
+
+def test_the_run_json_of_another_run_is_refused_by_every_reader(run: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run, mixed)
+    write_sealed(mixed / "run.json", read_sealed(mixed / "run.json") | {"label_digest": "f" * 64})
+    for read in (lambda: rescore(mixed, "mean"), lambda: read_record(mixed), lambda: read_run(mixed)):
+        with pytest.raises(MfhcaError, match="trained with other settings or data"):
+            read()
+
+
+def test_a_renamed_unit_is_named_with_a_remedy(run: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run, mixed)
+    shutil.rmtree(mixed / "model/seed-0/fold-s1")
+    shutil.copytree(mixed / "model/seed-0/fold-s0", mixed / "model/seed-0/fold-s1")
+    for read in (lambda: rescore(mixed, "mean"), lambda: read_record(mixed), lambda: read_run(mixed)):
+        with pytest.raises(
+            MfhcaError, match=r"fold-s1: holds fold s0, seed 0, so it was copied or renamed; delete"
+        ):
+            read()
