@@ -12,8 +12,11 @@ Every unit is trained at most once, and a stopped run resumes where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common import log
@@ -61,7 +64,11 @@ def execute(
     Raises:
         MfhcaError: the features do not fit the manifest, the run folder holds another run, or a unit failed.
     """
-    with lock(request.out / ".lock", f"{request.out}: this run"), log.to(request.out / log.FILE):
+    with (
+        _removed_if_nothing_began(request.out),
+        lock(request.out / ".lock", f"{request.out}: this run"),
+        log.to(request.out / log.FILE),
+    ):
         with OpenFeatures(labelled) as features:
             with log.phase("opening the features"):
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
@@ -100,6 +107,18 @@ def execute(
 
             write_report(request.out)
     return results
+
+
+@contextlib.contextmanager
+def _removed_if_nothing_began(out: Path) -> Iterator[None]:
+    """Removes a new run folder if an expected failure comes before its first unit."""
+    existed = out.exists()
+    try:
+        yield
+    except MfhcaError:
+        if not existed and not any(out.glob("*/seed-*/*")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _plan(

@@ -33,6 +33,7 @@ from places import FACTORIES
 from run_factory import tree
 from sklearn import metrics as reference
 
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import sha256_text
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.recipe.folder import folder_for, write_recipe
@@ -455,3 +456,17 @@ def test_a_bug_in_the_middle_of_a_run_is_in_its_log(tmp_path: Path, monkeypatch:
     assert "Traceback" not in result.output
     log = (tmp_path / "run/log.txt").read_text()
     assert re.search(r"Traceback[\s\S]*in run_unit[\s\S]*ZeroDivisionError: no fault of the user", log)
+
+
+def test_a_run_that_fails_before_its_first_unit_leaves_no_folder(tmp_path: Path) -> None:
+    wanted = request(tmp_path, folds=("s0",))
+    shard = next((tmp_path / "cache").glob("*/s2.h5"))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-8])
+    with pytest.raises(MfhcaError, match=r"s2\.h5"):
+        cross_validate(wanted)
+    assert not wanted.out.exists()
+    wanted.out.mkdir()
+    with pytest.raises(MfhcaError, match=r"s2\.h5"):
+        cross_validate(wanted)
+    assert wanted.out.exists()  # it was there before
