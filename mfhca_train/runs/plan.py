@@ -269,11 +269,6 @@ def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) 
             f"{request.manifest}: label set {labelled.label_set.name} has only one class; classification "
             "needs at least two"
         )
-    oracles = sorted(set(ORACLES) & set(protocols))
-    if request.config.train.refit and oracles:
-        raise MfhcaError(
-            f"train.refit would train on the test speakers with protocol {oracles[0]}; remove it"
-        )
     given, default, names = request.config.train, TrainConfig(), ", ".join(protocols)
     if "group-k" not in protocols and given.groups != default.groups:
         raise MfhcaError(f"train.groups would be ignored by protocol {names}; remove it")

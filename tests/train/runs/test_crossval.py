@@ -106,7 +106,7 @@ def test_a_fold_alone_gives_the_same_bytes_and_says_that_it_is_not_all(
     shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
     result = command(tmp_path / "x", "--fold", "s2")
     assert result.exit_code == 0, result.output
-    assert "NOT COMPLETE: 1 folds only" in result.output
+    assert "NOT COMPLETE: only 1 fold;" in result.output
     alone = tree(tmp_path / "x/run/model/seed-0/fold-s2")
     assert alone == tree(finished / "run/model/seed-0/fold-s2")
 
