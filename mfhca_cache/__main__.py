@@ -3,9 +3,9 @@
 from mfhca_cache.common.start import start
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Runs the command."""
-    start("mfhca_cache.cli")
+    start("mfhca_cache.cli", arguments)
 
 
 if __name__ == "__main__":

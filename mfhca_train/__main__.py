@@ -3,9 +3,9 @@
 from mfhca_cache.common.start import start
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Runs the command."""
-    start("mfhca_train.cli.main")
+    start("mfhca_train.cli.main", arguments)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,15 @@ import os
 import sys
 
 
-def start(module: str) -> None:
-    """Imports the module of a command and calls its `main`; Ctrl-C ends it with exit code 130."""
+def start(module: str, arguments: list[str] | None = None) -> None:
+    """Imports the module of a command and calls its `main`; Ctrl-C ends it with exit code 130.
+
+    Args:
+        module: full name of the module.
+        arguments: of the command; None for those of this process.
+    """
     try:
-        importlib.import_module(module).main()
+        importlib.import_module(module).main(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; run the same command again to resume\n")
         sys.stderr.flush()

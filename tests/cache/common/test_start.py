@@ -15,7 +15,7 @@ from mfhca_cache.common.start import start
 def test_an_interruption_while_modules_are_imported_is_one_line() -> None:
     script = (
         "import sys, types; from mfhca_cache.common.start import start\n"
-        "module = types.ModuleType('slow'); exec('def main(): raise KeyboardInterrupt', module.__dict__)\n"
+        "module = types.ModuleType('slow'); exec('def main(_): raise KeyboardInterrupt', module.__dict__)\n"
         "sys.modules['slow'] = module; start('slow')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
