@@ -266,3 +266,12 @@ def test_fewer_than_five_seeds_of_an_ablation_are_said(tmp_path: Path, seeds: in
     make_ablation(tmp_path / "run", small_grid(tmp_path), SKILLS, seeds=seeds, each=1)
     text = Page(write_report(tmp_path / "run")).text
     assert (said in text) if said else ("Only" not in text)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_speaker_normalisation_is_marked_as_transductive(cv_copy: Path) -> None:
+    head = "Transductive: these scores use unlabelled test utterances."
+    assert head not in report_page(cv_copy).text
+    edit(cv_copy / "results.json", "r['transductive'] = True")
+    assert head in report_page(cv_copy).text
+    assert f"> **{head}**" in (cv_copy / "report.md").read_text()
