@@ -239,7 +239,7 @@ def make_plan(
 
     with log.phase(f"reading {manifest_path}"):
         table = read_manifest(manifest_path)
-        table.warn()
+        table.warn(table.label_set(label_set))
         utterances = table.select(label_set)
     if not utterances:
         raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")

@@ -75,10 +75,30 @@ class Manifest:
         sessions = {utterance.session for utterance in self.utterances}
         return "" not in sessions and len(sessions) >= 2
 
-    def warn(self) -> None:
-        """Logs what is allowed in a manifest but probably a mistake."""
+    def absent_classes(self, label_set: LabelSet) -> list[str]:
+        """The classes of a label set that no utterance has."""
+        present = {label_set.mapping[u.emotion] for u in self.select(label_set)}
+        return [name for name in label_set.classes if name not in present]
+
+    def warn(self, label_set: LabelSet | None = None) -> None:
+        """Logs what is allowed in a manifest but probably a mistake.
+
+        Args:
+            label_set: the one in use; its classes without an utterance are named, and label sets that are complete.
+        """
         for text in warnings(self.utterances):
             LOG.warning("%s: %s", self.path, text)
+        absent = [] if label_set is None else self.absent_classes(label_set)
+        if label_set is not None and absent:
+            others = self.card.label_sets.values() if self.card else ()
+            complete = [other.name for other in others if not self.absent_classes(other)]
+            LOG.warning(
+                "%s: no utterance of the classes %s of label set %s%s",
+                self.path,
+                ", ".join(absent),
+                label_set.name,
+                f"; label sets with all their classes: {', '.join(complete)}" if complete else "",
+            )
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -77,8 +77,9 @@ class Record:
 
     @property
     def chance(self) -> float:
-        """UA at chance level, a fraction."""
-        return 1 / len(self.results.classes)
+        """UA at chance level, a fraction; classes without an utterance do not count."""
+        confusion = next(iter(self.rows.values())).confusion
+        return 1 / sum(any(counts) for counts in confusion)
 
 
 def read_record(run: Path) -> Record:

@@ -122,8 +122,8 @@ def read_labels(request: Request) -> LabelledCorpus:
         MfhcaError: the manifest cannot be read, or has no such label set.
     """
     manifest = read_manifest(request.manifest)
-    manifest.warn()
     label_set = manifest.label_set(request.label_set)
+    manifest.warn(label_set)
     return LabelledCorpus(manifest, label_set, manifest.select(label_set), request.accept_copies)
 
 

@@ -234,6 +234,7 @@ def make_run(
     sessions: bool = False,
     chosen: slice = slice(None),
     lacking: str | None = None,
+    absent: str | None = None,
     stopped_by: str = "patience",
     each: int = 4,
     epochs: int = 14,
@@ -244,11 +245,13 @@ def make_run(
     Args:
         chosen: which folds are there.
         lacking: a class that the first speaker never shows.
+        absent: a class that nobody shows.
         skill: how often a made-up prediction is right.
     """
     config = with_settings(Config(), settings or {})
     utterances = make_utterances(speakers, classes, sessions, each)
     utterances = [u for u in utterances if (u.speaker, u.emotion) != (speakers[0], lacking)]
+    utterances = [u for u in utterances if u.emotion != absent]
     folds = make_folds(utterances, protocol, config.train)
     identity = {
         "format": crossval.RUN_FORMAT,

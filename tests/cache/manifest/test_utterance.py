@@ -114,3 +114,21 @@ def test_a_path_finds_its_file_in_the_other_unicode_form(tmp_path: Path, written
     assert resolve_audio(tmp_path, utterance) == file.resolve()
     with pytest.raises(MfhcaError, match="no file"):
         resolve_audio(tmp_path, Utterance("u", "Müller/groß.wav", "s", "x"))
+
+
+def test_classes_that_nobody_has_are_warned_of_and_complete_label_sets_proposed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        "".join(f'{key} = "x"\n' for key in ("name", "title", "citation", "licence", "source", "layout"))
+        + 'labels = ["joy", "fear", "calm"]\ndefault_set = "all"\n'
+        + '[classes.all]\njoy = "joy"\nfear = "fear"\ncalm = "calm"\n[classes.two]\njoy = "joy"\ncalm = "calm"\n'
+    )
+    manifest = read(tmp_path, "u1,a.wav,1,joy", "u2,b.wav,2,calm")
+    with caplog.at_level(logging.WARNING, "mfhca"):
+        manifest.warn(manifest.label_set())
+        manifest.warn(manifest.label_set("two"))
+    (message,) = caplog.messages
+    assert (
+        "no utterance of the classes fear of label set all; label sets with all their classes: two" in message
+    )

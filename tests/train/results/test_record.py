@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from ablation_factory import PUBLISHED, small_grid
-from run_factory import edit, reseal
+from run_factory import edit, make_run, reseal
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import write_sealed
+from mfhca_train.results.record import read_record
 from mfhca_train.results.schema import CV_ROW, unit_folder
 
 
@@ -184,3 +185,10 @@ def test_a_damaged_ablation_is_one_line_that_names_the_file(ablation_copy: Path,
 def test_published_toml_without_a_field_is_named(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match=r"published.toml: figure\[0\].corpus is missing"):
         small_grid(tmp_path, PUBLISHED.replace('corpus = "other"\n', ""))
+
+
+def test_chance_level_counts_only_classes_that_somebody_has(tmp_path: Path) -> None:
+    make_run(tmp_path / "four")
+    assert read_record(tmp_path / "four").chance == 1 / 4
+    make_run(tmp_path / "three", absent="anger", skill=1.0)
+    assert read_record(tmp_path / "three").chance == 1 / 3
