@@ -124,6 +124,22 @@ class LayerWeight(File, frozen=True, kw_only=True):
     std: Number | None
 
 
+class EnsembleScore(File, frozen=True, kw_only=True):
+    """A score of the ensemble of seeds."""
+
+    mean: Fraction  # over folds
+    pooled: Fraction
+
+
+class SeedEnsemble(File, frozen=True, kw_only=True):
+    """Utterances scored by the mean log-probabilities over seeds."""
+
+    seeds: Positive
+    wa: EnsembleScore
+    ua: EnsembleScore
+    f1: EnsembleScore
+
+
 class Results(File, frozen=True, kw_only=True):
     """results.json of a `cv` run, and the common part of every row of an ablation's."""
 
@@ -152,6 +168,7 @@ class Results(File, frozen=True, kw_only=True):
     breakdown: dict[str, dict[str, Group]]
     folds: tuple[FoldResult, ...]
     layer_weights: dict[str, LayerWeight] | None = None
+    ensemble: SeedEnsemble | None = None  # of two seeds or more
     yardsticks: tuple[PublishedScore, ...] = ()
 
     def score(self, name: str) -> Score:

@@ -16,7 +16,7 @@ from mfhca_cache.common.typed import problems
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import from_dict
 from mfhca_train.data.folds import ORACLES
-from mfhca_train.results import layer_weights
+from mfhca_train.results import layer_weights, seed_ensemble
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
 from mfhca_train.results.schema import SCORES, FoldResult, UnitResult, unit_folder
@@ -170,6 +170,7 @@ def summarise(
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
         "folds": [{key: unit[key] for key in FoldResult.__struct_fields__ if key in unit} for unit in units],
         **layer_weights.summary(units),
+        **seed_ensemble.summary(units, predictions, classes),
     }
 
 

@@ -100,9 +100,15 @@ def write_unit(
     length = max(1, epochs - int(random.integers(0, 4)))
     _write_csv(
         folder / "predictions.csv",
-        ["utterance", "speaker", "label", "prediction"],
+        ["utterance", "speaker", "label", "prediction", *(f"logp_{name}" for name in classes)],
         [
-            [u.utterance, u.speaker, classes[t], classes[g]]
+            [
+                u.utterance,
+                u.speaker,
+                classes[t],
+                classes[g],
+                *(-0.1 if k == g else -2.0 for k in range(len(classes))),
+            ]
             for u, t, g in zip(tested, truth, guess, strict=True)
         ],
     )
