@@ -26,7 +26,7 @@ from mfhca_train.config.parse import from_dict
 from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, checked, read_run
 from mfhca_train.model.saved import pack_inputs, unpack_inputs
 from mfhca_train.results.checksums import read_sealed, write_sealed
-from mfhca_train.results.schema import Side
+from mfhca_train.results.inputs_header import Side
 from mfhca_train.training.unit import publish_folder
 
 FORMAT, VERSION = "mfhca-bundle", 1

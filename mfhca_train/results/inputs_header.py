@@ -10,9 +10,20 @@ from pathlib import Path
 import msgspec
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.results.schema import Side
+from mfhca_cache.common.typed import Positive
+from mfhca_train.results.schema import File
 
 HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
+
+
+class Side(File, frozen=True):
+    """What inputs.safetensors says of one side of the inputs ("spec", "ssl", "mfcc")."""
+
+    shape: tuple[
+        Positive, ...
+    ]  # of a segment: frames and bins, after layers where a sum over them is learned
+    recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
+    name: str = ""  # of the recipe's folder
 
 
 def read_inputs_header(path: Path, keys: Mapping[str, str], command: str) -> dict[str, Side]:

@@ -37,7 +37,6 @@ CITED: Final = "cited"
 SCORES = ("wa", "ua", "f1")
 
 Interval = tuple[Number, Number]
-Fractions = tuple[Fraction, Fraction]
 
 
 class File(Struct, frozen=True, omit_defaults=True):
@@ -311,16 +310,6 @@ class RunFile(File, frozen=True, kw_only=True):
     versions: dict[str, str]
     cpu: str
     device: str
-
-
-class Side(File, frozen=True):
-    """What inputs.safetensors says of one side of the inputs ("spec", "ssl", "mfcc")."""
-
-    shape: tuple[
-        Positive, ...
-    ]  # of a segment: frames and bins, after layers where a sum over them is learned
-    recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
-    name: str = ""  # of the recipe's folder
 
 
 def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
