@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,9 +20,8 @@ HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousan
 class Side(File, frozen=True):
     """What inputs.safetensors says of one side of the inputs ("spec", "ssl", "mfcc")."""
 
-    shape: tuple[
-        Positive, ...
-    ]  # of a segment: frames and bins, after layers where a sum over them is learned
+    # of a segment: frames and bins, after layers where a sum over them is learned.
+    shape: tuple[Positive, ...]
     recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
     name: str = ""  # of the recipe's folder
 
