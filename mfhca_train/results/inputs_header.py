@@ -20,7 +20,7 @@ HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousan
 class Side(File, frozen=True):
     """What inputs.safetensors says of one side of the inputs ("spec", "ssl", "mfcc")."""
 
-    # of a segment: frames and bins, after layers where a sum over them is learned.
+    # Of a segment: frames and bins, after layers where a sum over them is learned.
     shape: tuple[Positive, ...]
     recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
     name: str = ""  # of the recipe's folder
