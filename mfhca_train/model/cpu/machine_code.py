@@ -26,7 +26,6 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 # The compiler may reorder sums and fuse multiplications with additions, which vector instructions need. It may
 # not assume that there are no NaNs: a diverging training must show.
 FASTMATH = {"reassoc", "contract", "nsz"}
-DIGEST_BYTES = 32
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
@@ -54,21 +53,23 @@ def source_stamp() -> str:
 
 
 class _CheckedFile(IndexDataCacheFile):
-    """Numba's index and data files; each data file begins with its checksum."""
+    """Numba's index and data files, with the checksum of each data file in a file next to it."""
 
     def _save_data(self, name: str, data: Any) -> None:
-        code = self._dump(data)
-        with self._open_for_write(self._data_path(name)) as file:
-            file.write(hashlib.sha256(code).digest() + code)
+        super()._save_data(name, data)  # type: ignore[no-untyped-call]
+        with self._open_for_write(self._checksum_path(name)) as file:
+            file.write(self._checksum(name))
 
     def _load_data(self, name: str) -> Any:
-        import pickle
-
-        content = Path(self._data_path(name)).read_bytes()
-        checksum, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(code).digest() != checksum:
+        if Path(self._checksum_path(name)).read_bytes() != self._checksum(name):
             raise ValueError(f"{name}: damaged")
-        return pickle.loads(code)
+        return super()._load_data(name)  # type: ignore[no-untyped-call]
+
+    def _checksum(self, name: str) -> bytes:
+        return hashlib.sha256(Path(self._data_path(name)).read_bytes()).digest()
+
+    def _checksum_path(self, name: str) -> str:
+        return f"{self._data_path(name)}.sha256"
 
 
 class _Cache(FunctionCache):
