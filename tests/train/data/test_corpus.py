@@ -50,48 +50,6 @@ def test_batches_hold_the_stored_values_normalised_and_in_order(cache: Path) -> 
                 at += 1
 
 
-def test_features_on_the_device_give_the_same_batches_without_the_files(cache: Path) -> None:
-    with open_corpus(cache, utterances()[3:-2]) as corpus:
-        chosen = corpus.of_speakers(["s1", "s2"])
-        segments = corpus.segments(chosen)
-        scale = {side: corpus.normaliser(side, "standard", chosen) for side in ("spec", "ssl")}
-        order = np.random.default_rng(1).permutation(len(segments))
-        read = list(corpus.batches(segments, order, 4, scale))
-        held = sum(f.gather(*segments_of(corpus, side)).nbytes for side, f in corpus.features.items())
-        assert corpus.stored_bytes() == held
-        corpus.copy_to("cpu")
-        for features in corpus.features.values():
-            features.close()  # nothing may be read any more
-        for a, b in zip(read, corpus.batches(segments, order, 4, scale), strict=True):
-            assert torch.equal(a.spec, b.spec)
-            assert torch.equal(a.ssl, b.ssl)
-
-
-def segments_of(corpus: Corpus, side: str) -> np.ndarray:
-    return corpus.segments(np.arange(len(corpus.utterances))).rows[side].T
-
-
-def test_normalisers_equal_statistics_of_the_valid_frames_of_the_chosen_alone(cache: Path) -> None:
-    with open_corpus(cache) as corpus:
-        chosen = corpus.of_speakers(["s0", "s2"])
-        segments = corpus.segments(chosen)
-        for side in ("spec", "ssl"):
-            rows = segments.rows[side]
-            stored = corpus.features[side].gather(rows[:, 0], rows[:, 1])
-            frames = np.concatenate(
-                [s[:v] for s, v in zip(stored, segments.valid[side], strict=True)]
-            ).astype(float)
-            standard = corpus.normaliser(side, "standard", chosen)
-            scaled = frames * standard.scale + standard.shift
-            np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
-            np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
-            minmax = corpus.normaliser(side, "minmax", chosen)
-            scaled = frames * minmax.scale + minmax.shift
-            np.testing.assert_allclose(scaled.min(axis=0), 0, atol=1e-5)
-            np.testing.assert_allclose(scaled.max(axis=0), 1, atol=1e-5)
-            assert corpus.normaliser(side, "none", chosen) is None
-
-
 def test_segments_of_an_utterance_are_consecutive_and_complete(cache: Path) -> None:
     with open_corpus(cache) as corpus:
         chosen = np.arange(len(corpus.utterances))
