@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import corpus_factory
 from corpus_factory import SMALL, SSL, utterances
+from places import REPOSITORY
 
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.recipe.folder import folder_for, write_recipe
@@ -33,6 +35,40 @@ def _recipes() -> list[tuple[LogSpec | LogMel | Mfcc | Ssl, str | None, tuple[in
     return found
 
 
+GRIDS = sorted((REPOSITORY / "manifests" / "ablations").glob("*.toml"))
+SMALL_GRID = """
+title = "Small"
+[base]
+recipe = { tail = "pad" }
+ssl = "hubert"
+[[row]]
+name = "a"
+reference = true
+[[row]]
+name = "b"
+set = { "model.inputs" = "ssl", "model.bilstm" = false }
+[[row]]
+name = "again"
+title = "the same as a"
+[[row]]
+name = "svm"
+kind = "svm"
+set = { "model.inputs" = "ssl" }
+"""
+RATES = """
+[[row]]
+name = "slow"
+set = { "train.lr" = 1e-5 }
+[[row]]
+name = "fast"
+set = { "train.lr" = 3e-2 }
+[[row]]
+name = "best"
+kind = "chosen"
+from = ["slow", "fast"]
+reference = true
+"""
+
 # What a grid chooses by its base, for `cv`, which has to be told.
 PADDED = {
     "spec": f"logspec-{LogSpec(frames=FRAMES, bins=FRAMES).key}",
@@ -52,6 +88,12 @@ def make_corpus(folder: Path) -> None:
                     if u.speaker == speaker:
                         writer.append(*corpus_factory._features(u, recipe.kind, shape, False, {}))
                 writer.finish(None, (), {})
+
+
+def copy_of(corpus: Path, folder: Path) -> Path:
+    """Manifest and cache in another folder, without the runs."""
+    shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("runs"))
+    return folder
 
 
 def short(folder: Path, name: str, epochs: int = 1, **changes: object) -> Request:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ablation_factory import PUBLISHED, small_grid
 from run_factory import edit, make_run, reseal
 
 from mfhca_cache.common.errors import MfhcaError
@@ -180,11 +179,6 @@ def test_a_damaged_ablation_is_one_line_that_names_the_file(ablation_copy: Path,
         write_report(ablation_copy)
     assert "\n" not in str(caught.value)
     assert (ablation_copy / "report.html").read_bytes() == before
-
-
-def test_published_toml_without_a_field_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match=r"published.toml: figure\[0\].corpus is missing"):
-        small_grid(tmp_path, PUBLISHED.replace('corpus = "other"\n', ""))
 
 
 def test_chance_level_counts_only_classes_that_somebody_has(tmp_path: Path) -> None:

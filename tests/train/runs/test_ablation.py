@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,68 +20,29 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from corpus_factory import SMALL
-from grid_factory import PADDED, ROWS, make_corpus, short, write_grid
+from grid_factory import GRIDS, PADDED, RATES, ROWS, SMALL_GRID, copy_of, short, write_grid
 from places import FACTORIES, REPOSITORY
 from run_factory import tree
 from sklearn.metrics import accuracy_score, recall_score
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.card import read_card
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.cli.main import main
-from mfhca_train.config.parse import FIELDS, unused_settings, value_of, with_settings
-from mfhca_train.config.settings import Config
 from mfhca_train.report.repeat import commands
 from mfhca_train.report.terminal import table
-from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.checksums import read_sealed
 from mfhca_train.results.record import read_record
 from mfhca_train.results.rescore import rescore
-from mfhca_train.results.schema import CHOSEN, NETWORK
 from mfhca_train.runs.ablation import ablate
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.runs.grid import read_grid, row_config
 from mfhca_train.training import queue
-
-CARDS = sorted(p for p in (REPOSITORY / "manifests").glob("*.toml") if p.stem != "published")
-GRIDS = sorted((REPOSITORY / "manifests" / "ablations").glob("*.toml"))
-SMALL_GRID = """
-title = "Small"
-[base]
-recipe = { tail = "pad" }
-ssl = "hubert"
-[[row]]
-name = "a"
-reference = true
-[[row]]
-name = "b"
-set = { "model.inputs" = "ssl", "model.bilstm" = false }
-[[row]]
-name = "again"
-title = "the same as a"
-[[row]]
-name = "svm"
-kind = "svm"
-set = { "model.inputs" = "ssl" }
-"""
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All features; not to be written to but for runs of other names."""
-    folder = tmp_path_factory.mktemp("corpus")
-    make_corpus(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def shipped(corpus: Path) -> dict[str, dict[str, Any]]:
     """Results of all shipped grids, side by side."""
     return {path.stem: ablate(short(corpus, path.stem), read_grid(path)) for path in GRIDS}
-
-
-def copy_of(corpus: Path, folder: Path) -> Path:
-    shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns("runs"))
-    return folder
 
 
 def command(folder: Path, grid: Path, *more: str) -> Result:
@@ -93,58 +53,6 @@ def command(folder: Path, grid: Path, *more: str) -> Result:
     return CliRunner().invoke(
         main, ["ablate", str(grid), str(folder / "corpus.csv"), *places, *settings, *usual, *more]
     )
-
-
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-def test_shipped_grids_are_valid(path: Path) -> None:
-    grid = read_grid(path)
-    assert grid.reference
-    for row in grid.trained:
-        row_config(Config(), row)
-
-
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("card", [None, *CARDS], ids=lambda card: card.stem if card else "no card")
-def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, card: Path | None) -> None:
-    grid = read_grid(path)
-    base = with_settings(
-        with_settings(Config(), read_card(card).settings if card else {}), grid.base.settings
-    )
-    found: dict[str, str] = {}
-    for row in grid.trained:
-        if row.kind == CHOSEN:
-            continue
-        config = row_config(base, row)
-        idle = unused_settings(config)
-        read = {name: value_of(config, name) for name in FIELDS if name not in idle}
-        if row.kind != NETWORK:  # the majority class reads no settings, the support vector machine hardly any
-            read = {}
-        protocol = row.protocol or grid.base.protocol or "strict"
-        features = row.spec or grid.base.spec, row.ssl or grid.base.ssl, {**grid.base.recipe, **row.recipe}
-        found[row.name] = repr((row.kind, protocol, features, read))
-    alike = {frozenset((a, b)) for a in found for b in found if a < b and found[a] == found[b]}
-    # A learning rate that the card sets, or nobody, stands in the grid again, so that all three rates are there.
-    meant = {
-        pair for pair in alike if path.stem == "variants" and any(name.startswith("lr-") for name in pair)
-    }
-    assert len(meant) <= 1
-    assert alike == meant
-
-
-def test_published_figures_are_whole_and_have_a_key_each() -> None:
-    figures = tomllib.loads((REPOSITORY / "manifests" / "published.toml").read_text())["figure"]
-    needed = {"key", "corpus", "label_set", "system", "wa", "score", "protocol", "source"}
-    assert all(needed <= set(figure) <= needed | {"ua", "variant"} for figure in figures)
-    assert len({figure["key"] for figure in figures}) == len(figures)
-    assert all(20 < figure[name] < 100 for figure in figures for name in ("wa", "ua") if name in figure)
-    used = {key for path in GRIDS for row in read_grid(path).rows for key in row.published_keys}
-    assert used == {figure["key"] for figure in figures if figure["corpus"] == "iemocap"}
-
-
-def test_tables_have_the_papers_rows() -> None:
-    names = {path.stem: [row.name for row in read_grid(path).rows] for path in GRIDS}
-    assert (len(names["table2"]), len(names["table3"]), len(names["table4"])) == (11 + 3, 5, 4)
-    assert {"table1", "variants", "protocols"} <= set(names)
 
 
 @pytest.mark.parametrize("name", [path.stem for path in GRIDS])
@@ -350,46 +258,6 @@ def test_the_report_s_commands_repeat_a_run_with_unequal_seeds(corpus: Path, tmp
         shutil.rmtree(places["runs/again"])
 
 
-def test_a_damaged_neighbour_is_not_taken_over(corpus: Path, tmp_path: Path) -> None:
-    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
-    folder = copy_of(corpus, tmp_path / "x")
-    ablate(short(folder, "first"), grid, names=["b"])
-    path = folder / "runs/first/b/seed-0/fold-s0/predictions.csv"
-    path.write_text(path.read_text().splitlines(keepends=True)[0])
-    about = folder / "runs/broken/run.json"
-    about.parent.mkdir()
-    about.write_text("{")
-    results = ablate(short(folder, "second"), grid, names=["b"])
-    assert results["rows"]["b"]["n_utterances"] == 4
-    assert (folder / "runs/second/b/seed-0/fold-s0/predictions.csv").stat().st_ino != path.stat().st_ino
-
-
-def test_what_a_process_left_that_was_killed_while_taking_over_is_removed(
-    corpus: Path, tmp_path: Path
-) -> None:
-    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
-    folder = copy_of(corpus, tmp_path / "x")
-    ablate(short(folder, "first"), grid, names=["b"])
-    seed = folder / "runs/second/b/seed-0"
-    (seed / ".fold-s0.partial").mkdir(parents=True)
-    (seed / ".fold-s0.partial/history.csv").write_text("a part")
-    ablate(short(folder, "second"), grid, names=["b"])
-    assert sorted(path.name for path in seed.iterdir()) == [".fold-s0.lock", "fold-s0"]
-    assert tree(seed / "fold-s0") == tree(folder / "runs/first/b/seed-0/fold-s0")
-
-
-def test_units_of_other_versions_are_not_taken_over(corpus: Path, tmp_path: Path) -> None:
-    grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
-    folder = copy_of(corpus, tmp_path / "x")
-    ablate(short(folder, "first"), grid, names=["b"])
-    about = folder / "runs/first/run.json"
-    write_sealed(about, read_sealed(about) | {"cpu": "another"})
-    ablate(short(folder, "second"), grid, names=["b"])
-    one, other = (folder / f"runs/{run}/b/seed-0/fold-s0/result.json" for run in ("first", "second"))
-    assert one.read_bytes() == other.read_bytes()
-    assert one.stat().st_ino != other.stat().st_ino
-
-
 def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Path, tmp_path: Path) -> None:
     folder = copy_of(corpus, tmp_path / "x")
     for path in [
@@ -482,94 +350,11 @@ def test_other_rows_of_the_same_names_and_other_kinds_of_run_are_refused(
         ablate(short(folder, "y"), grid)
 
 
-RATES = """
-[[row]]
-name = "slow"
-set = { "train.lr" = 1e-5 }
-[[row]]
-name = "fast"
-set = { "train.lr" = 3e-2 }
-[[row]]
-name = "best"
-kind = "chosen"
-from = ["slow", "fast"]
-reference = true
-"""
-
-
-def test_a_chosen_row_takes_the_unit_that_did_best_on_validation(corpus: Path, tmp_path: Path) -> None:
-    grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + RATES)
-    request = short(corpus, "rates", epochs=2, folds=("s0", "s1", "s4"), seeds=(0, 1))
-    results = ablate(request, grid, names=["best"])  # and what it chooses among
-    assert list(results["rows"]) == ["slow", "fast", "best"]
-    assert "lr" not in results["rows"]["best"]["config"]["train"]
-    run = corpus / "runs/rates"
-    for told in results["rows"]["best"]["folds"]:
-        place = f"seed-{told['seed']}/fold-{told['id']}"
-        found = {row: read_sealed(run / row / place / "result.json") for row in ("slow", "fast", "best")}
-        score = {row: found[row]["validation_wa"] + found[row]["validation_ua"] for row in ("slow", "fast")}
-        assert told["chosen"] == found["best"]["chosen"] == max(score, key=lambda row: score[row])
-        chosen = run / told["chosen"] / place
-        for name in ("predictions.csv", "best.safetensors"):
-            assert (chosen / name).stat().st_ino == (run / "best" / place / name).stat().st_ino
-        told_by_it = next(
-            fold
-            for fold in results["rows"][told["chosen"]]["folds"]
-            if (fold["id"], fold["seed"]) == (told["id"], told["seed"])
-        )
-        assert {key: value for key, value in told.items() if key != "chosen"} == told_by_it
-        assert found["best"]["identity"] != found[told["chosen"]]["identity"]
-    before = tree(run)
-    ablate(request, grid)
-    assert tree(run) == before
-    shutil.rmtree(run / "best")
-    ablate(request, grid, names=["best"])
-    assert tree(run) == before
-    with (run / "best/seed-0/fold-s0/history.csv").open("a") as file:  # of the chosen one's too
-        file.write("x")
-    with pytest.raises(MfhcaError, match="damaged, its content does not have the digest"):
-        ablate(request, grid)
-
-
 def test_a_chosen_row_refuses_rows_that_differ_in_more_than_the_rate(corpus: Path, tmp_path: Path) -> None:
     text = RATES.replace('"train.lr" = 3e-2', '"model.bilstm" = false')
     grid = write_grid(tmp_path / "rates.toml", "[base]\nrecipe = { tail = 'pad' }\nssl = 'hubert'\n" + text)
     with pytest.raises(MfhcaError, match="row best: slow and fast differ in more than"):
         ablate(short(corpus, "wrong"), grid)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("title = 'x'", "no \\[\\[row\\]\\] to train"),
-        ("[[row]]\nname = 'A b'", "row 'A b'.name is 'A b', expected a name of at most 61 of a-z"),
-        ("[[row]]\nname = 'a'\n[[row]]\nname = 'a'", "two rows are called 'a'"),
-        (
-            "[[row]]\nname = 'a'\nseds = 1",
-            "row 'a'.seds is not a known field; there are: protocol, set, spec",
-        ),
-        ("[[row]]\nname = 'a'\nset = 1", "row 'a'.set is 1, expected a table"),
-        ("[[row]]\nname = 'a'\nprotocol = 'p'", "row 'a': protocol 'p' does not exist; there are: strict"),
-        (
-            "[[row]]\nname = 'a'\nkind = 'k'",
-            "row 'a'.kind is 'k', expected one of network, svm, majority, chosen, cited",
-        ),
-        ("[[row]]\nname = 'a'\npublished = 'p'", "no figure with key 'p'"),
-        ("[[row]]\nname = 'a'\nkind = 'cited'", "needs a published score"),
-        ("[[row]]\nname = 'a'\nreference = true\n[[row]]\nname = 'b'\nreference = true", "must be one row"),
-        ("[[row]]\nname = 'a'\nfrom = ['b', 'c']", "from belongs to kind chosen"),
-        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['a']", "needs the names of two rows or more"),
-        ("[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'a']", "no row of kind network is called 'b'"),
-        (
-            "[[row]]\nname = 'a'\nkind = 'chosen'\nfrom = ['b', 'c']\nspec = 'x'",
-            "spec would be ignored by kind chosen",
-        ),
-        ("[[row]", "not valid TOML"),
-    ],
-)
-def test_what_is_wrong_with_a_grid_is_said(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(MfhcaError, match=words):
-        write_grid(tmp_path / "grid.toml", text)
 
 
 def test_wrong_settings_name_their_row(corpus: Path, tmp_path: Path) -> None:
