@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -35,7 +36,10 @@ ROW_FIELDS = (
 
 def updated() -> dict[Path, str]:
     """The text that each file should have, with its generated sections written again."""
-    stored = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(STORED.glob("*.json"))]
+    stored = [
+        json.loads(path.read_text(encoding="utf-8")) | {"encoders": encoders_of(path)}
+        for path in sorted(STORED.glob("*.json"))
+    ]
     demo = [results for results in stored if results["corpus"] == "demo"]
     runs = [results for results in stored if results["corpus"] != "demo"]
     published = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))["figure"]
@@ -58,6 +62,13 @@ def updated() -> dict[Path, str]:
             text = between(text, mark, content)
         texts[path] = text
     return texts
+
+
+def encoders_of(path: Path) -> list[str]:
+    """The weights digests of the encoders of a stored run, from the recipes in the report next to it."""
+    report = path.with_suffix(".md")
+    text = report.read_text(encoding="utf-8") if report.exists() else ""
+    return sorted(set(re.findall(r"weights_sha256 = ([0-9a-f]{64})", text)))
 
 
 def between(text: str, name: str, content: str) -> str:

@@ -141,7 +141,9 @@ def _published(run: Results, published: list[Results]) -> list[Results]:
     return [
         other
         for other in published
-        if (other["corpus"], other["label_set"]) == key and not other.get("variant")
+        if (other["corpus"], other["label_set"]) == key
+        and not other.get("variant")
+        and other.get("encoder_sha256") in (None, *run["encoders"])
     ]
 
 

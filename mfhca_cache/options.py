@@ -11,7 +11,7 @@ import click
 
 from mfhca_cache.common import log
 from mfhca_cache.common.console import Command, jobs_option, progress
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.corpora.scan import FOLDERS, NAMES
 from mfhca_cache.recipe.choices import DEFAULT_KINDS, Settings
@@ -26,6 +26,15 @@ FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
 # Options that affect some kinds only; without any of these kinds they would have no effect and are refused.
 KINDS_OF_OPTION = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
+
+
+class CorpusName(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no type argument
+    """One of the corpora; the message about another name has the nearest one."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices:
+            self.fail(f"there is no corpus {value!r}; {did_you_mean(value, self.choices)}", param, ctx)
+        return value
 
 
 class ManifestCommand(Command):
@@ -44,7 +53,7 @@ class ManifestCommand(Command):
 def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the corpus argument and the options for its folder and its manifest."""
     options = (
-        click.argument("corpus", metavar="CORPUS", type=click.Choice((*NAMES, FOLDERS)), is_eager=True),
+        click.argument("corpus", metavar="CORPUS", type=CorpusName((*NAMES, FOLDERS)), is_eager=True),
         click.option(
             "--root", type=FOLDER, required=True, help="The corpus folder (the demo is created in it)."
         ),

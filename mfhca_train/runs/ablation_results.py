@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mfhca_cache.common.typed import plain
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
-from mfhca_train.results.published import comparable
+from mfhca_train.results.published import comparable, encoders_of, of_same_encoder
 from mfhca_train.results.schema import CITED, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.finished import finished_folders
-from mfhca_train.runs.grid import Grid
+from mfhca_train.runs.grid import Grid, GridRow
 from mfhca_train.runs.plan import LabelledCorpus, Plan, Request
 
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
@@ -45,7 +45,7 @@ def aggregate(
             # In the title, because every table, figure and sentence shows it.
             "title": f"{row.title} (transductive)" if entry.row.config.transductive else row.title,
             "kind": entry.row.kind,
-            "published": [plain(grid.published[key]) for key in row.published_keys],
+            "published": _published(grid, row, encoders_of([entry.row.recipes])),
             **head(entry.identity),
             **summary,
             **({"chosen_from": list(row.candidates)} if row.candidates else {}),
@@ -57,6 +57,7 @@ def aggregate(
         summary["comparison"] = compared.get(name)
     first = next(iter(rows.values()))
     shared = {key: first[key] for key in SHARED}
+    encoders = encoders_of(entry.row.recipes for entry in plans.values())
     named = {key for row in grid.rows for key in row.published_keys}
     return {
         "grid": grid.name,
@@ -77,13 +78,18 @@ def aggregate(
             {
                 "name": row.name,
                 "title": row.title,
-                "published": [plain(grid.published[k]) for k in row.published_keys],
+                "published": _published(grid, row, encoders),
             }
             for row in grid.rows
             if row.kind == CITED
         ],
         "yardsticks": plain(
-            comparable(grid.published.values(), shared["corpus"], shared["label_set"], named)
+            comparable(grid.published.values(), shared["corpus"], shared["label_set"], encoders, named)
         ),
         "claims": plain(grid.claims),
     }
+
+
+def _published(grid: Grid, row: GridRow, encoders: Collection[str]) -> Any:
+    """The published scores that a row names, without those of other encoders."""
+    return plain(of_same_encoder((grid.published[key] for key in row.published_keys), encoders))

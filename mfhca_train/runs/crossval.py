@@ -10,7 +10,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.inputs import choose_recipes
-from mfhca_train.results.published import comparable, read_published
+from mfhca_train.results.published import comparable, encoders_of, read_published
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
@@ -48,7 +48,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
         summary = aggregate(
             request, units, plan.digest, labelled.utterances, classes, len(folds), plan.identity
         )
-        scores = comparable(published.scores, summary["corpus"], summary["label_set"])
+        scores = comparable(published.scores, summary["corpus"], summary["label_set"], encoders_of([recipes]))
         return summary | {"yardsticks": plain(scores)}
 
     return execute(request, labelled, [row], results)

@@ -33,7 +33,16 @@ def test_wrong_usage_ends_with_2(corpus: Path, tmp_path: Path, options: list[str
     assert message in " ".join(result.stderr.split())
 
 
-def test_unknown_corpus_ends_with_2(tmp_path: Path) -> None:
-    result = call("manifest", "nonesuch", "--root", str(tmp_path))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nonesuch", "there are: crema-d, demo, emodb, emovo, iemocap,"),
+        ("emobd", "there is no corpus 'emobd'; did you mean emodb? There are: crema-d,"),
+        ("EmoDB", "there is no corpus 'EmoDB'; did you mean emodb? There are: crema-d,"),
+        ("folder", "did you mean folders?"),
+    ],
+)
+def test_an_unknown_corpus_ends_with_2_and_the_nearest_name(tmp_path: Path, name: str, message: str) -> None:
+    result = call("manifest", name, "--root", str(tmp_path))
     assert result.exit_code == 2
-    assert "'crema-d', 'demo', 'emodb', 'emovo', 'iemocap'" in result.stderr
+    assert message in " ".join(result.stderr.split())

@@ -327,7 +327,7 @@ def trusting_targets(made: Path) -> dict[str, tuple[Target, st.SearchStrategy[Da
             row_config(base, row)
 
     def figures() -> None:
-        comparable(read_published(grid).scores, "iemocap", "four")
+        comparable(read_published(grid).scores, "iemocap", "four", ())
 
     def carded() -> None:
         check_expected(read_card(card), utterances())
