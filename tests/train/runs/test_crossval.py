@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,11 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from cluster_factory import Killer, holders, needs_proc
+from click.testing import CliRunner
 from corpus_factory import (
     CLASSES,
-    SMALL,
     SPEC,
     SPEC_SHAPE,
     SSL,
@@ -29,39 +26,17 @@ from corpus_factory import (
     utterances,
     write_features,
 )
+from cv_factory import cv_command, fails
 from places import FACTORIES
 from run_factory import tree
 from sklearn import metrics as reference
 
-from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import sha256_text
-from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.recipe.folder import folder_for, write_recipe
 from mfhca_train.cli.main import main
 from mfhca_train.data.folds import PROTOCOLS
-from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
+from mfhca_train.results.checksums import read_sealed, write_result
 from mfhca_train.runs.crossval import cross_validate
-
-
-def command(folder: Path, *more: str) -> Result:
-    settings = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
-    arguments = [
-        "cv",
-        str(folder / "corpus.csv"),
-        "--cache",
-        str(folder / "cache"),
-        "--out",
-        str(folder / "run"),
-    ]
-    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-analysis", *more])
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus with a finished strict run of two seeds, not to be written to."""
-    folder = tmp_path_factory.mktemp("finished")
-    cross_validate(request(folder, seeds=(0, 1)))
-    return folder
 
 
 def test_results_equal_scikit_learn_over_all_predictions(finished: Path) -> None:
@@ -85,26 +60,11 @@ def test_results_equal_scikit_learn_over_all_predictions(finished: Path) -> None
     assert results["breakdown"]["duration"]["under 3 s"]["n"] == 2 * len(utterances())
 
 
-def test_folds_side_by_side_give_the_same_bytes_as_one_after_the_other(
-    finished: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
-    cross_validate(request(tmp_path / "x", seeds=(0, 1), jobs=2))
-    assert tree(tmp_path / "x/run") == tree(finished / "run")
-
-
-def test_a_run_with_nothing_to_do_changes_no_byte(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    before = tree(tmp_path / "x/run")
-    cross_validate(request(tmp_path / "x", seeds=(0, 1)))
-    assert tree(tmp_path / "x/run") == before
-
-
 def test_a_fold_alone_gives_the_same_bytes_and_says_that_it_is_not_all(
     finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
-    result = command(tmp_path / "x", "--fold", "s2")
+    result = cv_command(tmp_path / "x", "--fold", "s2")
     assert result.exit_code == 0, result.output
     assert "NOT COMPLETE: only 1 fold;" in result.output
     alone = tree(tmp_path / "x/run/model/seed-0/fold-s2")
@@ -139,35 +99,6 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(finished: Path,
     assert tree(folder / "run") == tree(finished / "run")
 
 
-@needs_proc
-def test_a_killed_worker_costs_its_unit_alone(finished: Path, tmp_path: Path) -> None:
-    """Nobody starts the command again: what was finished stays as it is, the rest is trained by new workers."""
-    shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
-    units = tmp_path / "x/run/model/seed-0"
-    before: dict[Path, int] = {}
-
-    def choose() -> int | None:
-        children = [
-            int(pid)
-            for path in Path("/proc/self/task").glob("*/children")
-            for pid in path.read_text().split()
-        ]
-        done, begun = list(units.glob("fold-*")), holders(units, children) if children else {}
-        if not done or not begun:
-            return None
-        before.update({path: path.stat().st_mtime_ns for unit in done for path in unit.iterdir()})
-        return next(iter(begun))
-
-    killer = Killer(choose)
-    cross_validate(request(tmp_path / "x", jobs=2))
-    assert killer.victim not in (None, os.getpid())
-    assert before
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    started = re.findall(r"(fold s\d+ seed 0): started$", (tmp_path / "x/run/log.txt").read_text(), re.M)
-    assert len(started) == len(set(started)) + 1  # the unit beside it went on
-    assert tree(units) == tree(finished / "run/model/seed-0")
-
-
 def test_utterances_outside_the_label_set_change_nothing(tmp_path: Path) -> None:
     card = (
         'name = "corpus"\ntitle = "t"\ncitation = "c"\nlicence = "l"\nsource = "s"\nlayout = "l"\n'
@@ -197,7 +128,7 @@ def test_every_protocol_runs_to_results_and_oracles_are_marked(tmp_path: Path, p
 
 def test_the_command_prints_each_fold_and_the_headline(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
-    result = command(tmp_path / "x", "--seeds", "2")
+    result = cv_command(tmp_path / "x", "--seeds", "2")
     assert result.exit_code == 0, result.output
     results = json.loads((finished / "run/results.json").read_text())
     for unit in results["folds"]:
@@ -207,60 +138,12 @@ def test_the_command_prints_each_fold_and_the_headline(finished: Path, tmp_path:
     assert "report.html" in result.output
 
 
-def fails(result: Result, *words: str) -> None:
-    """Exit code 1, an error that begins on one line with all these words, no traceback."""
-    assert result.exit_code == 1, result.output
-    assert result.output.startswith("error: ")
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.output
-
-
-def test_another_configuration_in_the_same_folder_is_refused(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    fails(
-        command(tmp_path / "x", "--set", "train.lr=1e-4"),
-        "holds another run",
-        "config.train.lr: 0.003 in that run, 0.0001 now",
-    )
-    fails(command(tmp_path / "x", "--protocol", "oracle"), "protocol: strict in that run, oracle now")
-
-
-def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    shutil.rmtree(tmp_path / "x/cache")
-    write_features(tmp_path / "x/cache", utterances(), version={"s1_1": 1})
-    before, now = (sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1))
-    told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} in that run, {now} now"
-    fails(command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
-
-
 def test_features_of_one_kind_computed_from_other_audio_are_named_with_both_digests(tmp_path: Path) -> None:
     request(tmp_path)
     shutil.rmtree(folder_for(tmp_path / "cache", SPEC))
     write_features(tmp_path / "cache", utterances(), version={"s1_1": 1}, kinds=((SPEC, SPEC_SHAPE),))
     digests = [sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1)]
-    fails(command(tmp_path), "utterance s1_1 (s1_1.wav): its features come from different audio", *digests)
-
-
-def test_data_csv_says_what_each_utterance_was(finished: Path) -> None:
-    with open(finished / "run/data.csv", newline="") as file:
-        found = {row["utterance"]: row for row in csv.DictReader(file)}
-    for u in utterances():
-        row = found.pop(u.utterance)
-        assert (row["speaker"], row["class"], row["gender"]) == (u.speaker, u.emotion, u.gender)
-        assert row["audio_sha256"] == sha256_text(f"{u.utterance}/0/False")
-    assert not found
-
-
-def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    rows = [replace(u, emotion="joy") if u.utterance == "s0_0" else u for u in utterances()]
-    write_manifest(tmp_path / "x/corpus.csv", rows)
-    told = "utterance s0_0 (s0_0.wav): class anger in that run, joy now"
-    fails(command(tmp_path / "x"), "holds another run", "label_digest", told)
-    write_manifest(tmp_path / "x/corpus.csv", utterances()[1:])
-    fails(command(tmp_path / "x"), "holds another run", "utterance s0_0: only in that run")
+    fails(cv_command(tmp_path), "utterance s1_1 (s1_1.wav): its features come from different audio", *digests)
 
 
 def test_a_flipped_byte_in_the_features_stops_cv_before_it_trains(tmp_path: Path) -> None:
@@ -269,7 +152,7 @@ def test_a_flipped_byte_in_the_features_stops_cv_before_it_trains(tmp_path: Path
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    fails(command(tmp_path), "s1.h5", "mfhca-cache features")
+    fails(cv_command(tmp_path), "s1.h5", "mfhca-cache features")
     assert not list((tmp_path / "run").rglob("best.safetensors"))
 
 
@@ -277,11 +160,11 @@ def test_a_truncated_shard_a_missing_one_and_an_empty_cache_are_named(tmp_path: 
     request(tmp_path)
     path = folder_for(tmp_path / "cache", SPEC) / "s2.h5"
     path.write_bytes(path.read_bytes()[:-100])
-    fails(command(tmp_path), "s2.h5")
+    fails(cv_command(tmp_path), "s2.h5")
     path.unlink()
-    fails(command(tmp_path), "no features of speaker s2", "mfhca-cache features")
+    fails(cv_command(tmp_path), "no features of speaker s2", "mfhca-cache features")
     shutil.rmtree(tmp_path / "cache")
-    fails(command(tmp_path), "no logspec features", "mfhca-cache features")
+    fails(cv_command(tmp_path), "no logspec features", "mfhca-cache features")
 
 
 def test_two_backbones_in_a_cache_must_be_told_apart(tmp_path: Path) -> None:
@@ -289,8 +172,8 @@ def test_two_backbones_in_a_cache_must_be_told_apart(tmp_path: Path) -> None:
     other = replace(SSL, weights_sha256="2" * 64)
     folder = folder_for(tmp_path / "cache", other, "ssl-other")
     write_recipe(folder, other, SSL_SHAPE)
-    fails(command(tmp_path), "2 recipes of ssl features", "ssl-other")
-    fails(command(tmp_path, "--ssl", "other"), "no features of")
+    fails(cv_command(tmp_path), "2 recipes of ssl features", "ssl-other")
+    fails(cv_command(tmp_path, "--ssl", "other"), "no features of")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +190,7 @@ def test_wrong_wishes_are_answered_in_one_line(
     finished: Path, tmp_path: Path, more: list[str], words: list[str]
 ) -> None:
     shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
-    fails(command(tmp_path / "x", *more), *words)
+    fails(cv_command(tmp_path / "x", *more), *words)
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
@@ -322,61 +205,26 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
         assert CliRunner().invoke(main, arguments).exit_code == 2
 
 
-def test_a_file_in_place_of_the_run_folder_is_named(tmp_path: Path) -> None:
-    request(tmp_path)
-    (tmp_path / "run").write_text("")
-    fails(command(tmp_path), "run", "cannot be written")
-
-
-def test_two_runs_of_the_same_folder_at_once_are_refused(tmp_path: Path) -> None:
-    from mfhca_cache.common.files import lock
-
-    request(tmp_path)
-    with lock(tmp_path / "run/.lock", "x"):
-        fails(command(tmp_path), "this run is in use by another process")
-
-
 def test_units_of_another_run_are_refused_even_without_run_json(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     (tmp_path / "x/run/run.json").unlink()
-    fails(command(tmp_path / "x", "--protocol", "oracle"), "trained with other settings or data")
+    fails(cv_command(tmp_path / "x", "--protocol", "oracle"), "trained with other settings or data")
 
 
 def test_predictions_that_do_not_fit_the_result_are_refused(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     path = tmp_path / "x/run/model/seed-0/fold-s1/predictions.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    fails(command(tmp_path / "x"), "fold-s1/predictions.csv: damaged")
+    fails(cv_command(tmp_path / "x"), "fold-s1/predictions.csv: damaged")
     write_result(path.parent, read_sealed(path.parent / "result.json"))  # with the digest of the shorter file
-    fails(command(tmp_path / "x"), "fold-s1/predictions.csv: does not fit result.json")
-
-
-def test_a_gender_that_changes_the_folds_is_refused(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    rows = [replace(u, gender="f" if u.speaker in ("s0", "s1") else "m") for u in utterances()]
-    write_manifest(tmp_path / "x/corpus.csv", rows)
-    fails(command(tmp_path / "x"), "holds another run", "folds_digest", "gender m in that run, f now")
+    fails(cv_command(tmp_path / "x"), "fold-s1/predictions.csv: does not fit result.json")
 
 
 def test_a_fold_asked_for_again_leaves_the_whole_result(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     before = tree(tmp_path / "x/run")
-    assert command(tmp_path / "x", "--fold", "s1").exit_code == 0
+    assert cv_command(tmp_path / "x", "--fold", "s1").exit_code == 0
     assert tree(tmp_path / "x/run") == before
-
-
-def test_another_device_is_refused_before_a_run_goes_on(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path / "x")
-    path = tmp_path / "x/run/run.json"
-    write_sealed(path, read_sealed(path) | {"device": "cuda"})
-    shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
-    fails(command(tmp_path / "x"), "was started on cuda, not on cpu")
-
-
-def test_a_run_that_failed_before_training_does_not_hold_its_folder(tmp_path: Path) -> None:
-    request(tmp_path)
-    fails(command(tmp_path, "--set", "model.grf_channels=7,8"), "must be even")
-    assert command(tmp_path, "--fold", "s0").exit_code == 0
 
 
 def test_weights_that_diverged_give_no_score(tmp_path: Path) -> None:
@@ -391,7 +239,7 @@ def test_weights_that_diverged_give_no_score(tmp_path: Path) -> None:
         "--fold",
         "s0",
     )
-    fails(command(tmp_path, *wild), "lower train.lr")
+    fails(cv_command(tmp_path, *wild), "lower train.lr")
 
 
 def test_features_cut_in_different_ways_are_refused(tmp_path: Path) -> None:
@@ -400,73 +248,4 @@ def test_features_cut_in_different_ways_are_refused(tmp_path: Path) -> None:
     other = replace(SPEC, tail="overlap")
     write_recipe(folder_for(tmp_path / "cache", other), other, (24, 16))
     (folder_for(tmp_path / "cache", other) / "s0.h5").touch()
-    fails(command(tmp_path), "cut the audio differently (tail: overlap and pad)")
-
-
-def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Path) -> None:
-    request(tmp_path, [replace(u, emotion="joy") for u in utterances()])
-    fails(command(tmp_path), "has only one class")
-    shutil.copytree(finished, tmp_path / "x")
-    fails(
-        command(tmp_path / "x", "--set", "train.groups=9"), "train.groups would be ignored by protocol strict"
-    )
-    fails(
-        command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
-        "too large for a map of",
-    )
-    fails(
-        command(tmp_path / "x", "--set", "train.lr=inf"),
-        "train.lr = 'inf' does not fit: expected a number above 0",
-    )
-
-
-def test_the_log_tells_phases_epochs_and_the_machine_and_goes_on_in_the_same_file(tmp_path: Path) -> None:
-    request(tmp_path)
-    assert command(tmp_path, "--fold", "s0").exit_code == 0
-    first = (tmp_path / "run/log.txt").read_text()
-    for words in (
-        r"started: main cv .*--fold s0",
-        r"reading .*corpus\.csv and making folds: \d",
-        r"opening the features: \d",
-        r"versions: python .*torch .*scikit-learn",
-        r"machine: .* cores",
-        r"device: cpu",
-        r"verifying the shards: \d",
-        r"model/seed-0/fold-s0 epoch 3: \d+\.\d\d s \(training \d+\.\d\d s, \d+\.\d segments/s\), loss ",
-        r"fold s0 seed 0: done in \d",
-        r"results\.json: \d",
-        r"report\.html: \d",
-    ):
-        assert len(re.findall(words, first)) == 1, words
-    assert command(tmp_path, "--fold", "s1").exit_code == 0
-    both = (tmp_path / "run/log.txt").read_text()
-    assert both.startswith(first)
-    assert "fold-s1 epoch 3" in both
-
-
-def test_a_bug_in_the_middle_of_a_run_is_in_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("no fault of the user")
-
-    request(tmp_path)
-    monkeypatch.setattr("mfhca_train.data.corpus.Corpus.expect_unchanged", broken)
-    result = command(tmp_path, "--fold", "s0")
-    assert result.exit_code == 1
-    assert f"traceback, which is in {tmp_path / 'run/log.txt'}" in result.stderr
-    assert "Traceback" not in result.output
-    log = (tmp_path / "run/log.txt").read_text()
-    assert re.search(r"Traceback[\s\S]*in run_unit[\s\S]*ZeroDivisionError: no fault of the user", log)
-
-
-def test_a_run_that_fails_before_its_first_unit_leaves_no_folder(tmp_path: Path) -> None:
-    wanted = request(tmp_path, folds=("s0",))
-    shard = next((tmp_path / "cache").glob("*/s2.h5"))
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-8])
-    with pytest.raises(MfhcaError, match=r"s2\.h5"):
-        cross_validate(wanted)
-    assert not wanted.out.exists()
-    wanted.out.mkdir()
-    with pytest.raises(MfhcaError, match=r"s2\.h5"):
-        cross_validate(wanted)
-    assert wanted.out.exists()  # it was there before
+    fails(cv_command(tmp_path), "cut the audio differently (tail: overlap and pad)")

@@ -1,7 +1,8 @@
-"""mfhca_train.runs.plan: a run refuses one recording under two speakers."""
+"""mfhca_train.runs.plan: a run refuses one recording under two speakers, one class, and settings that nothing reads."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import soundfile
 from audio_factory import manifest_of, write_audio
 from click.testing import CliRunner
+from corpus_factory import request, utterances
+from cv_factory import cv_command, fails
 
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
@@ -49,3 +52,21 @@ def test_a_recording_under_two_speakers_is_refused_unless_accepted(
     with OpenFeatures(read_labels(replace(request, accept_copies=True))) as features:
         assert len(features.of(recipes).utterances) == 11
     assert "accepted: a test recording may also be in training" in caplog.text
+
+
+def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Path) -> None:
+    request(tmp_path, [replace(u, emotion="joy") for u in utterances()])
+    fails(cv_command(tmp_path), "has only one class")
+    shutil.copytree(finished, tmp_path / "x")
+    fails(
+        cv_command(tmp_path / "x", "--set", "train.groups=9"),
+        "train.groups would be ignored by protocol strict",
+    )
+    fails(
+        cv_command(tmp_path / "x", "--out", str(tmp_path / "y"), "--set", "model.grf_rate=64"),
+        "too large for a map of",
+    )
+    fails(
+        cv_command(tmp_path / "x", "--set", "train.lr=inf"),
+        "train.lr = 'inf' does not fit: expected a number above 0",
+    )

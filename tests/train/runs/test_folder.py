@@ -1,0 +1,61 @@
+"""run.json: another run in the same folder is refused, with what differs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from corpus_factory import (
+    utterances,
+    write_features,
+)
+from cv_factory import cv_command, fails
+
+from mfhca_cache.common.files import sha256_text
+from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_train.results.checksums import read_sealed, write_sealed
+
+
+def test_another_configuration_in_the_same_folder_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    fails(
+        cv_command(tmp_path / "x", "--set", "train.lr=1e-4"),
+        "holds another run",
+        "config.train.lr: 0.003 in that run, 0.0001 now",
+    )
+    fails(cv_command(tmp_path / "x", "--protocol", "oracle"), "protocol: strict in that run, oracle now")
+
+
+def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x/cache")
+    write_features(tmp_path / "x/cache", utterances(), version={"s1_1": 1})
+    before, now = (sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1))
+    told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} in that run, {now} now"
+    fails(cv_command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
+
+
+def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    rows = [replace(u, emotion="joy") if u.utterance == "s0_0" else u for u in utterances()]
+    write_manifest(tmp_path / "x/corpus.csv", rows)
+    told = "utterance s0_0 (s0_0.wav): class anger in that run, joy now"
+    fails(cv_command(tmp_path / "x"), "holds another run", "label_digest", told)
+    write_manifest(tmp_path / "x/corpus.csv", utterances()[1:])
+    fails(cv_command(tmp_path / "x"), "holds another run", "utterance s0_0: only in that run")
+
+
+def test_a_gender_that_changes_the_folds_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    rows = [replace(u, gender="f" if u.speaker in ("s0", "s1") else "m") for u in utterances()]
+    write_manifest(tmp_path / "x/corpus.csv", rows)
+    fails(cv_command(tmp_path / "x"), "holds another run", "folds_digest", "gender m in that run, f now")
+
+
+def test_another_device_is_refused_before_a_run_goes_on(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    path = tmp_path / "x/run/run.json"
+    write_sealed(path, read_sealed(path) | {"device": "cuda"})
+    shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
+    fails(cv_command(tmp_path / "x"), "was started on cuda, not on cpu")
