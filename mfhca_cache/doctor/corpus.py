@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from mfhca_cache.build.plan import Target, make_targets
@@ -50,15 +51,15 @@ class Request:
 
     def command(self) -> str:
         """The `features` command that computes what is missing."""
-        parts = ["mfhca-cache features", str(self.manifest or "MANIFEST")]
-        parts += ["--root", str(self.root or "DIR"), "--cache", str(self.cache or "cache")]
+        parts = ["mfhca-cache features", quote(str(self.manifest or "MANIFEST"))]
+        parts += ["--root", quote(str(self.root or "DIR")), "--cache", quote(str(self.cache or "cache"))]
         if "ssl" in self.settings.kinds:
-            parts += ["--backbone", self.backbone or "ENCODER"]
+            parts += ["--backbone", quote(self.backbone or "ENCODER")]
         parts += [f"--kind {kind}" for kind in self.settings.kinds]
         for name, value in vars(self.settings).items():
             if name != "kinds" and value != getattr(DEFAULTS, name):
                 parts.append(f"--{name.removesuffix('_samples').replace('_', '-')} {value}")
-        parts += ["--label-set", self.label_set] if self.label_set else []
+        parts += ["--label-set", quote(self.label_set)] if self.label_set else []
         return " ".join(parts)
 
 

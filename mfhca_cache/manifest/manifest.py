@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
@@ -123,9 +124,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError as error:
+        corpus = "CORPUS" if card_path in (None, own_card) else path.stem
         raise MfhcaError(
-            f"{path}: no such manifest; `mfhca-cache manifest CORPUS --root DIR --out {path}` makes one for a "
-            f"built-in corpus; for any other write a CSV with the columns {', '.join(REQUIRED)}"
+            f"{path}: no such manifest; `mfhca-cache manifest {corpus} --root DIR --out {quote(str(path))}` makes one "
+            f"for a built-in corpus; for any other write a CSV with the columns {', '.join(REQUIRED)}"
         ) from error
     except OSError as error:
         raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error

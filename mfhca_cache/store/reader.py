@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class Features:
             names = "\n" + listing(missing) if len(missing) > 1 else ""
             raise MfhcaError(
                 f"{recipe.path}: no features of {which}; run `mfhca-cache features MANIFEST --root DIR "
-                f"--cache {recipe.path.parent}` for this manifest{names}"
+                f"--cache {quote(str(recipe.path.parent))}` for this manifest{names}"
             )
         shards: list[Shard] = []
         descriptors: list[int] = []

@@ -51,6 +51,14 @@ class Segments:
         return self.valid["spec"] if "spec" in self.valid else self.valid["ssl"]
 
 
+class MissingUtterancesError(MfhcaError):
+    """Utterances without features; `missing` has their ids."""
+
+    def __init__(self, message: str, missing: Sequence[str]) -> None:
+        super().__init__(f"{message}:\n{listing(missing)}")
+        self.missing = frozenset(missing)
+
+
 class Corpus:
     """The features and labels of the utterances of one label set. A context manager: it keeps files open.
 
@@ -107,10 +115,10 @@ class Corpus:
                 )
             spans.append((shard, first, count, position[shard][u.utterance]))
         if missing:
-            folder = features.shards[0].path.parent
-            raise MfhcaError(
-                f"{folder}: {len(missing)} of {len(self.utterances)} utterances have no features; run "
-                f"`mfhca-cache features` and fix what it reports, or remove them from the manifest:\n{listing(missing)}"
+            raise MissingUtterancesError(
+                f"{features.shards[0].path.parent}: {len(missing)} of {len(self.utterances)} utterances have no "
+                "features; run `mfhca-cache features` and fix what it reports, or remove them from the manifest",
+                missing,
             )
         return np.array(spans, np.int64).reshape(-1, 4)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder
@@ -118,11 +119,15 @@ def _mfcc_name(cache: Path, spec: RecipeFolder | None) -> str | None:
 
 def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
     """As `find_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
-    if not any(recipe.kind == kind for recipe in list_recipes(cache)):
+    cached = {recipe.kind for recipe in list_recipes(cache)}
+    if kind not in cached:
         encoder = " --backbone ENCODER" if kind == SSL_KIND else ""
         missing = "no" if cache.is_dir() else "no such folder, so no"
+        alone = cached == {SSL_KIND} and kind in SPEC_KINDS
         raise MfhcaError(
-            f"{cache}: {missing} {kind} features; run `mfhca-cache features MANIFEST --root DIR --cache {cache} "
-            f"--kind {kind}{encoder}` with the same options as the other kinds"
+            f"{cache}: {missing} {kind} features; "
+            + ("train on the hidden states alone with `--set model.inputs=ssl`, or " if alone else "")
+            + f"run `mfhca-cache features MANIFEST --root DIR --cache {quote(str(cache))} --kind {kind}{encoder}` "
+            "with the same options as the other kinds"
         )
     return find_recipe(cache, kind, name)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ def find_recipes(
 
 def features_command(ensemble: Ensemble, manifest: Path, cache: Path, label_set: str | None = None) -> str:
     """The command that computes the features of another corpus for these networks."""
-    parts = [f"mfhca-cache features {manifest} --root DIR --cache {cache}"]
+    parts = [f"mfhca-cache features {quote(str(manifest))} --root DIR --cache {quote(str(cache))}"]
     options: dict[str, Any] = {} if label_set is None else {"--label-set": label_set}
     for recipe in ensemble.inputs.recipes.values():
         parts.append(f"--kind {recipe['kind']}")
@@ -165,7 +166,7 @@ def features_command(ensemble: Ensemble, manifest: Path, cache: Path, label_set:
         }
     if "ssl" in ensemble.inputs.recipes:
         parts.append("--backbone ENCODER")
-    return " ".join([*parts, *(f"{option} {value}" for option, value in options.items())])
+    return " ".join([*parts, *(f"{option} {quote(str(value))}" for option, value in options.items())])
 
 
 def _select(manifest: Manifest, theirs: LabelSet, mapped: ClassMap) -> tuple[list[Utterance], Counter[str]]:

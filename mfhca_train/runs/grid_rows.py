@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder
@@ -188,13 +189,13 @@ def _missing_features(
         phrases.append(f"no {kind} features" + (f" named {prefix}..." if prefix and prefix != kind else ""))
     arguments = [f"--kind {kind}" for kind in kinds]
     arguments += [f"--{field.replace('_', '-')} {value}" for field, value in row.recipe.items()]
-    arguments += [f"--label-set {request.label_set}"] if request.label_set else []
+    arguments += [f"--label-set {quote(request.label_set)}"] if request.label_set else []
     if "ssl" in missing:
         arguments.append(row.features or "--backbone ENCODER")
     fields = "".join(f", {field} = {value}" for field, value in row.recipe.items())
     return (
-        f"{' and '.join(phrases)}{fields}: mfhca-cache features {request.manifest} --root DIR "
-        f"--cache {request.cache} {' '.join(arguments)}"
+        f"{' and '.join(phrases)}{fields}: mfhca-cache features {quote(str(request.manifest))} --root DIR "
+        f"--cache {quote(str(request.cache))} {' '.join(arguments)}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mfhca_cache.common.cluster import Cluster
@@ -22,7 +23,7 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.identity import recording_identities
 from mfhca_cache.store.shard import verify_shard
 from mfhca_train.config.settings import Config, TrainConfig
-from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.corpus import Corpus, MissingUtterancesError
 from mfhca_train.data.folds import ORACLES, Fold, make_folds
 from mfhca_train.results.schema import NETWORK, unit_folder
 from mfhca_train.training.unit import Unit
@@ -143,7 +144,21 @@ class OpenFeatures:
         key = tuple((side, recipe.path, recipe.layer) for side, recipe in sorted(recipes.items()))
         if key not in self._open:
             labelled = self._labelled
-            corpus = Corpus(recipes, labelled.utterances, labelled.label_set)
+            try:
+                corpus = Corpus(recipes, labelled.utterances, labelled.label_set)
+            except MissingUtterancesError as error:
+                sets = labelled.manifest.card.label_sets if labelled.manifest.card else {}
+                fitting = [
+                    name
+                    for name in sets
+                    if not any(u.utterance in error.missing for u in labelled.manifest.select(name))
+                ]
+                if not fitting:
+                    raise
+                raise MfhcaError(
+                    f"the cache has all features of label set {' and '.join(fitting)}, not of "
+                    f"{labelled.label_set.name}; pass --label-set {quote(fitting[0])}, or compute the rest: {error}"
+                ) from error
             self._open[key] = corpus
             if len(self._open) == 1:  # one kind of features is enough
                 identities = recording_identities(next(iter(corpus.features.values())).shards)

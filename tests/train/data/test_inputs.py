@@ -146,3 +146,14 @@ def test_backbones_and_layers_in_one_cache_are_told_apart_by_name(tmp_path: Path
             chosen("hubert-layer2", layer)
     with pytest.raises(MfhcaError, match=rf"has no layer {LAYERS}; .* to {LAYERS - 1}, or -1"):
         chosen("wavlm", LAYERS)
+
+
+def test_a_cache_of_hidden_states_alone_names_the_setting_that_reads_them(tmp_path: Path) -> None:
+    cache = tmp_path / "my cache"
+    write_features(cache, utterances(2), kinds=((SSL, SSL_SHAPE),))
+    with pytest.raises(
+        MfhcaError, match=r"no logspec features; .* `--set model\.inputs=ssl`, or run"
+    ) as caught:
+        choose_recipes(cache, "both")
+    assert f"--cache '{cache}'" in str(caught.value)
+    assert keys(cache, "ssl") == {"ssl": SSL.key}

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import corpus_factory
 import pytest
 import soundfile
 from audio_factory import manifest_of, write_audio
@@ -70,3 +71,17 @@ def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Pa
         cv_command(tmp_path / "x", "--set", "train.lr=inf"),
         "train.lr = 'inf' does not fit: expected a number above 0",
     )
+
+
+def test_a_cache_of_a_smaller_label_set_names_it(tmp_path: Path) -> None:
+    rows = corpus_factory.utterances(extra_label="surprise")
+    corpus_factory.write_features(tmp_path / "cache", corpus_factory.utterances())
+    four = "".join(f'{name} = "{name}"\n' for name in corpus_factory.CLASSES)
+    card = 'name = "corpus"\ntitle = "t"\ncitation = "c"\nlicence = "l"\nsource = "s"\nlayout = "x"\n'
+    card += f'labels = {[*corpus_factory.CLASSES, "surprise"]}\ndefault_set = "five"\n'
+    (tmp_path / "corpus.toml").write_text(
+        f'{card}[classes.five]\n{four}surprise = "surprise"\n[classes.four]\n{four}'
+    )
+    words = "all features of label set four, not of five; pass --label-set four, or .* 4 of 28 utterances"
+    with pytest.raises(MfhcaError, match=words):
+        cross_validate(corpus_factory.request(tmp_path, rows))
