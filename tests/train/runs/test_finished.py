@@ -33,6 +33,7 @@ def make(out: Path, seed: int, *folds: str) -> None:
     [
         ("s1", (0,), "s0 s1 s2", (0,)),  # what is finished of seed 0; seed 1 lacks s2
         ("s0", (1,), "s0 s1", (0, 1)),
+        ("s0", (0, 1), "s0 s1", (0, 1)),  # s2 is finished with one of the two seeds
         ("s0 s3", (0,), "s0 s1 s2 s3", (0,)),  # s3 is trained now
     ],
 )
