@@ -64,6 +64,9 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[
         str, Setting
     ] = {}  # the trainer's, chosen for this corpus on validation speakers: "train.lr"
+    preset: Text | None = (
+        None  # of the trainer's settings, a name in manifests/presets; `settings` override it
+    )
     notes: str = ""
 
     @property
@@ -99,12 +102,17 @@ def find_card(corpus: str) -> Path | None:
     Returns:
         The TOML file (an installed package carries its own copy of `manifests/`), or None if there is none.
     """
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "manifests", package.parent / "manifests"):
+    for folder in manifest_folders():
         card = folder / f"{corpus}.toml"
         if card.is_file():
             return card
     return None
+
+
+def manifest_folders() -> tuple[Path, Path]:
+    """Where the project's own files may be: in an installed package, or at the top of the repository."""
+    package = Path(__file__).resolve().parents[1]
+    return package / "manifests", package.parent / "manifests"
 
 
 def check_expected(card: Card, utterances: Iterable[Utterance]) -> list[str]:

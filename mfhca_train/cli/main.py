@@ -31,7 +31,12 @@ def main() -> None:
 @click.argument("manifest", type=FOLDER)
 @run_options(seeds=1, protocol="strict")
 def cv(
-    manifest: Path, out: Path, settings: tuple[str, ...], config_file: Path | None, **options: Any
+    manifest: Path,
+    out: Path,
+    preset: str | None,
+    settings: tuple[str, ...],
+    config_file: Path | None,
+    **options: Any,
 ) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
 
@@ -46,8 +51,10 @@ def cv(
     from mfhca_train.runs.plan import Request
 
     options["seeds"] = tuple(range(options["seeds"]))
-    config = _resolve(manifest, settings, config_file).config
-    request = Request(manifest, out=out, config=config, **options)
+    resolved = _resolve(manifest, preset, settings, config_file)
+    request = Request(
+        manifest, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
+    )
     results = cross_validate(request)
     click.echo(table(results))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
@@ -63,6 +70,7 @@ def ablate(
     grid: Path,
     manifest: Path,
     out: Path,
+    preset: str | None,
     settings: tuple[str, ...],
     config_file: Path | None,
     rows: tuple[str, ...],
@@ -86,9 +94,15 @@ def ablate(
 
     found = read_grid(find_grid(grid))
     options["seeds"] = tuple(range(options["seeds"]))
-    config = _resolve(manifest, settings, config_file, found.base.settings).config
-    protocol = protocol or found.base.protocol or "strict"
-    request = Request(manifest, out=out, config=config, protocol=protocol, **options)
+    resolved = _resolve(manifest, preset, settings, config_file, found.base.settings)
+    request = Request(
+        manifest,
+        out=out,
+        config=resolved.config,
+        default_preset=resolved.default_preset,
+        protocol=protocol or found.base.protocol or "strict",
+        **options,
+    )
     click.echo(table(run(request, found, rows, skip_missing)))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
 
@@ -97,9 +111,15 @@ def ablate(
 @click.option("--manifest", type=FOLDER, metavar="CSV", help="Include the settings of this corpus' card.")
 @setting_options
 @click.option("--toml", is_flag=True, help="Print a file for --config instead of the table.")
-def config(manifest: Path | None, settings: tuple[str, ...], config_file: Path | None, toml: bool) -> None:
+def config(
+    manifest: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    config_file: Path | None,
+    toml: bool,
+) -> None:
     """Show every setting: value, default, source in the paper, what set it, range and meaning."""
-    resolved = _resolve(manifest, settings, config_file)
+    resolved = _resolve(manifest, preset, settings, config_file)
     from mfhca_train.config import sources as module
 
     click.echo(module.toml(resolved) if toml else module.table(resolved))
@@ -147,23 +167,26 @@ def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
 
 def _resolve(
     manifest: Path | None,
+    preset: str | None,
     settings: tuple[str, ...],
     file: Path | None,
     base: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """Defaults, then the corpus card's settings, then a grid's, then a file's, then --set.
+    """Defaults, then the corpus card's settings, then a preset's, a grid's, a file's, then --set.
 
     Raises:
         click.UsageError: a --set without "=".
-        MfhcaError: an unknown setting or a value that does not fit.
+        MfhcaError: an unknown preset or setting, or a value that does not fit.
     """
     from mfhca_cache.common.log import LOG
-    from mfhca_train.config.sources import changed_settings, resolve
+    from mfhca_train.config.sources import changed_settings, describe_preset, resolve
 
     for text in settings:
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
-    resolved = resolve(manifest, base, file, pairs)
+    resolved = resolve(manifest, base, file, pairs, preset)
+    if text := describe_preset(resolved):
+        LOG.info("%s", text)
     LOG.debug("settings: %s", changed_settings(resolved))
     return resolved

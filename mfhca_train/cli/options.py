@@ -22,8 +22,14 @@ FOLDER = click.Path(path_type=Path)
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options for settings; the command gets `settings` and `config_file`."""
+    """Adds the options for settings; the command gets `preset`, `settings` and `config_file`."""
     options = (
+        click.option(
+            "--preset",
+            metavar="NAME",
+            help="A complete set of settings instead of the corpus card's: paper, released or small.  [default: the "
+            "card's; without a card, small below 2,000 utterances if no settings are given]",
+        ),
         click.option(
             "--config",
             "config_file",
@@ -37,7 +43,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="NAME=VALUE",
             help="A setting, e.g. model.hca=channel or train.lr=1e-4. Precedence: --set, --config, a grid's base, "
-            "the corpus card, the defaults. `mfhca-train config` lists all settings.",
+            "--preset, the corpus card, the defaults. `mfhca-train config` lists all settings.",
         ),
     )
     for option in reversed(options):

@@ -1,6 +1,7 @@
 """The sources of a run's settings, and how settings are shown. The settings themselves are in `settings`.
 
-Later ones win: the defaults, the corpus card, a grid's base, the file of --config, --set.
+Later ones win: the defaults, the corpus card (its preset, then its settings), --preset, a grid's base, the file of
+--config, --set.
 """
 
 from __future__ import annotations
@@ -14,9 +15,27 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_train.config.parse import FIELDS, describe_values, unused_settings, value_of, with_settings
+from mfhca_train.config.presets import SMALL, SMALL_BELOW, Preset, read_preset
 from mfhca_train.config.settings import Config
 
 COLUMNS = "{:<26} {:<12} {:<12} {:<10} {}"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Settings from one place.
+
+    Attributes:
+        name: as `mfhca-train config` shows it.
+        settings: pairs of a dotted name and a value.
+        prefix: beginning of an error message.
+        replaces_card: whether the defaults come before it, not what the corpus card says.
+    """
+
+    name: str
+    settings: Sequence[tuple[str, Any]]
+    prefix: str
+    replaces_card: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,13 @@ class Resolved:
 
     config: Config
     set_by: Mapping[str, str]  # dotted name -> source
+    preset: Preset | None = None
+    is_default_preset: bool = False  # nobody named it: the corpus is small and has no card
+
+    @property
+    def default_preset(self) -> str | None:
+        """The name of the preset, if it is the default for a small corpus."""
+        return self.preset.name if self.preset is not None and self.is_default_preset else None
 
 
 def resolve(
@@ -32,37 +58,58 @@ def resolve(
     base: Mapping[str, Any] | None = None,
     file: Path | None = None,
     given: Sequence[tuple[str, str]] = (),
+    preset: str | None = None,
 ) -> Resolved:
     """Combines all sources of settings; later ones win.
 
+    A corpus of few utterances without a card gets the preset `small` if there is no other source.
+
     Args:
-        manifest: its corpus card may have settings.
+        manifest: its corpus card may have a preset and settings.
         base: the settings of a grid's base.
         file: the file of --config.
         given: names and values of --set.
+        preset: the name of --preset. It replaces the card's preset and settings.
 
     Raises:
-        MfhcaError: an unknown setting or a value that does not fit; the file is named.
+        MfhcaError: an unknown preset or setting, or a value that does not fit; the file is named.
     """
-    card = read_manifest(manifest).card if manifest is not None else None
-    sources: list[
-        tuple[str, str, Sequence[tuple[str, Any]]]
-    ] = []  # source, beginning of an error message, settings
+    found = read_manifest(manifest) if manifest is not None else None
+    card = found.card if found is not None else None
+    is_small = found is not None and card is None and len(found.utterances) < SMALL_BELOW
+    is_default_preset = is_small and not (base or file or given or preset)
+    if is_default_preset:
+        preset = SMALL
+    sources: list[_Source] = []
+    used: Preset | None = None
     if card is not None:
         where = f"corpus card {card.name}"
-        sources.append((where, f"{where}: ", tuple(card.settings.items())))
-    sources.append(("grid", "the grid's base: ", tuple((base or {}).items())))
+        if card.preset is not None:
+            used = read_preset(card.preset, f"{where}: ")
+            sources.append(_of_preset(used))
+        sources.append(_Source(where, tuple(card.settings.items()), f"{where}: "))
+    if preset is not None:
+        used = read_preset(preset)
+        sources.append(_of_preset(used, replaces_card=True))
+    sources.append(_Source("grid", tuple((base or {}).items()), "the grid's base: "))
     if file is not None:
-        sources.append((str(file), f"{file}: ", read_settings(file)))
-    sources.append(("--set", "", given))
+        sources.append(_Source(str(file), read_settings(file), f"{file}: "))
+    sources.append(_Source("--set", given, ""))
     config, set_by = Config(), dict[str, str]()
-    for where, prefix, settings in sources:
+    for source in sources:
+        if source.replaces_card:
+            config, set_by = Config(), dict.fromkeys(set_by, source.name)
         try:
-            config = with_settings(config, settings)
+            config = with_settings(config, source.settings)
         except MfhcaError as error:
-            raise MfhcaError(f"{prefix}{error}") from error
-        set_by |= {name: where for name, _ in settings}
-    return Resolved(config, set_by)
+            raise MfhcaError(f"{source.prefix}{error}") from error
+        set_by |= {name: source.name for name, _ in source.settings}
+    return Resolved(config, set_by, used, is_default_preset)
+
+
+def _of_preset(preset: Preset, replaces_card: bool = False) -> _Source:
+    where = f"preset {preset.name}"
+    return _Source(where, tuple(preset.settings.items()), f"{where}: ", replaces_card)
 
 
 def read_settings(path: Path) -> tuple[tuple[str, Any], ...]:
@@ -147,3 +194,15 @@ def changed_settings(resolved: Resolved) -> str:
         )
         or "all defaults"
     )
+
+
+def describe_preset(resolved: Resolved) -> str:
+    """The preset, why it is used if nobody named it, and its provenance, in one line; empty if there is none."""
+    if resolved.preset is None:
+        return ""
+    reason = (
+        f" (no card, fewer than {SMALL_BELOW:,} utterances, and no settings given; --preset paper has the defaults)"
+        if resolved.is_default_preset
+        else ""
+    )
+    return f"preset {resolved.preset.name}{reason}: {resolved.preset.provenance}"

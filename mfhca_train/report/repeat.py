@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mfhca_train.config.parse import from_dict, unused_settings
+from mfhca_train.config.presets import SMALL_BELOW
 from mfhca_train.config.settings import Config
 from mfhca_train.report.blocks import Cell, Cells, Table
 from mfhca_train.report.rows import label
@@ -38,6 +40,8 @@ def settings(record: Record) -> dict[str, Any]:
     changed = [line for line in whole if line[0] in _changed(common)]
     return {
         "single": bool(record.single),
+        "default_preset": record.results.default_preset,
+        "below": f"{SMALL_BELOW:,}",
         "rows": Table("settings and features of every row", head, [] if record.single else rows),
         "changed": Table("settings that are not the defaults", COLUMNS, changed),
         "all": Table("all settings", COLUMNS, whole),
@@ -145,8 +149,15 @@ def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
     parts = ["ablate", results.grid] if results.grid else ["cv"]
     parts += [f"manifests/{results.corpus}.csv", "--cache", "cache", "--out", "runs/again"]
     parts += ["--label-set", results.label_set, "--protocol", results.protocol]
-    for name, value in _changed(flat(results.config)).items():
+    changed = _changed(flat(results.config))
+    if record.single:  # a setting without effect would be refused
+        changed = {
+            name: changed[name] for name in changed if name not in unused_settings(from_dict(results.config))
+        }
+    for name, value in changed.items():
         parts += ["--set", f"{name}={setting(value)}"]
+    if not changed:  # otherwise a corpus card or the default for small corpora would decide
+        parts += ["--preset", "paper"]
     parts += [part for name in rows for part in ("--row", name)]
     incomplete = [row for row in record.rows.values() if not row.complete]
     folds = dict.fromkeys(fold.id for row in incomplete for fold in row.folds)

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-import mfhca_cache
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.common.typed import Digest, Number, Text, decode
+from mfhca_cache.manifest.card import manifest_folders
 from mfhca_cache.recipe.folder import RecipeFolder
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
@@ -100,9 +100,3 @@ def comparable(
         and score.key not in shown
         and not score.variant
     ]
-
-
-def manifest_folders() -> tuple[Path, ...]:
-    """Where the project's own files may be: in an installed package, or at the top of the repository."""
-    package = Path(mfhca_cache.__file__).parent
-    return package / "manifests", package.parent / "manifests"

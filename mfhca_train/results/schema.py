@@ -168,6 +168,7 @@ class Results(File, frozen=True, kw_only=True):
     folds: tuple[FoldResult, ...]
     layer_weights: dict[str, LayerWeight] | None = None
     ensemble: SeedEnsemble | None = None  # of two seeds or more
+    default_preset: str | None = None  # nobody named it: the corpus is small and has no card
     yardsticks: tuple[PublishedScore, ...] = ()
 
     def score(self, name: str) -> Score:
@@ -271,6 +272,7 @@ class AblationResults(File, frozen=True, kw_only=True):
     optimism: tuple[Optimism, ...]
     cited: tuple[CitedRow, ...]
     left_out: dict[str, str] = {}
+    default_preset: str | None = None  # nobody named it: the corpus is small and has no card
     yardsticks: tuple[PublishedScore, ...] = ()
     claims: tuple[Claim, ...] = ()
 

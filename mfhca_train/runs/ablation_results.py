@@ -83,6 +83,7 @@ def aggregate(
             for row in grid.rows
             if row.kind == CITED
         ],
+        **({"default_preset": request.default_preset} if request.default_preset else {}),
         "yardsticks": plain(
             comparable(grid.published.values(), shared["corpus"], shared["label_set"], encoders, named)
         ),

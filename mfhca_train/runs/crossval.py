@@ -49,7 +49,8 @@ def cross_validate(request: Request) -> dict[str, Any]:
             request, units, plan.digest, labelled.utterances, classes, len(folds), plan.identity
         )
         scores = comparable(published.scores, summary["corpus"], summary["label_set"], encoders_of([recipes]))
-        return summary | {"yardsticks": plain(scores)}
+        note = {"default_preset": request.default_preset} if request.default_preset else {}
+        return summary | note | {"yardsticks": plain(scores)}
 
     return execute(request, labelled, [row], results)
 

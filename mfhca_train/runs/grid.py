@@ -25,10 +25,11 @@ from msgspec import NODEFAULT, Meta, Struct, structs
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.common.typed import Text, decode
+from mfhca_cache.manifest.card import manifest_folders
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
-from mfhca_train.results.published import Claim, PublishedScore, manifest_folders, read_published
+from mfhca_train.results.published import Claim, PublishedScore, read_published
 from mfhca_train.results.schema import CHOSEN, CITED, LOGISTIC, NETWORK, SVM
 
 RowName = Annotated[

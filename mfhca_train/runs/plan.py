@@ -50,6 +50,7 @@ class Request:
         analysis: whether to analyse the trained networks at the end.
         root: folder of the audio, for waveforms in the report; None leaves them out.
         accept_copies: whether identical recordings under two speakers are accepted.
+        default_preset: the preset that `config` is, if nobody named it; for the report.
     """
 
     manifest: Path
@@ -69,6 +70,7 @@ class Request:
     analysis: bool = True
     root: Path | None = None
     accept_copies: bool = False
+    default_preset: str | None = None
 
 
 @dataclass(frozen=True)

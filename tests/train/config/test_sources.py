@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.cli.main import main
 from mfhca_train.config.parse import FIELDS, unused_settings, with_settings
+from mfhca_train.config.presets import read_preset
 from mfhca_train.config.settings import Config, ModelConfig, TrainConfig
-from mfhca_train.config.sources import read_settings, resolve, table, toml
+from mfhca_train.config.sources import describe_preset, read_settings, resolve, table, toml
 
 CARD = (
     'name = "own"\ntitle = "t"\ncitation = "c"\nlicence = "l"\nsource = "s"\nlayout = "l"\n'
@@ -64,6 +66,78 @@ def test_later_sources_win_defaults_card_grid_file_set(manifest: Path, tmp_path:
         "model.width": "corpus card own",
         "train.batch_size": "grid",
     }
+
+
+def test_a_preset_of_the_command_line_replaces_the_card_and_yields_to_the_rest(
+    manifest: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "f.toml", "[train]\nlr = 0.3\nepochs = 30\n")
+    base = {"train.epochs": 20, "train.batch_size": 20}
+    found = resolve(manifest, base, file, [("train.lr", "0.4")], "small")
+    small = with_settings(Config(), read_preset("small").settings)
+    own = {"train.lr": 0.4, "train.epochs": 30, "train.batch_size": 20}
+    assert found.config == with_settings(small, own)
+    sources = dict.fromkeys((*read_preset("small").settings, "train.patience", "model.width"), "preset small")
+    assert found.set_by == sources | {
+        "train.lr": "--set",
+        "train.epochs": str(file),
+        "train.batch_size": "grid",
+    }
+    assert found.default_preset is None
+    assert resolve(manifest, preset="paper").config == Config()
+
+
+@pytest.mark.parametrize("name", ["paper", "released", "small"])
+def test_the_printed_file_of_a_preset_gives_the_preset_on_a_corpus_with_a_card(
+    name: str, manifest: Path, tmp_path: Path
+) -> None:
+    found = resolve(manifest, preset=name)
+    assert resolve(manifest, file=write(tmp_path / "f.toml", toml(found))).config == found.config
+
+
+def test_the_settings_of_a_card_win_over_the_preset_it_names(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(f'preset = "small"\n{CARD}')
+    found = resolve(manifest)
+    own = {"train.lr": 1e-2, "train.epochs": 2, "train.patience": 3, "model.width": 64}
+    assert found.config == with_settings(Config(), {**read_preset("small").settings, **own})
+    assert (found.set_by["train.lr"], found.set_by["train.select"]) == ("corpus card own", "preset small")
+    assert found.default_preset is None
+    assert describe_preset(found) == f"preset small: {read_preset('small').provenance}"
+    assert resolve(manifest, preset="released").config == with_settings(
+        Config(), read_preset("released").settings
+    )
+    (tmp_path / "own.toml").write_text(f'preset = "smal"\n{CARD}')
+    with pytest.raises(
+        MfhcaError, match=r"corpus card own: no preset is called 'smal'; did you mean small\?"
+    ):
+        resolve(manifest)
+
+
+def test_a_small_corpus_without_a_card_gets_small_unless_something_else_is_given(tmp_path: Path) -> None:
+    path, file = tmp_path / "mine.csv", write(tmp_path / "f.toml", "[train]\nlr = 0.3\n")
+    write_manifest(path, utterances(speakers=5, each=400)[:1999])
+    found = resolve(path)
+    assert found.config == with_settings(Config(), read_preset("small").settings)
+    assert found.default_preset == "small"
+    line = describe_preset(found)
+    assert line.startswith("preset small (no card, fewer than 2,000 utterances, and no settings given; ")
+    assert "\n" not in line
+    for other in (
+        resolve(path, base={"train.epochs": 100}),
+        resolve(path, given=[("train.epochs", "100")]),
+        resolve(path, preset="paper"),
+    ):
+        assert other.config == Config()
+        assert other.default_preset is None
+    assert resolve(path, file=file).config == with_settings(Config(), {"train.lr": 0.3})
+    write_manifest(path, utterances(speakers=5, each=400))
+    assert resolve(path).config == resolve().config == Config()
+    assert describe_preset(resolve(path)) == ""
+
+
+def test_corpora_with_a_card_keep_their_settings(manifest: Path) -> None:
+    found = resolve(manifest)
+    assert (found.config.train.lr, found.config.model.bilstm, found.preset) == (1e-2, True, None)
 
 
 def test_tables_and_dotted_names_mean_the_same(tmp_path: Path) -> None:
@@ -171,3 +245,44 @@ def test_cv_takes_a_file_and_set_wins_over_it(tmp_path: Path) -> None:
     log = (tmp_path / "run/log.txt").read_text()
     assert f"train.lr=0.003 ({file})" in log
     assert "train.epochs=1 (--set)" in log
+
+
+def test_config_shows_a_preset_and_refuses_an_unknown_one(manifest: Path) -> None:
+    result = call("config", "--preset", "small", "--set", "train.lr=1e-4")
+    assert result.exit_code == 0, result.output
+    lines = {line.split()[0]: line.split(maxsplit=4) for line in result.stdout.splitlines()[1::2]}
+    assert lines["train.epochs"] == ["train.epochs", "8", "100", "released", "preset small"]
+    assert lines["train.lr"] == ["train.lr", "0.0001", "1e-05", "III.A", "--set"]
+    assert result.stderr == f"preset small: {read_preset('small').provenance}\n"
+    for command in (["config"], ["cv", str(manifest), "--cache", "c", "--out", "o"]):
+        result = call(*command, "--preset", "smal")
+        assert result.exit_code == 1
+        assert "did you mean small? There are: small, paper, released" in result.stderr
+
+
+def test_cv_and_ablate_say_which_preset_a_small_corpus_gets(tmp_path: Path) -> None:
+    request(tmp_path)
+    grid = write(tmp_path / "one.toml", '[[row]]\nname = "majority"\nkind = "majority"\nreference = true\n')
+    places = [str(tmp_path / "corpus.csv"), "--cache", str(tmp_path / "cache")]
+    more = ["--fold", "s0", "--jobs", "1", "--device", "cpu", "--no-analysis"]
+    small = with_settings(Config(), read_preset("small").settings).to_dict()
+    for command in (["cv"], ["ablate", str(grid)]):
+        out = tmp_path / command[0]
+        result = call(*command, *places, "--out", str(out), *more)
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("preset small (no card, fewer than 2,000 utterances") == 1
+        assert "preset small (no card" in (out / "log.txt").read_text()
+        results = json.loads((out / "results.json").read_text())
+        assert (results["config"], results["default_preset"]) == (small, "small")
+        assert "no card and fewer than 2,000 utterances" in (out / "report.html").read_text()
+        assert "preset `small` was used" in (out / "report.md").read_text()
+    printed = next(
+        line for line in (tmp_path / "cv/report.md").read_text().splitlines() if "mfhca-train cv" in line
+    )
+    arguments = shlex.split(printed.strip())
+    given = [arguments[at + 1].split("=") for at, word in enumerate(arguments) if word == "--set"]
+    repeated = resolve(tmp_path / "corpus.csv", given=[(name, value) for name, value in given])
+    assert repeated.config.to_dict() == small
+    result = call("cv", *places, "--out", str(tmp_path / "cv"), *more, "--preset", "small")
+    assert result.exit_code == 0, result.output
+    assert "default_preset" not in json.loads((tmp_path / "cv/results.json").read_text())
