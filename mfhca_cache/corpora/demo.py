@@ -55,6 +55,7 @@ class Emotion:
     level: float  # dB
     tilt: float  # dB per octave above 500 Hz, added to that of the pulses
     breath: float  # breath noise, relative to the pulses
+    formants: float  # factor on the formants: a smile shortens the vocal tract
     utterances: int  # per speaker
 
 
@@ -67,10 +68,10 @@ SPEAKERS = {
     "3M": Speaker(140.0, 1.04, -1.0),
 }
 EMOTIONS = {
-    "anger": Emotion(3.0, 2.0, -2.5, 5.8, 6.0, 4.5, 0.01, 4),
-    "happiness": Emotion(5.5, 3.6, 2.0, 4.8, 3.0, 1.5, 0.04, 4),
-    "neutral": Emotion(0.0, 1.2, -1.5, 4.4, 0.0, 0.0, 0.04, 5),
-    "sadness": Emotion(-1.0, 0.6, -3.0, 3.0, -5.0, -4.0, 0.12, 4),
+    "anger": Emotion(3.0, 2.0, -2.5, 6.0, 8.0, 6.0, 0.01, 1.0, 4),
+    "happiness": Emotion(8.0, 4.0, 4.0, 5.2, 3.0, 0.5, 0.12, 1.18, 4),
+    "neutral": Emotion(0.0, 1.2, -1.5, 4.4, 0.0, 0.0, 0.04, 1.0, 5),
+    "sadness": Emotion(-2.0, 0.6, -3.0, 3.0, -7.0, -5.0, 0.16, 0.95, 4),
 }
 # First to fourth formant of the vowels of an average man, Hz (Peterson and Barney 1952, rounded).
 VOWELS = np.array(
@@ -132,7 +133,7 @@ def utterance_samples(
     Returns:
         The audio, float64 (samples,), 16 kHz, 1.0 to 4.5 s, within -1 and 1.
     """
-    strength = generator.uniform(0.7, 1.2)  # some utterances are close to neutral
+    strength = generator.uniform(0.9, 1.2)  # some utterances are close to neutral
     rate = 4.4 + strength * (emotion.rate - 4.4) + generator.normal(0.0, 0.25)
     seconds = generator.uniform(1.0, 4.5)
     syllables = max(3, round(rate * seconds))
@@ -162,7 +163,8 @@ def utterance_samples(
 
     noise = generator.normal(size=samples)
     source = loudness * (_pulses(pitch) + emotion.breath * noise)
-    vowels = VOWELS[generator.integers(0, len(VOWELS), syllables)] * speaker.tract
+    vowels = VOWELS[generator.integers(0, len(VOWELS), syllables)]
+    vowels = vowels * speaker.tract * (1.0 + strength * (emotion.formants - 1.0))
     frames = 1 + -(-samples // HOP)
     middles = np.arange(frames) * HOP / samples
     formants = np.stack(
