@@ -180,7 +180,10 @@ def _audio(world: World, folder: Path, chance: random.Random) -> Outcome:
     if not ("1 stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
     _again(found, scene, world, "cv")  # stands on the features that are there
-    _again(found, scene, world, "features", edit=edit_name("audio", number))
+    # The trial is a copy of a corpus that still exists, so its other audio replaces the features on request only.
+    _refusal(found, scene.do("features"), "--replace", edited.utterance)
+    replaced = run([*COMMANDS["features"], "--replace"], scene.folder)
+    found.lose(unlike(replaced, scene, "features", world, edit_name("audio", number)))
     _refusal(found, scene.do("cv"), "holds another run", edited.utterance, "audio SHA-256")
     shutil.rmtree(scene.folder / "runs")
     _again(found, scene, world, "cv", edit=edit_name("audio", number))

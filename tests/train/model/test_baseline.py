@@ -221,7 +221,7 @@ def test_imagenet_weights_that_cannot_be_had_are_one_line_with_a_remedy(
         ),
         ({"inputs": "spec", "mfcc": "true"}, "belongs to the baseline"),
         ({"inputs": "ssl", "mfcc": "true"}, "belongs to the baseline"),
-        ({"spec_encoder": "vgg"}, "not one of mf, alexnet"),
+        ({"spec_encoder": "vgg"}, "'vgg' does not fit: expected mf.alexnet"),
     ],
 )
 def test_settings_that_would_be_ignored_or_mean_nothing_are_refused(settings: dict, message: str) -> None:

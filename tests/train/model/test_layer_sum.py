@@ -293,12 +293,12 @@ def test_network_of_the_output_of_all_knows_which_layer_that_is(folder: Path, tm
         (
             "cache",
             "model.ssl_layer=some",
-            "neither a whole number nor one of auto, weighted, weighted-norm",
+            "model.ssl_layer = 'some' does not fit: expected one of auto, weighted, weighted-norm, or a whole number",
         ),
         (
             "cache",
             "model.ssl_layer=-2",
-            "out of range: model.ssl_layer = -2 (auto|weighted|weighted-norm, or a layer from -1",
+            "model.ssl_layer = '-2' does not fit: expected one of auto, weighted, weighted-norm, or a whole number",
         ),
     ],
 )
