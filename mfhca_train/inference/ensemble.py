@@ -19,14 +19,13 @@ from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import identity_digest, read_results, read_run_file
+from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     BEST,
     CV_ROW,
     NETWORK,
     File,
-    Identity,
     Results,
-    RunFile,
     Score,
     UnitResult,
     unit_folder,

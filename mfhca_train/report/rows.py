@@ -133,7 +133,8 @@ def peaked_late(folds: Iterable[FoldResult]) -> int:
 
 def epoch_limit(results: AblationResults) -> tuple[str, str] | None:
     """A head and a remark if networks trained up to the epoch limit instead of being stopped early; else None."""
-    rows = networks(results).values()
+    # With train.select=last the number of epochs is fixed, and no epoch is the best one.
+    rows = [row for row in networks(results).values() if row.config["train"].get("select") != "last"]
     limited = [
         (row.config["train"], fold) for row in rows for fold in row.folds if fold.stopped_by == "epoch limit"
     ]

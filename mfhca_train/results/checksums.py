@@ -27,6 +27,7 @@ from mfhca_cache.common.files import (
     write_atomically,
 )
 from mfhca_cache.common.typed import decode, plain
+from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     CV_ROW,
     DATA_FILE,
@@ -35,9 +36,7 @@ from mfhca_train.results.schema import (
     RUN_FILE,
     UNIT_FILES,
     AblationResults,
-    Identity,
     Results,
-    RunFile,
 )
 
 DIGEST, FILES = "digest", "files"

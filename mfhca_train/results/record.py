@@ -20,13 +20,13 @@ from mfhca_cache.common.typed import problem
 from mfhca_train.results.checksums import identity_digest, read_about, read_rows, read_sealed
 from mfhca_train.results.comparison import Outcome, outcome
 from mfhca_train.results.inputs_header import Side, read_inputs_header
+from mfhca_train.results.run_file import RunFile
 from mfhca_train.results.schema import (
     CV_ROW,
     NETWORK,
     AblationResults,
     FoldResult,
     RowResults,
-    RunFile,
     unit_folder,
 )
 from mfhca_train.results.summary import UnitFiles, read_units

@@ -1,6 +1,6 @@
 """The files of a run as typed classes, the names of these files, and the kinds of rows.
 
-    RUN/run.json                             RunFile: what decides the results, and where the run was begun
+    RUN/run.json                             in run_file.py: what decides the results, and where the run was begun
     RUN/results.json                         Results or AblationResults
     RUN/ROW/seed-N/fold-ID/result.json       UnitResult, written last: the unit is finished
     RUN/ROW/seed-N/fold-ID/*                 UNIT_FILES
@@ -280,38 +280,6 @@ class AblationResults(File, frozen=True, kw_only=True):
     def trained_reference(self) -> str | None:
         """The reference row's name, if the row was trained."""
         return self.reference if self.reference in self.rows else None
-
-
-class Identity(File, frozen=True, kw_only=True):
-    """Everything that decides the results of a row, without paths; its digest is the row's identity."""
-
-    format: int
-    corpus: str
-    label_set: str
-    classes: tuple[str, ...]
-    protocol: str
-    config: dict[str, dict[str, Any]]
-    recipes: dict[str, str]
-    data_digest: str
-    label_digest: str
-    folds_digest: str
-    threads: Positive
-    chosen_from: dict[str, str] = {}  # identities by row
-    kind: str = NETWORK
-
-
-class RunFile(File, frozen=True, kw_only=True):
-    """run.json: what decides each row, and where the run was begun. The file of a `cv` run has its one row's fields
-    in the place of `rows`; `record.parse_run_file` gives both the same form."""
-
-    grid: str | None = None  # None: a `cv` run
-    title: str = ""
-    rows: dict[str, Identity]
-    recipe_names: dict[str, str]  # by key; names decide nothing
-    data_csv_sha256: str
-    versions: dict[str, str]
-    cpu: str
-    device: str
 
 
 def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:

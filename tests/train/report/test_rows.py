@@ -53,6 +53,10 @@ def test_patience_that_cannot_apply_is_not_blamed() -> None:
     assert found[1].endswith(f"{late}, so more epochs may not help.")
 
 
+def test_a_fixed_number_of_epochs_is_no_limit() -> None:
+    assert epoch_limit(results({"select": "last"}, fold(40, 40))) is None
+
+
 def test_a_cosine_schedule_ends_as_planned() -> None:
     found = epoch_limit(results({"schedule": "cosine"}, fold(12, 40)))
     assert found

@@ -11,7 +11,8 @@ from msgspec import structs
 
 from mfhca_cache.common.typed import decode, plain, problem
 from mfhca_train.results.checksums import read_sealed
-from mfhca_train.results.schema import FoldResult, Identity, Results, UnitResult, unit_folder
+from mfhca_train.results.run_file import Identity
+from mfhca_train.results.schema import FoldResult, Results, UnitResult, unit_folder
 from mfhca_train.runs.crossval import cross_validate
 
 

@@ -1,0 +1,42 @@
+"""run.json as a typed class: what decides the results of each row, and where the run was begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import field
+
+from mfhca_cache.common.typed import Positive
+from mfhca_train.results.schema import NETWORK, File
+
+
+class Identity(File, frozen=True, kw_only=True):
+    """Everything that decides the results of a row, without paths; its digest is the row's identity."""
+
+    format: int
+    corpus: str
+    label_set: str
+    classes: tuple[str, ...]
+    protocol: str
+    config: dict[str, dict[str, Any]]
+    recipes: dict[str, str]
+    data_digest: str
+    label_digest: str
+    folds_digest: str
+    threads: Positive
+    chosen_from: dict[str, str] = field(default_factory=dict)  # identities by row
+    kind: str = NETWORK
+
+
+class RunFile(File, frozen=True, kw_only=True):
+    """run.json: what decides each row, and where the run was begun. The file of a `cv` run has its one row's fields
+    in the place of `rows`; `record.parse_run_file` gives both the same form."""
+
+    grid: str | None = None  # None: a `cv` run
+    title: str = ""
+    rows: dict[str, Identity]
+    recipe_names: dict[str, str]  # by key; names decide nothing
+    data_csv_sha256: str
+    versions: dict[str, str]
+    cpu: str
+    device: str
