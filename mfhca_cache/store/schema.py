@@ -114,7 +114,7 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     if int(match[1]) != VERSION:
         raise MfhcaError(
             f"{path}: has shard format version {int(match[1])}, this program reads version {VERSION}; "
-            "run `mfhca-cache features` again, which computes it anew"
+            "`mfhca-cache features` computes it again"
         )
     try:
         seal = Seal(**json.loads(block[match.end() :].split(b"\n", 1)[0]))
