@@ -68,10 +68,10 @@ SPEAKERS = {
     "3M": Speaker(140.0, 1.04, -1.0),
 }
 EMOTIONS = {
-    "anger": Emotion(3.0, 2.0, -2.5, 6.0, 8.0, 6.0, 0.01, 1.0, 4),
+    "anger": Emotion(3.0, 2.0, -2.5, 6.0, 6.0, 6.0, 0.01, 1.0, 4),
     "happiness": Emotion(8.0, 4.0, 4.0, 5.2, 3.0, 0.5, 0.12, 1.18, 4),
     "neutral": Emotion(0.0, 1.2, -1.5, 4.4, 0.0, 0.0, 0.04, 1.0, 5),
-    "sadness": Emotion(-2.0, 0.6, -3.0, 3.0, -7.0, -5.0, 0.16, 0.95, 4),
+    "sadness": Emotion(-2.0, 0.6, -3.0, 3.0, -5.0, -5.0, 0.16, 0.95, 4),
 }
 # First to fourth formant of the vowels of an average man, Hz (Peterson and Barney 1952, rounded).
 VOWELS = np.array(

@@ -80,8 +80,8 @@ def test_rows_with_unequal_seeds_are_compared_over_common_ones_and_it_is_said(tm
     lines = [t for t in page.shown if t.startswith("mfhca-train ablate")]
     ends = [line.split("--protocol strict ")[1] for line in lines]
     assert ends == [
-        "--row full --row plain --row svm --seeds 3 --threads 1",
-        "--row no-bilstm --seeds 4 --threads 1",
+        "--preset paper --row full --row plain --row svm --seeds 3 --threads 1",
+        "--preset paper --row no-bilstm --seeds 4 --threads 1",
     ]
     assert "run all of them one after the other" in page.text
     assert all(f"\n{line}\n" in text for line in lines)
