@@ -283,7 +283,8 @@ def test_foreign_files_are_one_line(tmp_path: Path, shard: Shard) -> None:
     data = shard.path.read_bytes()
     foreign.write_bytes(data.replace(b"mfhca-shard 2", b"mfhca-shard 3", 1))
     refused(
-        foreign, "has shard format version 3, this program reads version 2; `mfhca-cache features` computes it again"
+        foreign,
+        "has shard format version 3, this program reads version 2; `mfhca-cache features` computes it again",
     )
     foreign.unlink()
     foreign.mkdir()
