@@ -298,7 +298,8 @@ def test_network_of_the_output_of_all_knows_which_layer_that_is(folder: Path, tm
         (
             "cache",
             "model.ssl_layer=-2",
-            "model.ssl_layer = '-2' does not fit: expected one of auto, weighted, weighted-norm, or a whole number",
+            "model.ssl_layer = '-2' does not fit: expected one of auto, weighted, weighted-norm, or a whole number "
+            "of at least -1",
         ),
     ],
 )
