@@ -102,7 +102,11 @@ def _parse(backend: str, scheduler: str | None, worker_timeout: float | None) ->
 
 
 def results(
-    cluster: Cluster, function: Callable[[Item], Value], items: Sequence[Item], name: Callable[[Item], str]
+    cluster: Cluster,
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    name: Callable[[Item], str],
+    while_waiting: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[Item, Value]]:
     """Calls a function for every item on the workers; closing the generator cancels the unfinished tasks.
 
@@ -111,6 +115,7 @@ def results(
         function: a function of this project; it may be called more than once for an item.
         items: its arguments.
         name: gives the name of an item in error messages.
+        while_waiting: called here about twice a second.
 
     Yields:
         An item and its value, in the order of completion.
@@ -121,6 +126,11 @@ def results(
     """
     version = importlib.metadata.version("mfhca")
     finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def next_finished(seconds: float) -> Any:
+        while_waiting()
+        return finished.get(timeout=seconds)
+
     with _connected(cluster) as client:
         waiting = {}
         for item in items:
@@ -130,7 +140,7 @@ def results(
         watch = _Watch(client, cluster)
         try:
             while waiting:
-                key = watch.wait(lambda seconds: finished.get(timeout=seconds)).key
+                key = watch.wait(next_finished).key
                 future, item = waiting[key]
                 yield item, _value(watch, future, name(item))
                 del waiting[key], future

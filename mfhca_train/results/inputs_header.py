@@ -14,7 +14,31 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import Positive
 from mfhca_train.results.schema import File
 
-HEADER_LIMIT = 1 << 20  # bytes of a safetensors header; ours have a few thousand
+HEADER_LIMIT = 1 << 24  # bytes of a safetensors header; ours have some thousands, and a history of any length
+
+
+UNREADABLE = (
+    OSError,
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)  # a file that is no such file
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, from its header: its length in eight bytes, then JSON.
+
+    Raises:
+        OSError, struct.error, ValueError, KeyError, RecursionError: the file is absent or damaged.
+    """
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(HEADER_LIMIT, path.stat().st_size - 8):
+            raise ValueError(f"a header of {length} bytes")
+        metadata: dict[str, str] = json.loads(file.read(length))["__metadata__"]
+    return metadata
 
 
 class Side(File, frozen=True):
@@ -28,8 +52,6 @@ class Side(File, frozen=True):
 
 def read_inputs_header(path: Path, keys: Mapping[str, str], command: str) -> dict[str, Side]:
     """Side -> what was stored of it.
-
-    Only the header is read: its length in eight bytes, then JSON.
 
     Args:
         path: of inputs.safetensors.
@@ -45,16 +67,11 @@ def read_inputs_header(path: Path, keys: Mapping[str, str], command: str) -> dic
     if not path.is_file():
         return {}
     try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(HEADER_LIMIT, path.stat().st_size - 8):
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(file.read(length))
-        sides = json.loads(header["__metadata__"]["sides"])
+        sides = json.loads(read_metadata(path)["sides"])
         stored = {side: msgspec.convert(sides[side], Side) for side in sides if side in keys}
         if any(len(one.shape) not in ((2, 3) if side == "ssl" else (2,)) for side, one in stored.items()):
             raise ValueError("a shape has another number of sizes")
-    except (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+    except UNREADABLE as error:
         remedy = f"delete {path.parent} and run `mfhca-train {command}` again"
         raise MfhcaError(f"{path}: cannot be read ({error}); {remedy}") from error
     return stored

@@ -91,7 +91,7 @@ def execute(
         networks = [plan for plan in plans.values() if plan.row.kind == NETWORK and not plan.row.candidates]
         units, copies = reuse.distinct([unit for plan in networks for unit in plan.unfinished])
         with log.phase("training"):
-            queue.train(units, request.jobs, request.cluster, environment)
+            queue.train(units, request.jobs, request.cluster, environment, request.on_epoch)
         for copy, trained in copies:
             reuse.reuse(trained.folder, copy, classes)
         for plan in plans.values():

@@ -26,6 +26,7 @@ from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus, MissingUtterancesError
 from mfhca_train.data.folds import ORACLES, Fold, make_folds
 from mfhca_train.results.schema import NETWORK, unit_folder
+from mfhca_train.training.epochs import OnEpoch
 from mfhca_train.training.unit import Unit
 
 RUN_FORMAT = 1
@@ -51,6 +52,7 @@ class Request:
         root: folder of the audio, for waveforms in the report; None leaves them out.
         accept_copies: whether identical recordings under two speakers are accepted.
         default_preset: the preset that `config` is, if nobody named it; for the report.
+        on_epoch: functions called with every epoch of every network, see `epochs.EpochWatcher`; they change no result.
     """
 
     manifest: Path
@@ -71,6 +73,7 @@ class Request:
     root: Path | None = None
     accept_copies: bool = False
     default_preset: str | None = None
+    on_epoch: tuple[OnEpoch, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from mfhca_cache.common.files import sha256_file, write_atomically
 from mfhca_cache.common.typed import Number, problems
 from mfhca_train.results.checksums import DAMAGED, DIGEST, tensors_digest
 from mfhca_train.results.schema import BEST
+from mfhca_train.training.unit import CHECKPOINT
 
-CHECKPOINT = "checkpoint.safetensors"
-REFIT_CHECKPOINT = "refit-checkpoint.safetensors"  # of the second training, on the validation speakers too
 # What loading a damaged file may raise.
 UNUSABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)
 

@@ -30,19 +30,12 @@ from mfhca_train.results import layer_weights
 from mfhca_train.results.summary import read_result
 from mfhca_train.training import process
 from mfhca_train.training.augment import augment, masks_anything
-from mfhca_train.training.checkpoint import (
-    CHECKPOINT,
-    REFIT_CHECKPOINT,
-    load_best,
-    resume,
-    save_best,
-    save_checkpoint,
-)
+from mfhca_train.training.checkpoint import load_best, resume, save_best, save_checkpoint
 from mfhca_train.training.evaluate import Evaluation, autocast, evaluate
 from mfhca_train.training.loss import class_weights, training_loss
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
 from mfhca_train.training.sampling import epoch_order
-from mfhca_train.training.unit import working_folder
+from mfhca_train.training.unit import CHECKPOINT, REFIT_CHECKPOINT, working_folder
 
 
 def derived_seed(seed: int, fold: str, epoch: int) -> int:

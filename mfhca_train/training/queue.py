@@ -27,6 +27,7 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import SSL_KIND, with_layer
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
+from mfhca_train.training.epochs import POLL_SECONDS, EpochWatcher, OnEpoch
 from mfhca_train.training.unit import Unit
 
 ATTEMPTS = 3  # of a unit whose worker process is killed
@@ -101,6 +102,7 @@ def train(
     jobs: int | None = None,
     cluster: Cluster | None = None,
     expected: Mapping[str, Any] | None = None,
+    on_epoch: Sequence[OnEpoch] = (),
 ) -> None:
     """Trains units.
 
@@ -110,6 +112,8 @@ def train(
             as the cores allow. Ignored on a cluster, which trains one unit per worker.
         cluster: where to train; None for this machine.
         expected: on a cluster, the `environment` that every worker must have.
+        on_epoch: functions called in this process with every epoch, see `EpochWatcher`; with parallel units about
+            once a second.
 
     Raises:
         MfhcaError: a unit failed; finished units remain.
@@ -118,7 +122,10 @@ def train(
         return
     with progress(len(units), "fold", "training") as bar:
         if cluster is not None:
-            _train_on_cluster(units, cluster, expected or environment(units[0].device, cluster), bar)
+            units = [unit.absolute() for unit in units]
+            watcher = EpochWatcher(units, on_epoch)
+            expected = expected or environment(units[0].device, cluster)
+            _train_on_cluster(units, cluster, expected, watcher, bar)
             return
         if jobs is None:
             jobs = process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
@@ -127,23 +134,28 @@ def train(
             "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )
         units = [replace(unit, concurrent=jobs) for unit in units]
+        watcher = EpochWatcher(units, on_epoch)
         if jobs == 1:
-            _train_in_turn(units, bar)
+            _train_in_turn(units, watcher, bar)
         else:
-            _train_in_processes(units, jobs, bar)
+            _train_in_processes(units, jobs, watcher, bar)
 
 
-def _train_in_turn(units: Sequence[Unit], bar: Any) -> None:
+def _train_in_turn(units: Sequence[Unit], watcher: EpochWatcher, bar: Any) -> None:
     for unit in units:
 
-        def show(row: Mapping[str, float], fold: str = unit.fold.id) -> None:
-            bar.set_postfix_str(f"fold {fold} epoch {row['epoch']}: validation WA {row['validation_wa']:.3f}")
+        def show(row: Mapping[str, float], unit: Unit = unit) -> None:
+            bar.set_postfix_str(
+                f"fold {unit.fold.id} epoch {row['epoch']}: validation WA {row['validation_wa']:.3f}"
+            )
+            watcher.report(unit)
 
         run_unit(unit, show)
+        watcher.report(unit)
         bar.update()
 
 
-def _train_in_processes(units: Sequence[Unit], jobs: int, bar: Any) -> None:
+def _train_in_processes(units: Sequence[Unit], jobs: int, watcher: EpochWatcher, bar: Any) -> None:
     """Trains `jobs` units at a time, each in an executor of one process."""
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -167,7 +179,9 @@ def _train_in_processes(units: Sequence[Unit], jobs: int, bar: Any) -> None:
                 worker = idle.pop()
                 future = worker.submit(_run_in_process, unit, os.getpid(), log.path(), log.level())
                 running[future] = worker, unit, attempt
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            finished = wait(running, POLL_SECONDS, FIRST_COMPLETED).done
+            watcher.poll(unit for _, unit, _ in running.values())
+            for future in finished:
                 worker, unit, attempt = running[future]
                 try:
                     future.result()
@@ -183,6 +197,7 @@ def _train_in_processes(units: Sequence[Unit], jobs: int, bar: Any) -> None:
                     # At the front: its checkpoint is recent, and a unit that kills its worker is reported early.
                     waiting.appendleft((unit, attempt + 1))
                 else:
+                    watcher.report(unit)
                     bar.update()
                 # Only now, so that on an error above the worker is still known here and is shut down below.
                 del running[future]
@@ -199,14 +214,23 @@ def _run_in_process(unit: Unit, parent: int, log_file: Path | None, level: int) 
         run_unit(unit)
 
 
-def _train_on_cluster(units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], bar: Any) -> None:
+def _train_on_cluster(
+    units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], watcher: EpochWatcher, bar: Any
+) -> None:
     # Not joblib's own Dask backend: it neither cancels running units nor notices that all workers are gone.
-    tasks = [(replace(unit.absolute(), device=expected["device"]), expected) for unit in units]
-    known_cpus = {expected["cpu"]}
-    finished = results(cluster, _run_on_worker, tasks, lambda task: task[0].name)
+    tasks = [(replace(unit, device=expected["device"]), expected) for unit in units]
+    known_cpus, unfinished = {expected["cpu"]}, {unit.folder: unit for unit in units}
+    finished = results(
+        cluster,
+        _run_on_worker,
+        tasks,
+        lambda task: task[0].name,
+        lambda: watcher.poll(unfinished.values()),
+    )
     with contextlib.closing(finished):  # cancels what still trains as soon as an error ends this block
         for (unit, _), cpu in finished:
             await_file(unit.folder / RESULT_FILE)  # a network file system may show it a little later
+            watcher.report(unfinished.pop(unit.folder))
             bar.update()
             if cpu not in known_cpus:
                 known_cpus.add(cpu)

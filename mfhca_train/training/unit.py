@@ -20,6 +20,8 @@ from mfhca_train.data.folds import Fold
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE
 from mfhca_train.training import process
 
+CHECKPOINT = "checkpoint.safetensors"  # in the hidden folder of an unfinished unit
+REFIT_CHECKPOINT = "refit-checkpoint.safetensors"  # of the second training, on the validation speakers too
 LOCK_PATIENCE_SECONDS = 5.0  # workers of a killed run end within about a second
 
 
@@ -81,6 +83,11 @@ class Unit:
         )
 
 
+def hidden_folder(folder: Path) -> Path:
+    """Where a unit is made before it is renamed to its final folder."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
 @contextlib.contextmanager
 def working_folder(folder: Path, resume: bool = False) -> Iterator[Path | None]:
     """The hidden folder that a unit is made in; when the block ends, it is renamed to its final name.
@@ -98,7 +105,7 @@ def working_folder(folder: Path, resume: bool = False) -> Iterator[Path | None]:
     Raises:
         MfhcaError: another process makes this unit, or the folder cannot be written.
     """
-    hidden = folder.with_name(f".{folder.name}.partial")
+    hidden = hidden_folder(folder)
     with lock(folder.with_name(f".{folder.name}.lock"), f"{folder}: this fold", LOCK_PATIENCE_SECONDS):
         if (folder / RESULT_FILE).exists():
             yield None

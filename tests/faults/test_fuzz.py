@@ -49,7 +49,7 @@ from mfhca_train.results.record import read_record
 from mfhca_train.results.rescore import rescore
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.runs.grid import read_grid, row_config
-from mfhca_train.training.checkpoint import CHECKPOINT
+from mfhca_train.training.unit import CHECKPOINT
 
 PATIENCE_SECONDS = 20.0  # for one file; a loaded machine takes its time, a reader that asks for memory longer
 UNIT = "model/seed-0/fold-s0"

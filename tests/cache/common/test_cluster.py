@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from audio_factory import manifest_of, recorded, write_corpus
 from click.testing import CliRunner, Result
 from cluster_factory import Killer, Place, holders, needs_proc, wait_for
 from corpus_factory import SMALL, request
+from epoch_factory import reported, written
 from grid_factory import write_grid
 from run_factory import tree
 
@@ -203,10 +205,11 @@ def test_a_killed_worker_loses_nothing_of_a_run(two: Place, finished: Path, tmp_
         before.update({path: path.stat() for folder in done for path in folder.iterdir()})
         return begun[0]
 
-    killer = Killer(choose)
-    result = cv(finished, tmp_path / "run", *dask(two))
-    assert result.exit_code == 0, result.output
+    killer, events = Killer(choose), []
+    wanted = request(finished, settings={"train.epochs": EPOCHS}, out=tmp_path / "run")
+    cross_validate(replace(wanted, cluster=Cluster(two.address, 20), on_epoch=(events.append,)))
     assert killer.victim in two.pids
+    assert reported(events) == written(finished / "run")
     assert tree(tmp_path / "run") == tree(finished / "run")
     assert {path: path.stat().st_mtime_ns for path in before} == {p: s.st_mtime_ns for p, s in before.items()}
 

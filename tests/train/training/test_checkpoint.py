@@ -10,7 +10,8 @@ from corpus_factory import utterances
 from unit_factory import train_fold
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.training.checkpoint import CHECKPOINT, load_best, resume, save_best, save_checkpoint
+from mfhca_train.training.checkpoint import load_best, resume, save_best, save_checkpoint
+from mfhca_train.training.unit import CHECKPOINT
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

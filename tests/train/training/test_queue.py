@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from cluster_factory import Killer, holders, needs_proc
 from corpus_factory import request
+from epoch_factory import reported, written
 from run_factory import tree
 
 from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.training.epochs import Epoch
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,10 @@ def test_folds_side_by_side_give_the_same_bytes_as_one_after_the_other(
     finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
-    cross_validate(request(tmp_path / "x", seeds=(0, 1), jobs=2))
+    events: list[Epoch] = []
+    cross_validate(request(tmp_path / "x", seeds=(0, 1), jobs=2, on_epoch=(events.append,)))
     assert tree(tmp_path / "x/run") == tree(finished / "run")
+    assert reported(events) == written(finished / "run")
 
 
 @needs_proc
@@ -51,7 +55,9 @@ def test_a_killed_worker_costs_its_unit_alone(finished: Path, tmp_path: Path) ->
         return next(iter(begun))
 
     killer = Killer(choose)
-    cross_validate(request(tmp_path / "x", jobs=2))
+    events: list[Epoch] = []
+    cross_validate(request(tmp_path / "x", jobs=2, on_epoch=(events.append,)))
+    assert reported(events) == written(tmp_path / "x/run")
     assert killer.victim not in (None, os.getpid())
     assert before
     assert {path: path.stat().st_mtime_ns for path in before} == before

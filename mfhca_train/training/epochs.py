@@ -1,0 +1,106 @@
+"""The epochs of units as events in the parent process, wherever the units are trained.
+
+The checkpoint of a unit holds its history, so the parent only has to look at it: a unit writes nothing more, and
+neither its results nor its speed depend on whether anybody listens.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfhca_train.results.checksums import read_rows
+from mfhca_train.results.inputs_header import UNREADABLE, read_metadata
+from mfhca_train.results.schema import HISTORY
+from mfhca_train.training.unit import CHECKPOINT, Unit, hidden_folder
+
+POLL_SECONDS = 1.0
+IDLE_SHARE = (
+    20  # polling takes at most one part in so many of the parent's time, however many units there are
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that a unit has finished.
+
+    Attributes:
+        row: the unit's row; "model" in a `cv` run.
+        fold: id of its fold.
+        seed: the run's seed.
+        epoch: from 1.
+        epochs: the limit; patience may end the training earlier.
+        scores: `train_loss` and `validation_loss` (nats), `validation_wa` and `validation_ua` (0 to 1).
+    """
+
+    row: str
+    fold: str
+    seed: int
+    epoch: int
+    epochs: int
+    scores: Mapping[str, float]
+
+
+OnEpoch = Callable[[Epoch], object]
+
+
+class EpochWatcher:
+    """Calls functions with every epoch of some units, each epoch once, those of a unit in order.
+
+    Epochs that an earlier call has trained are left out.
+
+    Args:
+        units: unfinished; none is in training yet.
+        callbacks: called in the thread that calls `poll`; what they raise ends the training.
+    """
+
+    def __init__(self, units: Sequence[Unit], callbacks: Sequence[OnEpoch]) -> None:
+        self._callbacks = tuple(callbacks)
+        self._changed: dict[Path, int] = {}  # modification time of each unit's checkpoint when it was read
+        self._count = {unit.folder: len(self._history(unit)) for unit in units}
+        self._due = 0.0
+
+    def poll(self, units: Iterable[Unit]) -> None:
+        """Reports new epochs of units in training; does nothing if called again within a second."""
+        start = time.monotonic()
+        if start < self._due or not self._callbacks:
+            return
+        for unit in units:
+            self.report(unit)
+        now = time.monotonic()
+        self._due = now + max(POLL_SECONDS, IDLE_SHARE * (now - start))
+
+    def report(self, unit: Unit) -> None:
+        """Reports the new epochs of one unit, which may be finished."""
+        if not self._callbacks:
+            return
+        history = self._history(unit)
+        for row in history[self._count[unit.folder] :]:
+            scores = {name: value for name, value in row.items() if name != "epoch"}
+            event = Epoch(
+                unit.row, unit.fold.id, unit.seed, int(row["epoch"]), unit.config.train.epochs, scores
+            )
+            for callback in self._callbacks:
+                callback(event)
+        self._count[unit.folder] = max(self._count[unit.folder], len(history))
+
+    def _history(self, unit: Unit) -> list[dict[str, float]]:
+        """The rows of a unit's history so far; none if it is being replaced, or has not changed."""
+        if unit.finished:
+            return [
+                {name: float(value) for name, value in row.items()}
+                for row in read_rows(unit.folder / HISTORY)
+            ]
+        path = hidden_folder(unit.folder) / CHECKPOINT
+        try:
+            changed = path.stat().st_mtime_ns
+            if changed == self._changed.get(path):
+                return []
+            history: list[dict[str, float]] = json.loads(read_metadata(path)["history"])
+            self._changed[path] = changed
+        except UNREADABLE:
+            return []  # absent, or replaced by the finished unit; a damaged one is reported when it is resumed
+        return history
