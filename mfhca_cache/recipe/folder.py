@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,18 @@ class RecipeFolder:
 
     @property
     def read_as(self) -> dict[str, Any]:
-        """The recipe that would store exactly what a reader gets."""
-        return self.recipe if self.layer is None else {**self.recipe, "layer": self.layer}
+        """The recipe that would store exactly what a reader gets.
+
+        The last of all layers is the encoder's output, layer -1. For encoders that normalise it, layer M - 1 alone
+        is another state: the one before this normalisation.
+        """
+        if self.layer is None:
+            return self.recipe
+        return {**self.recipe, "layer": -1 if self.layer == self.frame_shape[0] - 1 else self.layer}
+
+    def layers_alone(self) -> list[RecipeFolder]:
+        """A recipe of all layers, read as each of them; of another recipe nothing."""
+        return [replace(self, layer=layer) for layer in range(self.layers)]
 
     @property
     def layers(self) -> int:

@@ -130,7 +130,8 @@ def find_recipes(
         MfhcaError: one is missing; the message has the command that computes it.
     """
     cached = list_recipes(cache)
-    by_key = {recipe.key: recipe for recipe in cached}
+    of_all = [layer for recipe in cached for layer in recipe.layers_alone()]
+    by_key = {key_of(recipe.read_as): recipe for recipe in (*of_all, *cached)}
     wanted = {side: dict(recipe) for side, recipe in ensemble.inputs.recipes.items()}
     found = {side: by_key[key_of(recipe)] for side, recipe in wanted.items() if key_of(recipe) in by_key}
     missing = {side: recipe for side, recipe in wanted.items() if side not in found}

@@ -30,9 +30,11 @@ def test_recipe_of_all_layers_says_how_many(tmp_path: Path) -> None:
     assert (found.name, found.frame_shape, found.layers) == ("ssl-x-all", (13, 149, 768), 13)
     one = dataclasses.replace(found, layer=6)
     assert (one.layers, from_dict(one.read_as)) == (0, dataclasses.replace(SSL, layer=6))
+    alone = [from_dict(layer.read_as) for layer in found.layers_alone()]
+    assert alone == [dataclasses.replace(SSL, layer=layer) for layer in (*range(12), -1)]
     other = folder_for(tmp_path, SSL)
     write_recipe(other, SSL, (149, 768))
-    assert read_recipe(other).layers == 0
+    assert (read_recipe(other).layers, read_recipe(other).layers_alone()) == (0, [])
     text = (folder / "recipe.json").read_text()
     (folder / "recipe.json").write_text(text.replace("  13,\n", ""))
     with pytest.raises(MfhcaError, match=r"frame_shape is \[149, 768\], expected 3 integers above 0"):

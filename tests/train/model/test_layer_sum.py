@@ -279,7 +279,7 @@ def test_network_of_the_output_of_all_knows_which_layer_that_is(folder: Path, tm
     config = ModelConfig(inputs="ssl", width=8, ssl_layer=-1)
     _, inputs = load_network(unit_of(tmp_path / "run"), config, len(CLASSES))
     assert inputs.shapes["ssl"] == (FRAMES, WIDTH)
-    assert inputs.recipes["ssl"]["layer"] == LAYERS - 1
+    assert inputs.recipes["ssl"]["layer"] == -1
 
 
 @pytest.mark.parametrize(
