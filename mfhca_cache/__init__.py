@@ -4,7 +4,7 @@ The public names are imported on first use, so importing the package is quick.
 
 >>> import mfhca_cache
 >>> sorted(mfhca_cache.__all__)[:3]
-['Features', 'Manifest', 'MfhcaError']
+['CacheStatus', 'Features', 'KindStatus']
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mfhca_cache.build.status import CacheStatus, KindStatus
     from mfhca_cache.common.errors import MfhcaError
+    from mfhca_cache.interface import build_manifest, cache_status, compute_features
     from mfhca_cache.manifest.manifest import Manifest, read_manifest, write_manifest
     from mfhca_cache.manifest.utterance import Utterance
     from mfhca_cache.recipe.folder import RecipeFolder, read_recipe
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
     from mfhca_cache.store.shard import Shard, read_shard, verify_shard
 
 __all__ = [
+    "CacheStatus",
     "Features",
+    "KindStatus",
     "Manifest",
     "MfhcaError",
     "RecipeFolder",
     "Shard",
     "Utterance",
+    "build_manifest",
+    "cache_status",
+    "compute_features",
     "find_recipe",
     "list_recipes",
     "read_manifest",
@@ -37,7 +44,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "build.status": ("CacheStatus", "KindStatus"),
     "common.errors": ("MfhcaError",),
+    "interface": ("build_manifest", "cache_status", "compute_features"),
     "manifest.manifest": ("Manifest", "read_manifest", "write_manifest"),
     "manifest.utterance": ("Utterance",),
     "store.reader": ("Features", "find_recipe", "list_recipes"),
@@ -54,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

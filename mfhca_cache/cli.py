@@ -32,15 +32,11 @@ from mfhca_cache.options import (
     FOLDER,
     ManifestCommand,
     corpus_options,
-    find_targets,
-    make_plan,
+    make_request,
     recipe_options,
     select_kinds,
 )
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
-
-# The options that determine the recipes.
-RECIPE_OPTIONS = ("cache", "backbone", "kinds", *(field.name for field in fields(Settings)))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -95,7 +91,6 @@ def manifest(out: Path | None, **options: Any) -> None:
     """
     from mfhca_cache.corpora import scan
 
-    out = out or Path("manifests") / f"{options['corpus']}.csv"
     echo(str(scan.build(out=out, **options)))
 
 
@@ -134,69 +129,20 @@ def features(
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
-    from mfhca_cache.build.copies import check_features, check_files
-    from mfhca_cache.build.prune import remove_finished_parts
-    from mfhca_cache.build.status import other_recipes
-    from mfhca_cache.build.summary import describe_work, summarise
-    from mfhca_cache.build.users import check_replaced_rows, record_manifest
+    request = make_request(**options)
+    from mfhca_cache.build.compute import compute
 
-    table, backbone, plan = make_plan(**options)
-    if not replace:
-        check_replaced_rows(plan, table.path, plan.sources.root)
-    check_files(plan, table.path, accept_copies)
-    for target in plan.targets:
-        states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
-        present = sum(len(state.present) for state in states)
-        needed = len(plan.needed(target.kind))
-        echo(f"{target.folder}: {present} utterances present, {needed} to compute")
-        for line in other_recipes(options["cache"], target):
-            echo(line)
-    failed = dict(plan.sources.unreadable)
-    if dry_run:
-        echo(describe_work(plan))
-        _report_failures(failed, plan.sources.count)
-        return
-    if plan.speakers:
-        from mfhca_cache.build.distribute import build_cache
-
-        with progress(plan.segments(), " segments", "features") as bar:
-            outcome = build_cache(
-                plan,
-                backbone,
-                table.path,
-                cluster,
-                advance=bar.update,
-                device=device,
-                jobs=options["jobs"],
-                threads=threads,
-                batch_size=batch_size,
-            )
-        for line in summarise(outcome):
-            echo(line)
-        failed |= outcome.failed
-    else:
-        echo("nothing to compute")
-    remove_finished_parts(plan)
-    try:
-        record_manifest(
-            [target for target in plan.targets if target.folder.exists()], table.path, plan.sources.root
-        )
-    except MfhcaError as error:  # a finished cache may be read-only
-        echo(f"note: `prune` will not know that this manifest uses the cache: {error}")
-    _report_failures(failed, plan.sources.count)
-    check_features(plan, table.path, accept_copies)
-
-
-def _report_failures(failed: dict[str, str], total: int) -> None:
-    """Ends the command with a list of the failures, if there are any."""
-    if failed:
-        reasons = [
-            reason if name in reason else f"{name}: {reason}" for name, reason in sorted(failed.items())
-        ]
-        raise MfhcaError(
-            f"{len(failed)} of {total} utterances failed; fix the causes and run the same command again:\n"
-            + listing(reasons)
-        )
+    compute(
+        request,
+        echo,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        replace=replace,
+        accept_copies=accept_copies,
+        cluster=cluster,
+        dry_run=dry_run,
+    )
 
 
 @main.command()
@@ -215,16 +161,18 @@ def status(names: bool, **options: Any) -> None:
       mfhca-cache status my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
+    request = make_request(**options)
+    from mfhca_cache.build.compute import find_targets, find_work
+
     if names:
         from mfhca_cache.build.plan import cv_options
 
-        _, targets = find_targets(**{name: options[name] for name in RECIPE_OPTIONS if name in options})
-        echo(cv_options(targets))
+        echo(cv_options(find_targets(request)[1]))
         return
     from mfhca_cache.build.status import describe
 
-    _, _, plan = make_plan(**options)
-    for line in describe(options["cache"], plan, None if log.level() <= log.VERBOSE else SHOWN):
+    plan = find_work(request).plan
+    for line in describe(request.cache, plan, None if log.level() <= log.VERBOSE else SHOWN):
         echo(line)
 
 

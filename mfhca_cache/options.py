@@ -9,23 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache.common import log
-from mfhca_cache.common.console import Command, jobs_option, progress
-from mfhca_cache.common.errors import MfhcaError, did_you_mean
-from mfhca_cache.common.hardware import cores
+from mfhca_cache.common.console import Command, jobs_option
+from mfhca_cache.common.errors import did_you_mean
 from mfhca_cache.corpora.scan import FOLDERS, NAMES
-from mfhca_cache.recipe.choices import DEFAULT_KINDS, Settings
+from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS_OF_OPTION, Settings
 from mfhca_cache.recipe.kinds import ALL_LAYERS, CHOICES, DTYPES, KINDS, TAILS
 
 if TYPE_CHECKING:
-    from mfhca_cache.build.plan import Plan, Target
-    from mfhca_cache.features.backbone import Backbone
-    from mfhca_cache.manifest.manifest import Manifest
+    from mfhca_cache.build.compute import Request
 
 FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
-# Options that affect some kinds only; without any of these kinds they would have no effect and are refused.
-KINDS_OF_OPTION = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}
 
 
 class CorpusName(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no type argument
@@ -204,27 +198,7 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
     return command
 
 
-def find_targets(
-    cache: Path, backbone: str | None, kinds: tuple[str, ...], **recipe: Any
-) -> tuple[Backbone | None, tuple[Target, ...]]:
-    """The encoder and the recipes for the options.
-
-    Raises:
-        click.UsageError: options that do not fit together.
-        MfhcaError: the encoder cannot be read, or does not fit the options.
-    """
-    kinds = select_kinds(kinds)
-    if "ssl" in kinds and backbone is None:
-        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec only)")
-    from mfhca_cache.build.plan import make_targets
-    from mfhca_cache.features.backbone import resolve
-
-    with log.phase("reading the encoder's files"):
-        encoder = resolve(backbone) if backbone is not None and "ssl" in kinds else None
-    return encoder, make_targets(cache, Settings(kinds=kinds, **recipe), encoder)
-
-
-def make_plan(
+def make_request(
     manifest_path: Path,
     root: Path,
     cache: Path,
@@ -234,31 +208,16 @@ def make_plan(
     jobs: int | None,
     allow_outside: bool,
     **recipe: Any,
-) -> tuple[Manifest, Backbone | None, Plan]:
-    """The first steps of `features` and `status`: read the manifest and the audio, compare the cache with them.
+) -> Request:
+    """The options that `features` and `status` share.
 
     Raises:
         click.UsageError: options that do not fit together.
-        MfhcaError: manifest, encoder, audio or cache cannot be read.
     """
-    encoder, targets = find_targets(cache, backbone, kinds, **recipe)
-    from mfhca_cache.build import plan
-    from mfhca_cache.build.sources import read_sources
-    from mfhca_cache.manifest.manifest import read_manifest
+    kinds = select_kinds(kinds)
+    if "ssl" in kinds and backbone is None:
+        raise click.UsageError("kind ssl needs --backbone (or choose --kind logspec only)")
+    from mfhca_cache.build.compute import Request
 
-    with log.phase(f"reading {manifest_path}"):
-        table = read_manifest(manifest_path)
-        table.warn(table.label_set(label_set))
-        utterances = table.select(label_set)
-    if not utterances:
-        raise MfhcaError(f"{manifest_path}: no utterance of label set {table.label_set(label_set).name}")
-    with log.phase("reading the audio"), progress(len(utterances), " files", "reading audio") as bar:
-        sources = read_sources(utterances, root, jobs or cores(), allow_outside, bar.update)
-    if not sources.available:
-        first = next(iter(sources.unreadable.values()))
-        raise MfhcaError(
-            f"{root}: has no readable audio file of any of the {len(utterances)} utterances; --root must be the "
-            f"folder to which the paths in {manifest_path} are relative. The first error: {first}"
-        )
-    with log.phase("comparing the cache with the audio"):
-        return table, encoder, plan.make_plan(targets, sources)
+    settings = Settings(kinds=kinds, **recipe)
+    return Request(manifest_path, root, cache, settings, backbone, label_set, jobs, allow_outside)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from audio_factory import write_audio
 from click.testing import CliRunner
 from corpus_factory import request
 from pages import COMMANDS, DOCS, SECONDS, block, blocks, python, run
@@ -30,6 +31,8 @@ PACKAGES = ("mfhca_cache", "mfhca_train")
 def small(tmp_path: Path) -> Path:
     """A folder with corpus.csv and cache/, as the page "From Python" has it."""
     request(tmp_path)
+    for name in ("anna_1", "ben_1"):
+        write_audio(tmp_path / f"data/joy/{name}.wav", name)
     return tmp_path
 
 
@@ -44,6 +47,7 @@ def test_every_fenced_block_is_marked(page: str) -> None:
 def test_examples_in_python_run(small: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed = python(small, block("python.md", "test", name), capsys)
     expected = {
+        "compute": "2 (300, 200) True ()\nlogspec-",
         "manifest": "s0_0 s0 anger",
         "write": "('anger', 'joy') True",
         "folds": "s0 test: ('s0',) validation: ('s1', 's2') train: ('s3',",

@@ -21,6 +21,7 @@ ROOMS = {
         "__init__.py",
         "__main__.py",
         "cli.py",
+        "interface.py",
         "options.py",
         *("build", "common", "corpora", "doctor", "features", "manifest", "recipe", "store"),
     },

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan, State, Target
@@ -14,6 +15,71 @@ from mfhca_cache.store.reader import list_recipes
 
 GROUPS = ("present", "renamed", "stale", "missing", "unreadable")
 NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class KindStatus:
+    """One kind of features in a cache, compared with a manifest's audio. Each utterance is in one group, sorted.
+
+    Attributes:
+        folder: the recipe's folder, which may not exist yet.
+        present: computed from the audio as it is.
+        renamed: computed from the same audio under another path; `compute_features` only corrects the path.
+        stale: computed from other audio.
+        missing: not computed.
+        unreadable: their audio cannot be read.
+    """
+
+    folder: Path
+    present: tuple[str, ...]
+    renamed: tuple[str, ...]
+    stale: tuple[str, ...]
+    missing: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """A cache compared with a manifest's audio. `print` shows what `mfhca-cache status` shows.
+
+    Attributes:
+        kinds: by kind of features, e.g. "logspec" and "ssl".
+        complete: whether all features of all utterances are present.
+    """
+
+    kinds: Mapping[str, KindStatus]
+    complete: bool
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def status_of(cache: Path, plan: Plan) -> CacheStatus:
+    """What a cache has for a manifest.
+
+    Args:
+        cache: the cache folder.
+        plan: the cache compared with a manifest's audio.
+
+    Raises:
+        MfhcaError: the cache cannot be read.
+    """
+    speakers = list(plan.sources.speakers)
+    kinds = {
+        target.kind: KindStatus(
+            target.folder,
+            **{
+                group: tuple(
+                    sorted(n for name in speakers for n in getattr(plan.states[target.kind, name], group))
+                )
+                for group in GROUPS
+            },
+        )
+        for target in plan.targets
+    }
+    complete = not plan.speakers and not plan.sources.unreadable
+    return CacheStatus(kinds, complete, "\n".join(describe(cache, plan, None)))
 
 
 def describe(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str]:

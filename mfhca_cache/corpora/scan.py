@@ -122,7 +122,7 @@ def scan(name: str, root: Path, speaker: re.Pattern[str] | None = None) -> Scan:
 def build(
     corpus: str,
     root: Path,
-    out: Path,
+    out: Path | None = None,
     allow_partial: bool = False,
     speaker: re.Pattern[str] | None = None,
 ) -> Summary:
@@ -131,7 +131,8 @@ def build(
     Args:
         corpus: one of NAMES, or FOLDERS.
         root: the corpus root; created for the demo.
-        out: the CSV file. An existing card of the same stem next to it takes precedence.
+        out: the CSV file, by default manifests/CORPUS.csv. An existing card of the same stem next to it takes
+            precedence.
         allow_partial: continue even though counts differ from the card or files cannot be used.
         speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
 
@@ -142,6 +143,7 @@ def build(
         MfhcaError: the folder is not the complete corpus (every difference is listed), or `out` cannot be
             written.
     """
+    out = Path("manifests") / f"{corpus}.csv" if out is None else out
     if corpus == "demo":
         from mfhca_cache.corpora import demo
 

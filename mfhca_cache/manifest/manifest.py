@@ -102,7 +102,7 @@ class Manifest:
             )
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: str | Path) -> Manifest:
     """Reads a manifest and checks the whole of it.
 
     The card is the TOML file of the same name next to the CSV, else the project's own card of that name, else
@@ -118,6 +118,7 @@ def read_manifest(path: Path) -> Manifest:
         MfhcaError: the file cannot be read, lacks a column, has no rows, or has bad rows, which are listed
             with their line numbers (the first 20 shown, all counted).
     """
+    path = Path(path)
     own_card = path.with_suffix(".toml")
     card_path = own_card if own_card.is_file() else find_card(path.stem)
     card = None if card_path is None else read_card(card_path)
@@ -156,7 +157,7 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
 
 
-def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
+def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Writes a manifest, atomically; equal utterances give equal bytes.
 
     Args:
@@ -174,7 +175,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> None:
     )
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def resolve_audio(

@@ -141,12 +141,13 @@ def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, ...]) -> 
     write_json(folder / RECIPE_FILE, value)
 
 
-def read_recipe(folder: Path) -> RecipeFolder:
+def read_recipe(folder: str | Path) -> RecipeFolder:
     """Reads the recipe.json of a recipe's folder.
 
     Raises:
         MfhcaError: it is missing, is not a recipe.json of this project, or does not match the folder's key.
     """
+    folder = Path(folder)
     path = folder / RECIPE_FILE
     value = read_json(path)
     name, _, key = folder.name.rpartition("-")

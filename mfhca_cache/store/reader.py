@@ -25,12 +25,13 @@ from mfhca_cache.store.shard import Array, Shard, read_open
 OTHER_FILES = 64  # open files besides shards: libraries, logs, pipes
 
 
-def list_recipes(cache: Path) -> list[RecipeFolder]:
+def list_recipes(cache: str | Path) -> list[RecipeFolder]:
     """The recipes of a cache, sorted by folder name; none if the cache does not exist.
 
     Raises:
         MfhcaError: the cache cannot be read, or a recipe.json is damaged or missing in a folder with shards.
     """
+    cache = Path(cache)
     try:
         folders = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.exists() else []
         named = [path for path in folders if KEY.fullmatch(path.name.rpartition("-")[2])]
@@ -46,7 +47,7 @@ def list_recipes(cache: Path) -> list[RecipeFolder]:
         ) from error
 
 
-def find_recipe(cache: Path, kind: str, name_prefix: str | None = None) -> RecipeFolder:
+def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) -> RecipeFolder:
     """The only recipe of a kind.
 
     Args:
@@ -122,7 +123,7 @@ class Features:
                 self._rows[name] = (index, first, count)
 
     @classmethod
-    def open(cls, folder: Path | RecipeFolder, speakers: Iterable[str]) -> Features:
+    def open(cls, folder: str | Path | RecipeFolder, speakers: Iterable[str]) -> Features:
         """Opens the shards of some speakers.
 
         Args:

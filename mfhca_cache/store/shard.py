@@ -95,13 +95,14 @@ class Shard:
         return {name: (first, last - first) for name, (first, last) in pairs}
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(path: str | Path) -> Shard:
     """Reads and checks everything except the features.
 
     Raises:
         MfhcaError: it cannot be read, is not a shard of this format and version, is truncated or damaged, or
             its tables are inconsistent.
     """
+    path = Path(path)
     descriptor = open_file(path)
     try:
         return read_open(descriptor, path)
