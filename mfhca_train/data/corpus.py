@@ -21,7 +21,7 @@ from mfhca_cache.store.shard import Shard, verify_shard
 from mfhca_train.data.batch import PER_SPEAKER, Array, Batch, Normaliser, as_batch, on_device
 from mfhca_train.data.normalise import estimate, estimate_per_speaker
 from mfhca_train.data.on_device import DeviceFeatures
-from mfhca_train.data.origin import check_origins
+from mfhca_train.data.origin import check_origins, check_same_audio, features_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,7 @@ class Corpus:
             self._spans = {side: self._locate(side) for side in self.features}
             for features in self.features.values():
                 check_origins(features, self.utterances)
-            self._check_same_audio()
+            check_same_audio(self.features, self._spans, self.utterances)
         except BaseException:
             self.close()
             raise
@@ -121,28 +121,6 @@ class Corpus:
                 missing,
             )
         return np.array(spans, np.int64).reshape(-1, 4)
-
-    def _check_same_audio(self) -> None:
-        """Checks that all inputs of an utterance come from the same audio, cut the same way."""
-        if len(self._spans) < 2:
-            return
-        for i, u in enumerate(self.utterances):
-            sources = {
-                self.features[side].shards[span[i, 0]].path: (
-                    self.features[side].shards[span[i, 0]].audio_sha256[span[i, 3]],
-                    int(span[i, 2]),
-                )
-                for side, span in self._spans.items()
-            }
-            if len(set(sources.values())) > 1:
-                listed = "; ".join(
-                    f"{path} from audio with SHA-256 {digest[:16]}, {count} segments"
-                    for path, (digest, count) in sources.items()
-                )
-                raise MfhcaError(
-                    f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: "
-                    f"{listed}; run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
-                )
 
     @property
     def shards(self) -> list[Shard]:
@@ -178,6 +156,10 @@ class Corpus:
                 for u, (shard, _, count, row) in zip(self.utterances, span, strict=True)
             ]
         return sha256_text(canonical_json(audio))
+
+    def features_digest(self) -> str:
+        """See `origin.features_digest`."""
+        return features_digest(self.features, self._spans)
 
     def label_digest(self) -> str:
         """SHA-256 of speaker, session and class of each utterance, in manifest order."""

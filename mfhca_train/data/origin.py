@@ -1,13 +1,17 @@
-"""Whether features were computed from the audio files that the manifest names."""
+"""Which audio, and which computation of it, the features of a run come from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.schema import Origin
+from mfhca_cache.store.shard import Array
 
 
 def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
@@ -39,6 +43,59 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
             "files, or other parts of files, than those in the manifest; run `mfhca-cache features` with this "
             f"manifest:\n{listing(different)}"
         )
+
+
+def check_same_audio(
+    features: Mapping[str, Features], spans: Mapping[str, Array], utterances: Sequence[Utterance]
+) -> None:
+    """Checks that all inputs of an utterance come from the same audio, cut the same way.
+
+    Args:
+        features: opened shards by side.
+        spans: by side (U, 4): shard, first row, number of segments, position in the shard's table of utterances.
+        utterances: (U,) rows of the manifest.
+
+    Raises:
+        MfhcaError: the inputs of an utterance differ.
+    """
+    for i, u in enumerate(utterances) if len(spans) > 1 else ():
+        sources = {
+            features[side].shards[span[i, 0]].path: (
+                features[side].shards[span[i, 0]].audio_sha256[span[i, 3]],
+                int(span[i, 2]),
+            )
+            for side, span in spans.items()
+        }
+        if len(set(sources.values())) > 1:
+            listed = "; ".join(
+                f"{path} from audio with SHA-256 {digest[:16]}, {count} segments"
+                for path, (digest, count) in sources.items()
+            )
+            raise MfhcaError(
+                f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: "
+                f"{listed}; run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
+            )
+
+
+def features_digest(features: Mapping[str, Features], spans: Mapping[str, Array]) -> str:
+    """SHA-256 of the number and sum of the valid frames of each utterance, which differ if any feature does.
+
+    Equal audio can have other features: of another processor, version or number of threads. float16 values are
+    summed exactly, so the order of summation does not matter. Other rows of a shard do not count.
+
+    Args:
+        features, spans: see `check_same_audio`.
+    """
+    digest = hashlib.sha256()
+    for side, span in sorted(spans.items()):
+        opened, parts = features[side], [b""] * len(span)
+        for shard in np.unique(span[:, 0]).tolist():
+            sums, count = opened.moments(shard, "sum"), opened.shards[shard].count
+            for index in np.flatnonzero(span[:, 0] == shard).tolist():
+                row = span[index, 3]
+                parts[index] = hashlib.sha256(count[row].tobytes() + sums[row].tobytes()).digest()
+        digest.update(side.encode() + b"".join(parts))
+    return digest.hexdigest()
 
 
 def _describe(path: str, start_s: float | None, end_s: float | None) -> str:

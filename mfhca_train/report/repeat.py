@@ -13,6 +13,7 @@ from mfhca_train.report.blocks import Cell, Cells, Table
 from mfhca_train.report.rows import label
 from mfhca_train.report.text import setting
 from mfhca_train.results.record import Record
+from mfhca_train.results.schema import Environment
 
 SIDES = {"spec": "spectrogram", "ssl": "speech encoder", "mfcc": "MFCCs"}
 COLUMNS = ["Setting", "Value", "Default"]
@@ -83,7 +84,11 @@ def repeat(record: Record) -> dict[str, Any]:
         ["threads per fold", str(record.results.threads)],
     ]
     rows += [[name, version] for name, version in about.versions.items()]
-    for field, words in (("data_digest", "data of the features"), ("label_digest", "labels and speakers")):
+    for field, words in (
+        ("data_digest", "audio"),
+        ("features_digest", "features"),
+        ("label_digest", "labels and speakers"),
+    ):
         digests: dict[str, list[str]] = {}
         for name in record.rows:
             digests.setdefault(getattr(about.rows[name], field), []).append(name)
@@ -94,8 +99,33 @@ def repeat(record: Record) -> dict[str, Any]:
         "single": bool(record.single),
         "commands": commands(record),
         "recipes": _recipes(record),
+        "environments": _environments(record),
         "identity": Table("versions and identity of the data", ["What", "Which"], identity),
     }
+
+
+def _environments(record: Record) -> Table:
+    """Where the units of a row were trained, if not all in one environment: what differs from the first."""
+    rows: list[Cells] = []
+    for name, row in record.rows.items():
+        entries = [_entries(one) for one in row.environments]
+        for one, own in zip(row.environments, entries, strict=True):
+            differing = [
+                key
+                for key in dict.fromkeys(k for e in entries for k in e)
+                if len({e.get(key) for e in entries}) > 1
+            ]
+            units = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in one.units)
+            told = ", ".join(f"{key} {own.get(key, 'none')}" for key in differing)
+            rows.append([units, told, *([] if record.single else [label(record, name)])])
+    head = ["Folds and seeds", "Trained with", *([] if record.single else ["Row"])]
+    return Table("units trained in different environments", head, rows, wordy=True)
+
+
+def _entries(environment: Environment) -> dict[str, str]:
+    """The parts of an environment by name."""
+    accelerator = {"accelerator": environment.accelerator} if environment.accelerator else {}
+    return {"cpu": environment.cpu, "device": environment.device, **accelerator, **environment.versions}
 
 
 def _recipes(record: Record) -> Table:

@@ -21,6 +21,7 @@ class Identity(File, frozen=True, kw_only=True):
     config: dict[str, dict[str, Any]]
     recipes: dict[str, str]
     data_digest: str
+    features_digest: str
     label_digest: str
     folds_digest: str
     threads: Positive
@@ -40,3 +41,4 @@ class RunFile(File, frozen=True, kw_only=True):
     versions: dict[str, str]
     cpu: str
     device: str
+    accelerator: str | None = None

@@ -43,6 +43,16 @@ class File(Struct, frozen=True, omit_defaults=True):
     """The base of all classes here: immutable, and fields of later versions are ignored."""
 
 
+class Environment(File, frozen=True, kw_only=True):
+    """Where a unit was trained: what can change the last digits of its scores besides its row's identity."""
+
+    versions: dict[str, str]
+    cpu: str  # instruction set
+    device: str
+    accelerator: str | None = None
+    units: tuple[tuple[str, int], ...] = ()  # in results.json: fold and seed of the units trained there
+
+
 class FoldResult(File, frozen=True, kw_only=True):
     """What results.json says of a unit: the first fields of its result.json."""
 
@@ -70,6 +80,7 @@ class UnitResult(File, frozen=True, kw_only=True):
     id: str
     seed: int
     identity: str  # digest of everything that decides the row's results
+    environment: Environment
     test_speakers: tuple[str, ...]
     validation_speakers: tuple[str, ...]
     train_speakers: tuple[str, ...]
@@ -166,6 +177,7 @@ class Results(File, frozen=True, kw_only=True):
     recalls: dict[str, Fraction | None]
     breakdown: dict[str, dict[str, Group]]
     folds: tuple[FoldResult, ...]
+    environments: tuple[Environment, ...] = ()  # where units were trained in different ones
     layer_weights: dict[str, LayerWeight] | None = None
     ensemble: SeedEnsemble | None = None  # of two seeds or more
     default_preset: str | None = None  # nobody named it: the corpus is small and has no card

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import canonical_json
 from mfhca_cache.common.typed import problems
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import from_dict
@@ -169,8 +170,24 @@ def summarise(
         "recalls": dict(zip(classes, scores(confusion).recalls, strict=True)),
         "breakdown": {} if utterances is None else _breakdowns(predictions, classes, utterances),
         "folds": [{key: unit[key] for key in FoldResult.__struct_fields__ if key in unit} for unit in units],
+        **_environments(units),
         **layer_weights.summary(units),
         **seed_ensemble.summary(units, predictions, classes),
+    }
+
+
+def _environments(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The environments of units that were not all trained in the same one, each with its units."""
+    of: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for unit in units:
+        of[canonical_json(unit["environment"])].append(unit)
+    if len(of) == 1:
+        return {}
+    return {
+        "environments": [
+            {**group[0]["environment"], "units": [[unit["id"], unit["seed"]] for unit in group]}
+            for group in of.values()
+        ]
     }
 
 

@@ -19,8 +19,9 @@ from mfhca_train.results.schema import CV_ROW, RUN_FILE
 from mfhca_train.runs import data_csv
 from mfhca_train.training import process, queue
 
-DIGESTS = ("data_digest", "label_digest", "folds_digest")  # data.csv can explain a difference in these
-ENVIRONMENT = ("versions", "cpu", "device")  # see `queue.environment`
+# Entries of run.json in which data.csv can explain a difference.
+DIGESTS = ("data_digest", "features_digest", "label_digest", "folds_digest")
+ENVIRONMENT = ("versions", "cpu", "device", "accelerator")  # see `process.environment`
 NOT_DECIDING = (*ENVIRONMENT, "recipe_names", DATA_DIGEST)  # entries of run.json that change no result
 
 
@@ -57,6 +58,11 @@ def is_same_row(out: Path, row: str, recorded: Any, identity: Mapping[str, Any],
     if trained:
         if any(line.startswith(DIGESTS) for line in differing):
             differing += data_csv.differences(out, corpus)
+        if len(differing) == 1 and differing[0].startswith("features_digest"):
+            differing.append(
+                "the audio and labels are the same: the features were computed again, with other versions, threads "
+                "or another processor or device"
+            )
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. Differences:\n"
             f"{listing(differing)}"
@@ -127,13 +133,10 @@ def _compare_environment(out: Path, recorded: Mapping[str, Any], present: Mappin
             f"{out} was started on {recorded.get('device')}, not on {present['device']}; "
             "pass --device or choose another --out"
         )
-    if recorded.get("cpu") != present["cpu"]:
-        log.LOG.warning(
-            "%s was started on %s, this is %s; the last digits may differ",
-            out,
-            recorded.get("cpu"),
-            present["cpu"],
-        )
+    for name in ("cpu", "accelerator"):
+        before, now = recorded.get(name), present.get(name)
+        if before != now:
+            log.LOG.warning("%s was started on %s, this is %s; the last digits may differ", out, before, now)
 
 
 def _log(present: Mapping[str, Any]) -> None:

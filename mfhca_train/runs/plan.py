@@ -241,6 +241,7 @@ def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
         "config": row.config.to_dict(),
         "recipes": {side: recipe.key for side, recipe in row.recipes.items()},
         "data_digest": corpus.digest(),
+        "features_digest": corpus.features_digest(),
         "label_digest": corpus.label_digest(),
         "folds_digest": sha256_text(canonical_json(folds)),
         "threads": request.threads,

@@ -1,8 +1,8 @@
 """Units that need no training: those that another row or run has finished, and those of rows that select.
 
 A unit is trained once, however many rows and runs contain it. Only runs in the same parent folder are searched,
-and only those trained with the same package versions, instruction set and kind of device, so a reused unit has
-the bits that training it again would give. Files are hard-linked; they are never changed in place.
+and only units trained with the same code, package versions, instruction set and device are reused, so a reused unit
+has the bits that training it again would give. Files are hard-linked; they are never changed in place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_train.results.checksums import write_result
 from mfhca_train.results.schema import CHOSEN, RESULT_FILE, RUN_FILE, UNIT_FILES, unit_folder
 from mfhca_train.results.summary import read_units
-from mfhca_train.runs.folder import ENVIRONMENT, read_about, recorded_rows
+from mfhca_train.runs.folder import read_about, recorded_rows
 from mfhca_train.runs.plan import Plan
 from mfhca_train.training.unit import Unit, working_folder
 
@@ -53,37 +53,43 @@ def adopt(
         For each run folder, how many units were linked from it.
     """
     wanted = {unit.identity for unit in units}
-    rows = [(run, row, digest) for run, row, digest in _finished_rows(out, environment) if digest in wanted]
+    rows = [(run, row, digest) for run, row, digest in _recorded_rows(out) if digest in wanted]
     adopted: dict[Path, int] = {}
     for unit in units:
         for run, row, digest in rows:
             folder = unit_folder(run, row, unit.seed, unit.fold.id)
-            if digest == unit.identity and folder != unit.folder and reuse(folder, unit, classes):
+            if (
+                digest == unit.identity
+                and folder != unit.folder
+                and reuse(folder, unit, classes, environment)
+            ):
                 adopted[run] = adopted.get(run, 0) + 1
                 break
     return adopted
 
 
-def _finished_rows(out: Path, environment: Mapping[str, Any]) -> Iterable[tuple[Path, str, str]]:
-    """Run folder, row and identity digest of every row in the parent folder that was trained in this environment."""
+def _recorded_rows(out: Path) -> Iterable[tuple[Path, str, str]]:
+    """Run folder, row and identity digest of every row in the parent folder."""
     for path in sorted(out.absolute().parent.glob(f"*/{RUN_FILE}")):
         run = out if path.parent == out.absolute() else path.parent
         try:
             about = read_about(run)
         except MfhcaError:  # another run's damage is no reason to stop this one
             continue
-        if all(about.get(name) == environment.get(name) for name in ENVIRONMENT):
-            for row, identity in recorded_rows(about).items():
-                yield run, row, sha256_text(canonical_json(identity))
+        for row, identity in recorded_rows(about).items():
+            yield run, row, sha256_text(canonical_json(identity))
 
 
-def reuse(folder: Path, unit: Unit, classes: Sequence[str]) -> bool:
+def reuse(
+    folder: Path, unit: Unit, classes: Sequence[str], environment: Mapping[str, Any] | None = None
+) -> bool:
     """Links a finished unit to where an equal one is wanted.
 
     Args:
         folder: of the finished unit; an incomplete one, or one of another identity, is ignored.
         unit: the one that is wanted.
         classes: K names, in order.
+        environment: in which it must have been trained; None for any.
 
     Returns:
         Whether the unit is finished now.
@@ -98,6 +104,8 @@ def reuse(folder: Path, unit: Unit, classes: Sequence[str]) -> bool:
     except MfhcaError:
         return False
     if (finished.result["seed"], finished.result["id"]) != (unit.seed, unit.fold.id):
+        return False
+    if environment is not None and finished.result["environment"] != environment:
         return False
     _link(folder, unit)
     return True

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import sha256_file, write_atomically
+from mfhca_cache.common.files import canonical_json, sha256_file, write_atomically
 from mfhca_cache.common.typed import Number, problems
 from mfhca_train.results.checksums import DAMAGED, DIGEST, tensors_digest
 from mfhca_train.results.schema import BEST
@@ -32,6 +34,7 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     history: Sequence[Mapping[str, float]],
     identity: str,
+    environment: Mapping[str, Any],
     best_sha256: str,
     name: str = CHECKPOINT,
 ) -> None:
@@ -42,6 +45,7 @@ def save_checkpoint(
         model, optimiser: after the last epoch.
         history: one row per epoch, with the columns HISTORY_COLUMNS.
         identity: SHA-256 of everything that decides the run.
+        environment: see `process.environment`.
         best_sha256: SHA-256 of the file of the best weights.
         name: of the file.
 
@@ -51,7 +55,12 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
-    metadata = {"history": json.dumps(history), "identity": identity, "best_sha256": best_sha256}
+    metadata = {
+        "history": json.dumps(history),
+        "identity": identity,
+        "environment": canonical_json(environment),
+        "best_sha256": best_sha256,
+    }
     _save(folder / name, tensors, metadata | {DIGEST: _digest(metadata, tensors)})
 
 
@@ -60,14 +69,18 @@ def resume(
     model: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     identity: str,
+    environment: Mapping[str, Any],
     name: str = CHECKPOINT,
 ) -> tuple[list[dict[str, float]], str]:
     """Restores model and optimiser from the checkpoint of an earlier process, if there is one.
+
+    A checkpoint of another environment is not resumed: no environment would give the result again.
 
     Args:
         folder: the unit's hidden folder.
         model, optimiser: changed in place; unchanged for a fresh start.
         identity: SHA-256 of everything that decides the run.
+        environment: see `process.environment`.
         name: of the file.
 
     Returns:
@@ -92,6 +105,13 @@ def resume(
             raise ValueError(wrong[0])
         if metadata["identity"] != identity:
             raise ValueError("it belongs to a run with other settings or data")
+        if metadata["environment"] != canonical_json(environment):
+            log.LOG.warning(
+                "%s: begun with other versions or on another processor or device; the unit is trained from its "
+                "first epoch again",
+                folder,
+            )
+            return [], ""
         weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():

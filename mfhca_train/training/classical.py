@@ -23,9 +23,11 @@ from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import BEST, LOGISTIC, MAJORITY, SVM
+from mfhca_train.training import process
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
 from mfhca_train.training.unit import Unit, working_folder
 
+CPU = "cpu"  # the device of all of them
 KINDS = (MAJORITY, SVM, LOGISTIC)
 # Values of C; the validation speakers select one. The strongest regularisation comes first and wins ties.
 CANDIDATES = {SVM: (0.0001, 0.001, 0.01, 0.1), LOGISTIC: (0.001, 0.01, 0.1, 1.0)}
@@ -170,6 +172,7 @@ def _train_unit(folder: Path, kind: str, unit: Unit, corpus: Corpus, features: A
         fold,
         unit.seed,
         unit.identity,
+        process.environment(CPU),
         history,
         best,
         STOPPED_BY,

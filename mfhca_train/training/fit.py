@@ -9,7 +9,6 @@ whatever order and beside whatever else it runs.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from mfhca_train.training.evaluate import Evaluation, autocast, evaluate
 from mfhca_train.training.loss import class_weights, training_loss
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
 from mfhca_train.training.sampling import epoch_order
+from mfhca_train.training.schedule import lr_factor
 from mfhca_train.training.unit import CHECKPOINT, REFIT_CHECKPOINT, working_folder
 
 
@@ -98,6 +98,7 @@ class _Trainer:
     ) -> None:
         self.corpus, self.fold, self.seed, self.config = corpus, fold, seed, config
         self.work, self.device, self.identity = work, device, identity
+        self.environment = process.environment(device)
         self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # for the log
         self.best_sha256 = ""  # of the file of the best weights
         self._start(fold.train, fold.id)
@@ -125,7 +126,9 @@ class _Trainer:
         train = self.config.train
         validation = self.corpus.of_speakers(self.fold.validation)
         validation_segments = self.corpus.segments(validation)
-        history, self.best_sha256 = resume(self.work, self.model, self.optimiser, self.identity)
+        history, self.best_sha256 = resume(
+            self.work, self.model, self.optimiser, self.identity, self.environment
+        )
         while len(history) < train.epochs and not _out_of_patience(history, train):
             epoch = len(history) + 1
             start = time.monotonic()
@@ -137,7 +140,7 @@ class _Trainer:
             history.append(row)
             if selected_row(history, train.select) is row:
                 self.best_sha256 = save_best(self.work, self.model, epoch)
-            save_checkpoint(self.work, self.model, self.optimiser, history, self.identity, self.best_sha256)
+            self._save_checkpoint(history, self.best_sha256, CHECKPOINT)
             log.LOG.debug(
                 "%s epoch %d: %.2f s (training %.2f s, %.1f segments/s), "
                 "loss %.4f, validation loss %.4f, WA %.4f, UA %.4f",
@@ -164,15 +167,20 @@ class _Trainer:
         if set(self.fold.validation) & set(self.fold.test):
             raise MfhcaError(f"fold {self.fold.id}: train.refit would train on the test speakers")
         self._start(sorted((*self.fold.train, *self.fold.validation)), f"{self.fold.id}/refit")
-        losses, _ = resume(self.work, self.model, self.optimiser, self.identity, REFIT_CHECKPOINT)
+        losses, _ = resume(
+            self.work, self.model, self.optimiser, self.identity, self.environment, REFIT_CHECKPOINT
+        )
         while len(losses) < epochs:
             epoch = len(losses) + 1
             losses.append({"epoch": epoch, "train_loss": self._train_epoch(epoch)})
-            save_checkpoint(
-                self.work, self.model, self.optimiser, losses, self.identity, "", REFIT_CHECKPOINT
-            )
+            self._save_checkpoint(losses, "", REFIT_CHECKPOINT)
             log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, *losses[-1].values(), epochs)
         self.best_sha256 = save_best(self.work, self.model, epochs)
+
+    def _save_checkpoint(self, history: list[dict[str, float]], best_sha256: str, name: str) -> None:
+        save_checkpoint(
+            self.work, self.model, self.optimiser, history, self.identity, self.environment, best_sha256, name
+        )
 
     def _train_epoch(self, epoch: int) -> float:
         """One pass over the training segments in a new order; returns the mean loss."""
@@ -229,6 +237,7 @@ class _Trainer:
             self.fold,
             self.seed,
             self.identity,
+            self.environment,
             history,
             selected,
             "patience" if _out_of_patience(history, self.config.train) else "epoch limit",
@@ -243,25 +252,6 @@ class _Trainer:
             {"parameters": parameter_counts(self.model), **layer_weights.by_layer(self.model.layer_weights)},
             sorted((*self.fold.train, *self.fold.validation)) if self.config.train.refit else None,
         )
-
-
-def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
-    """The factor of the learning rate.
-
-    Args:
-        config: `schedule` and `epochs` are read.
-        step: 1 for the first of the whole training.
-        steps: per epoch.
-
-    >>> [round(lr_factor(TrainConfig(schedule="cosine", epochs=3), step, 2), 3) for step in range(1, 7)]
-    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
-    """
-    if config.schedule == "constant":
-        return 1.0
-    if step <= steps:
-        return step / steps
-    done = (step - steps - 1) / max(1, (config.epochs - 1) * steps)
-    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def normalisers(corpus: Corpus, train_utterances: Array, config: Config) -> dict[str, Normaliser | None]:

@@ -54,6 +54,7 @@ def write_outputs(
     fold: Fold,
     seed: int,
     identity: str,
+    environment: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     selected: Mapping[str, float],
     stopped_by: str,
@@ -68,6 +69,7 @@ def write_outputs(
         corpus: the open features.
         fold: its speakers.
         seed, identity: of the unit.
+        environment: where it was trained, see `process.environment`.
         history: one row per epoch (or candidate), with the columns HISTORY_COLUMNS.
         selected: the row of `history` whose weights are kept.
         stopped_by: why there are no more rows.
@@ -104,6 +106,7 @@ def write_outputs(
         "id": fold.id,
         "seed": seed,
         "identity": identity,
+        "environment": environment,
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
         "train_speakers": list(train_speakers or fold.train),

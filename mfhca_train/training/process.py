@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -11,11 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from mfhca_cache.common import hardware
+from mfhca_train.config.variables import plain_equations
 
 FOLDS_PER_ACCELERATOR = 3  # one fold alone leaves an accelerator idle between its small kernels
-PACKAGES = ("torch", "numpy", "h5py", "safetensors", "mfhca")
+PACKAGES = ("torch", "numpy", "numba", "h5py", "safetensors", "mfhca")
+COMPUTING = ("data", "model", "training")  # rooms whose code decides what a network learns
 LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the additional ones change no fold
 
 
@@ -100,9 +105,37 @@ def description() -> str:
     )
 
 
+def environment(device: str) -> dict[str, Any]:
+    """Where this process trains: all that can change the last digits of a result besides the identity of its row.
+
+    Args:
+        device: cpu, cuda or mps.
+    """
+    value = {"versions": versions(), "cpu": cpu_type(), "device": device}
+    if device.startswith("cuda"):
+        import torch
+
+        value["accelerator"] = torch.cuda.get_device_name(device)
+    return value
+
+
+@functools.cache
+def code_digest() -> str:
+    """Digest of the code that decides what a network learns: the version stays the same while code is edited."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for room in COMPUTING for path in (package / room).rglob("*.py")):
+        digest.update(
+            f"{path.relative_to(package)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()[:16]
+
+
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of Python and of packages, by default of those that can change a result."""
-    result = {"python": platform.python_version()}
+    """Versions of Python, of this code and of packages, by default of those that can change a result."""
+    result = {"python": platform.python_version(), "code": code_digest()}
+    if plain_equations():
+        result["equations"] = "plain"
     for package in packages:
         try:
             result[package] = importlib.metadata.version(package)

@@ -52,11 +52,7 @@ def environment(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
     if cluster is not None:
         ((_, answer),) = results(cluster, environment, [device], lambda _: "the first question")
         return answer
-    return {
-        "versions": process.versions(),
-        "cpu": process.cpu_type(),
-        "device": hardware.resolve_device(device),
-    }
+    return process.environment(hardware.resolve_device(device))
 
 
 def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = None) -> None:

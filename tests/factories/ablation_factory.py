@@ -86,6 +86,7 @@ def make_ablation(
             "config": own.to_dict(),
             "recipes": {side: KEYS[side] for side in sides},
             "data_digest": "0" * 64,
+            "features_digest": "4" * 64,
             "label_digest": "1" * 64,
             "folds_digest": "2" * 64,
             "threads": 1,

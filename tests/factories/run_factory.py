@@ -51,12 +51,12 @@ def make_utterances(
     ]
 
 
-# What run.json says of where a run was begun.
+# Where units were trained, and what run.json says of where a run was begun.
+ENVIRONMENT: dict[str, Any] = {"versions": {"torch": "2.8.0"}, "cpu": "x86_64 AVX2", "device": "cpu"}
 SURROUNDINGS: dict[str, Any] = {
     "recipe_names": {},
     "data_csv_sha256": "3" * 64,
-    "versions": {"torch": "2.8.0"},
-    "cpu": "x86_64 AVX2",
+    **ENVIRONMENT,
     "device": "auto",
 }
 
@@ -124,6 +124,7 @@ def write_unit(
         "id": fold.id,
         "seed": seed,
         "identity": identity,
+        "environment": ENVIRONMENT,
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
         "train_speakers": list(fold.train),
@@ -268,6 +269,7 @@ def make_run(
         "config": config.to_dict(),
         "recipes": {"spec": "d8df7b2649005f00", "ssl": "79e523475b60a6af"},
         "data_digest": "0" * 64,
+        "features_digest": "4" * 64,
         "label_digest": "1" * 64,
         "folds_digest": "2" * 64,
         "threads": 1,

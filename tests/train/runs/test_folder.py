@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import corpus_factory
+import numpy as np
+import pytest
 from corpus_factory import (
     utterances,
     write_features,
 )
 from cv_factory import cv_command, fails
+from run_factory import Page
 
 from mfhca_cache.common.files import sha256_text
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.training import process
 
 
 def test_another_configuration_in_the_same_folder_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -34,6 +40,42 @@ def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: P
     before, now = (sha256_text(f"s1_1/{take}/False")[:16] for take in (0, 1))
     told = f"utterance s1_1 (s1_1.wav): audio SHA-256 {before} in that run, {now} now"
     fails(cv_command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
+
+
+def test_features_that_were_computed_again_with_other_last_bits_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audio is the same, so its digest says nothing: as after `features` with another number of threads."""
+    shutil.copytree(finished, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x/cache")
+    made = corpus_factory._features
+
+    def other_bits(*args: Any) -> tuple:
+        name, origin, values, valid = made(*args)
+        if name == "s1_1":
+            values[0, 0, 0] = np.nextafter(values[0, 0, 0], np.float32(9))
+        return name, origin, values, valid
+
+    monkeypatch.setattr(corpus_factory, "_features", other_bits)
+    write_features(tmp_path / "x/cache", utterances(), version={"other bits": 1})
+    fails(cv_command(tmp_path / "x"), "holds another run", "features_digest", "features were computed again")
+
+
+def test_units_trained_in_another_environment_are_listed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    assert "environments" not in read_sealed(tmp_path / "x/run/results.json")
+    shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
+    monkeypatch.setattr(process, "cpu_type", lambda: "x86_64 OTHER")
+    result = cv_command(tmp_path / "x")
+    assert "this is x86_64 OTHER; the last digits may differ" in result.output
+    first, second = read_sealed(tmp_path / "x/run/results.json")["environments"]
+    assert second["units"] == [["s1", 0]]
+    assert [name for name in first if name != "units" and first[name] != second[name]] == ["cpu"]
+    assert sorted(first["units"] + second["units"]) == [[f"s{k}", seed] for k in range(4) for seed in (0, 1)]
+    page = Page(tmp_path / "x/run/report.html")
+    assert ["fold s1, seed 0", "cpu x86_64 OTHER"] in [row[:2] for table in page.tables for row in table]
 
 
 def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: Path) -> None:

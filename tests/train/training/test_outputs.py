@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus_factory import CLASSES, manifest_of, request, utterances
+from run_factory import ENVIRONMENT
 from sklearn import metrics as reference
 from unit_factory import train_fold
 
@@ -53,7 +54,7 @@ def test_a_unit_without_a_network_lists_each_utterance_as_one_part(tmp_path: Pat
         )
         extra = {"parameters": {"total": 1}}
         result = module.write_outputs(
-            tmp_path, corpus, fold, 3, "x", history, history[0], "C", outputs, extra
+            tmp_path, corpus, fold, 3, "x", ENVIRONMENT, history, history[0], "C", outputs, extra
         )
         labels = corpus.labels[tested]
     assert (
