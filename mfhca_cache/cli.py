@@ -87,7 +87,7 @@ def manifest(out: Path | None, **options: Any) -> None:
     CORPUS is one of the names below. The files are compared with the corpus card: different counts and unusable
     audio files are listed, and no manifest is written. The output says how many files were used and how many were
     ignored, and why. `demo` synthesises its audio and its encoder first; `folders` takes any corpus with one folder
-    per class.
+    per class; `table`, `audformat`, `lhotse` and `hf` read the FILE of another tool.
     """
     from mfhca_cache.corpora import scan
 

@@ -11,7 +11,7 @@ import click
 
 from mfhca_cache.common.console import Command, jobs_option
 from mfhca_cache.common.errors import did_you_mean
-from mfhca_cache.corpora.scan import FOLDERS, NAMES
+from mfhca_cache.corpora.scan import FOLDERS, FORMATS, NAMES
 from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS_OF_OPTION, Settings
 from mfhca_cache.recipe.kinds import ALL_LAYERS, CHOICES, DTYPES, KINDS, TAILS
 
@@ -41,17 +41,26 @@ class ManifestCommand(Command):
         cards = [read_card(path) for path in map(find_card, NAMES) if path is not None]
         rows = [(card.name, f"{card.title}. {card.layout}") for card in cards]
         with formatter.section("Corpora"):
-            formatter.write_dl([*rows, (FOLDERS, "Any other, one folder per class: happy/anna_01.wav")])
+            formatter.write_dl(
+                [*rows, (FOLDERS, "Any other, one folder per class: happy/anna_01.wav"), *FORMATS.items()]
+            )
 
 
 def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the corpus argument and the options for its folder and its manifest."""
     options = (
-        click.argument("corpus", metavar="CORPUS", type=CorpusName((*NAMES, FOLDERS)), is_eager=True),
+        click.argument(
+            "corpus", metavar="CORPUS", type=CorpusName((*NAMES, FOLDERS, *FORMATS)), is_eager=True
+        ),
+        click.argument("source", metavar="[FILE]", type=FOLDER, required=False),
         click.option(
             "--root", type=FOLDER, required=True, help="The corpus folder (the demo is created in it)."
         ),
-        click.option("--out", type=FOLDER, help="The CSV to write.  [default: manifests/CORPUS.csv]"),
+        click.option(
+            "--out",
+            type=FOLDER,
+            help="The CSV to write.  [default: manifests/CORPUS.csv, or the name of FILE]",
+        ),
         click.option("--allow-partial", is_flag=True, help="Accept an incomplete corpus."),
         click.option(
             "--speaker-regex",
@@ -60,6 +69,15 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=_speaker_regex,
             help="For `folders`: searched in each path below the root; its group `speaker`, or else its first group, "
             r"is the speaker. Example: '/(?P<speaker>[a-z]+)_\d+'",
+        ),
+        click.option(
+            "--column",
+            "columns",
+            metavar="NAME=COLUMN",
+            multiple=True,
+            callback=_columns,
+            help="For a FILE: the column to take for utterance, path, speaker, emotion, session, gender, start_s or "
+            "end_s; repeat for several. The others are guessed from common names.",
         ),
     )
     for option in reversed(options):
@@ -80,6 +98,23 @@ def _speaker_regex(ctx: click.Context, _: click.Parameter, text: str | None) -> 
     if not expression.groups:
         raise click.BadParameter(f"{text!r} has no group; put brackets around the speaker")
     return expression
+
+
+def _columns(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Parses --column, and refuses it and FILE for corpora that are read from their folder."""
+    corpus = ctx.params.get("corpus")
+    if corpus not in FORMATS and (given or ctx.params.get("source")):
+        raise click.UsageError(
+            f"FILE and --column are for {', '.join(FORMATS)}; {corpus} is read from --root"
+        )
+    pairs = [text.partition("=") for text in given]
+    for name, equals, column in pairs:
+        if not (name and equals and column):
+            raise click.BadParameter(f"{name + equals + column!r}: write NAME=COLUMN, such as speaker=spk")
+    columns = {name: column for name, _, column in pairs}
+    if len(columns) < len(pairs):
+        raise click.BadParameter("gives one column twice")
+    return columns
 
 
 def parse_layer(value: int | str) -> int | str:

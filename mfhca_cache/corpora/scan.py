@@ -3,16 +3,19 @@
 A built-in corpus is a module here and a card of the same name in `manifests/`
 (crema_d.py, crema-d.toml); there is no list to add it to. The module has `FILES`
 if the labels are in the file names, or else a function `scan(root)`. `folders`
-is for corpora without a card. A corpus's module is imported only when needed.
+and the tables of other tools (the modules of `foreign`) are for corpora without
+a card. A module is imported only when needed.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
@@ -23,6 +26,13 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.speakers import speaker_table, speaker_warnings
 
 FOLDERS = "folders"  # one folder per class, of any corpus
+# Formats of other tools; each is a module of `foreign` with a function `read`.
+FORMATS = {
+    "table": "Any other, listed in FILE: CSV, TSV, JSON lines or parquet; see --column",
+    "audformat": "A database of audformat, in the folder FILE or in the root",
+    "lhotse": "The cuts of lhotse in FILE, with the speakers and emotions of their supervisions",
+    "hf": "A dataset of Hugging Face, from save_to_disk or an audio folder, in the folder FILE or in the root",
+}
 # The corpora that have both a module here and a card, in alphabetical order.
 NAMES = tuple(
     name
@@ -82,13 +92,21 @@ class Summary:
         return f"label set {label_set.name}{default}: {total} utterances: {classes}"
 
 
-def scan(name: str, root: Path, speaker: re.Pattern[str] | None = None) -> Scan:
-    """Scans a corpus folder.
+def scan(
+    name: str,
+    root: Path,
+    speaker: re.Pattern[str] | None = None,
+    source: Path | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> Scan:
+    """Scans a corpus folder, or reads a table of another tool.
 
     Args:
-        name: one of NAMES, or FOLDERS.
+        name: one of NAMES, FORMATS, or FOLDERS.
         root: the corpus root.
         speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
+        source: for FORMATS only: the file or folder to read; by default the root.
+        columns: for FORMATS only: column of the manifest -> column of the table, see `foreign.columns`.
 
     Returns:
         The utterances sorted by name, ignored files, and problems.
@@ -96,13 +114,23 @@ def scan(name: str, root: Path, speaker: re.Pattern[str] | None = None) -> Scan:
     Raises:
         MfhcaError: the corpus is unknown, or the folder does not exist or has another layout.
     """
-    if name not in (*NAMES, FOLDERS):
+    if name not in (*NAMES, FOLDERS, *FORMATS):
         raise MfhcaError(
             f"no corpus {name!r}; choose one of {', '.join(NAMES)}, or {FOLDERS} for a corpus with one folder per "
-            "class, or write a CSV with the columns utterance, path, speaker, emotion"
+            f"class, or {', '.join(FORMATS)} for a table of another tool, or write a CSV with the columns utterance, "
+            "path, speaker, emotion"
         )
     if (name == FOLDERS) != (speaker is not None):
         raise MfhcaError(f"{FOLDERS} needs --speaker-regex, and no other corpus takes it")
+    if name not in FORMATS and (source is not None or columns):
+        raise MfhcaError(f"FILE and --column are for {', '.join(FORMATS)}; {name} is read from --root alone")
+    if name in FORMATS:
+        from mfhca_cache.corpora.foreign.columns import scan_table
+
+        if source is not None and not source.exists():
+            raise MfhcaError(f"{source}: no such file or folder; it must be what {name} can read")
+        table = import_module(f"mfhca_cache.corpora.foreign.{name}").read(source or root, root, columns)
+        return scan_table(table, root, columns)
     if not root.is_dir():
         raise MfhcaError(f"{root}: no such folder; --root must be the folder of {name}")
     if speaker is not None:
@@ -125,16 +153,18 @@ def build(
     out: Path | None = None,
     allow_partial: bool = False,
     speaker: re.Pattern[str] | None = None,
+    source: Path | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
     """Scans a corpus and writes its manifest and, next to it, its card. The demo is synthesised first.
 
     Args:
-        corpus: one of NAMES, or FOLDERS.
+        corpus: one of NAMES, FORMATS, or FOLDERS.
         root: the corpus root; created for the demo.
-        out: the CSV file, by default manifests/CORPUS.csv. An existing card of the same stem next to it takes
+        out: the CSV file, by default manifests/CORPUS.csv, or the name of `source`. An existing card of the same stem next to it takes
             precedence.
         allow_partial: continue even though counts differ from the card or files cannot be used.
-        speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
+        speaker, source, columns: see `scan`.
 
     Returns:
         What was written.
@@ -143,12 +173,12 @@ def build(
         MfhcaError: the folder is not the complete corpus (every difference is listed), or `out` cannot be
             written.
     """
-    out = Path("manifests") / f"{corpus}.csv" if out is None else out
+    out = Path("manifests") / f"{corpus if source is None else source.stem}.csv" if out is None else out
     if corpus == "demo":
         from mfhca_cache.corpora import demo
 
         demo.synthesise(root)
-    result = scan(corpus, root, speaker)
+    result = scan(corpus, root, speaker, source, columns)
     card = _card(corpus, out)
     if card is not None:
         result = _with_known_labels(result, card)
@@ -173,7 +203,7 @@ def build(
 def _card(corpus: str, out: Path) -> Card | None:
     """The card that reading the manifest will find: the one next to it, or else the installed one."""
     existing = out.with_suffix(".toml")
-    if corpus == FOLDERS:
+    if corpus == FOLDERS or corpus in FORMATS:
         path = existing if existing.is_file() else find_card(out.stem)
         return None if path is None else read_card(path)
     if not existing.is_file():

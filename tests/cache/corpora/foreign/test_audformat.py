@@ -1,0 +1,81 @@
+"""Databases of audformat, written by the library itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from foreign_factory import SPEAKERS, corpus, made, manifest
+
+from mfhca_cache.manifest.utterance import Utterance
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The inplace keyword:DeprecationWarning"
+)  # audformat's, on pandas
+
+
+def write(folder: Path, rows: list[Utterance], segments: dict[str, list[float]] | None = None) -> str:
+    """A database with tables train and test, and a scheme for speakers whose labels have a gender."""
+    audformat = pytest.importorskip("audformat")
+    genders = {"f": "female", "m": "male"}
+    database = audformat.Database("mine")
+    database.schemes["emotion"] = audformat.Scheme(labels=sorted({u.emotion for u in rows}))
+    database.schemes["speaker"] = audformat.Scheme(
+        labels={s: {"gender": genders[g]} for s, g in SPEAKERS.items()}
+    )
+    for split, own in (("train", rows[2:]), ("test", rows[:2])):
+        database.splits[split] = audformat.Split(split)
+        index = audformat.filewise_index([u.path for u in own])
+        if segments is not None:
+            starts, ends = segments["starts"][: len(own)], segments["ends"][: len(own)]
+            unit = "s"
+            import pandas
+
+            index = audformat.segmented_index(
+                [u.path for u in own], pandas.to_timedelta(starts, unit), pandas.to_timedelta(ends, unit)
+            )
+        table = database[split] = audformat.Table(index, split_id=split)
+        table["emotion"] = audformat.Column(scheme_id="emotion")
+        table["emotion"].set([u.emotion for u in own])
+        table["speaker"] = audformat.Column(scheme_id="speaker")
+        table["speaker"].set([u.speaker for u in own])
+    database.save(folder)
+    return str(folder)
+
+
+def test_a_database_gives_the_manifest_made_by_hand(tmp_path: Path) -> None:
+    rows = corpus(tmp_path / "audio")
+    genders = {"f": "female", "m": "male"}
+    database = write(tmp_path / "audio", rows)
+    assert made(tmp_path, "audformat", database) == [replace(u, gender=genders[u.gender]) for u in rows]
+
+
+def test_segments_become_spans(tmp_path: Path) -> None:
+    rows = corpus(tmp_path / "audio")
+    segments = {"starts": [0.0, 0.02] * 3, "ends": [0.05, float("nan")] * 3}
+    found = made(tmp_path, "audformat", write(tmp_path / "database", rows, segments))
+    spans = {(u.utterance, u.start_s, u.end_s) for u in found if u.speaker == "anna"}
+    assert spans == {("anna/0_0-50", None, 0.05), ("anna/1_20-end", 0.02, None)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--column", "emotion=mood"], "has no scheme 'mood'; there are: emotion, gender, speaker"),
+        (["--column", "emotion=emotoin"], "did you mean emotion?"),
+    ],
+)
+def test_an_unknown_scheme_is_refused(tmp_path: Path, options: list[str], message: str) -> None:
+    result = manifest(tmp_path, "audformat", write(tmp_path / "audio", corpus(tmp_path / "audio")), *options)
+    assert (result.exit_code, message in " ".join(result.stderr.split())) == (1, True), result.stderr
+
+
+def test_a_folder_without_a_database_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("audformat")
+    corpus(tmp_path / "audio")
+    result = manifest(tmp_path, "audformat", str(tmp_path / "audio"))
+    assert "no db.yaml in it; pass the folder of an audformat database" in " ".join(result.stderr.split())
+    (tmp_path / "audio/db.yaml").write_text("]")
+    result = manifest(tmp_path, "audformat", str(tmp_path / "audio"))
+    assert (result.exit_code, "audformat cannot read it" in result.stderr) == (1, True)
