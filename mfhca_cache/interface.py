@@ -35,21 +35,21 @@ def build_manifest(
     *,
     allow_partial: bool = False,
     speaker_regex: str | None = None,
-    file: str | Path | None = None,
+    source: str | Path | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """Scans a corpus folder and writes its manifest, as `mfhca-cache manifest` does.
 
     Args:
         corpus: the name of a corpus, e.g. "emodb"; "demo", which is synthesised under `root`; or "folders" for any
-            corpus with one folder per class; or "table", "audformat", "lhotse", "hf" for a `file` of another tool.
+            corpus with one folder per class; or "table", "audformat", "lhotse", "hf" for a `source` of another tool.
         root: the corpus folder.
         out: the CSV file to write, by default manifests/CORPUS.csv. The corpus card is copied next to it.
         allow_partial: accept counts that differ from the card, and files that cannot be used.
         speaker_regex: for "folders": is searched in each path below the root; its group `speaker`, or else its first
             group, is the speaker.
-        file: the table, database, cut set or dataset of another tool; by default the root.
-        columns: column of the manifest -> column of `file`, e.g. {"speaker": "spk"}; guessed for the others.
+        source: the table, database, cut set or dataset of another tool; by default the root.
+        columns: column of the manifest -> column of `source`, e.g. {"speaker": "spk"}; guessed for the others.
 
     Returns:
         The manifest that was written.
@@ -70,8 +70,8 @@ def build_manifest(
             ) from error
         if not speaker.groups:
             raise MfhcaError(f"speaker_regex {speaker_regex!r} has no group; put brackets around the speaker")
-    output, source = (None if path is None else Path(path) for path in (out, file))
-    summary = scan.build(corpus, Path(root), output, allow_partial, speaker, source, columns)
+    output, table = (None if path is None else Path(path) for path in (out, source))
+    summary = scan.build(corpus, Path(root), output, allow_partial, speaker, table, columns)
     log.LOG.info("%s", summary)
     return read_manifest(summary.out)
 

@@ -161,8 +161,8 @@ def build(
     Args:
         corpus: one of NAMES, FORMATS, or FOLDERS.
         root: the corpus root; created for the demo.
-        out: the CSV file, by default manifests/CORPUS.csv, or the name of `source`. An existing card of the same stem next to it takes
-            precedence.
+        out: the CSV file, by default manifests/CORPUS.csv, or with the stem of `source`. An existing card of the same
+            stem next to it takes precedence.
         allow_partial: continue even though counts differ from the card or files cannot be used.
         speaker, source, columns: see `scan`.
 

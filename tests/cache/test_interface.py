@@ -121,6 +121,15 @@ def test_a_manifest_is_that_of_the_command(
     assert read_manifest("other.csv").utterances == made.utterances
 
 
+def test_a_manifest_can_come_from_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "data/1.wav", "1")
+    (tmp_path / "list.csv").write_text("file,who,label\n1.wav,anna,joy\n")
+    monkeypatch.chdir(tmp_path)
+    made = build_manifest("table", "data", source="list.csv", columns={"speaker": "who"})
+    assert made.path == Path("manifests/list.csv")
+    assert [(u.utterance, u.speaker, u.emotion) for u in made.utterances] == [("1", "anna", "joy")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
