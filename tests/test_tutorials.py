@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,22 @@ def test_examples_of_predicting_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     text = block("predict.md", "test", "speaker")
     assert 'speaker="03"' in text
     assert python(tmp_path, text.replace('"03"', f'"{speaker}"'), capsys).startswith("1 {")
+
+
+def test_an_official_split_as_the_page_has_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(block("official-splits.md", "file", "mine.csv"))
+    rows = read_manifest(tmp_path / "mine.csv").utterances
+    write_features(tmp_path / "cache", list(rows))
+    said = shell(tmp_path, block("official-splits.md", "shell", "cv"), QUICK)
+    assert re.search(r"protocol column: 2 utterances.*\n.*\n +test +0 .* s1\n", said)
+    assert "KNOWN SPEAKERS" not in said
+    other = {"s0_0": "train", "s1_0": "train", "s1_1": "train"}  # s0 is trained on and tested
+    write_manifest(tmp_path / "shared.csv", [replace(u, fold=other.get(u.utterance, u.fold)) for u in rows])
+    command = block("official-splits.md", "shell", "shared")
+    refused = shell(tmp_path, command.replace(" --set train.shared_speakers=true", ""), QUICK, exit_code=1)
+    assert "s0: utterances in test 1, train 1" in refused
+    assert "KNOWN SPEAKERS" in shell(tmp_path, command, QUICK)
+    results = json.loads((tmp_path / "runs/mine-shared/results.json").read_text())
+    assert results["shared_speakers"]
+    assert (results["n_utterances"], results["oracle"]) == (1, False)
+    assert "Known speakers" in (tmp_path / "runs/mine-shared/report.html").read_text()

@@ -19,7 +19,17 @@ from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
 from mfhca_cache.manifest.card import Card, LabelSet, find_card, read_card
-from mfhca_cache.manifest.utterance import REQUIRED, SPAN, WRITTEN, Rows, Utterance, nfc, warnings
+from mfhca_cache.manifest.utterance import (
+    FOLD,
+    REQUIRED,
+    SPAN,
+    SPLIT,
+    WRITTEN,
+    Rows,
+    Utterance,
+    nfc,
+    warnings,
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,8 @@ def read_manifest(path: str | Path) -> Manifest:
         raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
     if not rows.utterances:
         raise MfhcaError(f"{path}: no utterances, only a header; create the manifest again")
-    content = canonical_json([vars(utterance) for utterance in rows.utterances])
+    # Without an entry where there is none, a manifest without the column keeps its digest.
+    content = canonical_json([{k: v for k, v in vars(u).items() if k != FOLD or v} for u in rows.utterances])
     return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
 
 
@@ -162,17 +173,17 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
     Args:
         path: the CSV file.
-        utterances: in the order of the file; `start_s` and `end_s` are written if any utterance has one.
+        utterances: in the order of the file; `start_s` and `end_s` are written if any utterance has one, and
+            `fold` likewise.
 
     Raises:
         MfhcaError: the folder is read-only or full.
     """
     rows = [vars(utterance) for utterance in utterances]
-    spans = any(row[name] is not None for row in rows for name in SPAN)
+    optional = [*SPAN] if any(row[name] is not None for row in rows for name in SPAN) else []
+    optional += [FOLD] if any(row[FOLD] for row in rows) else []
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        buffer, [*WRITTEN, *(SPAN if spans else ())], extrasaction="ignore", lineterminator="\n"
-    )
+    writer = csv.DictWriter(buffer, [*WRITTEN, *optional], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(Path(path), buffer.getvalue())
@@ -248,3 +259,5 @@ def _check_header(path: Path, header: list[str]) -> None:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise MfhcaError(f"{path}: column {', '.join(twice)} appears twice; remove one")
+    if FOLD in header and SPLIT in header:
+        raise MfhcaError(f"{path}: columns {FOLD} and {SPLIT} both name the official split; remove one")

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 REQUIRED = ("utterance", "path", "speaker", "emotion")
 WRITTEN = ("utterance", "path", "speaker", "session", "gender", "emotion", "samples", "sample_rate")
 SPAN = ("start_s", "end_s")
+FOLD, SPLIT = "fold", "split"  # two names of the column of an official split
 # A whole number; pandas writes "31129.0" for a column in which some rows are empty.
 WHOLE_NUMBER = re.compile(r"([0-9]{1,15})(\.0+)?")
 DECIMAL_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
@@ -37,6 +38,7 @@ class Utterance:
     sample_rate: int | None = None  # Hz
     start_s: float | None = None  # the utterance's part of the file, seconds; None = from its beginning
     end_s: float | None = None  # None = to its end
+    fold: str = ""  # of the corpus' official split: a fold's name, or train, validation or test
 
 
 class Rows:
@@ -132,7 +134,7 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
 
 def _invisible(row: dict[str, str]) -> Iterator[str]:
     """Characters that cannot be seen: two names that look alike would count as different."""
-    for name in WRITTEN:
+    for name in (*WRITTEN, FOLD, SPLIT):
         for character in dict.fromkeys(row.get(name, "")):
             category = unicodedata.category(character)
             if category in ("Cc", "Zl", "Zp"):
@@ -187,4 +189,5 @@ def _parse(row: dict[str, str], bad: list[str]) -> Utterance:
         sample_rate=whole("sample_rate"),
         start_s=start,
         end_s=end,
+        fold=row.get(FOLD) or row.get(SPLIT, ""),
     )

@@ -125,7 +125,7 @@ def _axes(inputs: Inputs) -> Axes:
 def measure_fold(run: FoldRun) -> FoldMeasures:
     """Attention and gates on a fold's test speakers, and silhouettes, also of its validation speakers."""
     corpus, over_time = run.corpus, False
-    test = corpus.of_speakers(run.fold.test)
+    test = corpus.of_fold(run.fold, "test")
     segments = corpus.segments(test)
     if kind := attention_of(run.config.model):
         over_time = kind.over == TIME
@@ -173,7 +173,7 @@ def measure_fold(run: FoldRun) -> FoldMeasures:
 def _silhouettes(run: FoldRun, test: Array, test_features: Array) -> dict[str, float | None]:
     """By class for the test speakers; by class and by speaker for test and validation speakers."""
     corpus, fold = run.corpus, run.fold
-    validation = corpus.of_speakers(sorted(set(fold.validation) - set(fold.test)))
+    validation = np.setdiff1d(corpus.of_fold(fold, "validation"), test)
     features = test_features
     if len(validation):
         features = np.concatenate([test_features, run.features(validation)[0]])
@@ -193,7 +193,8 @@ def points_of(run: FoldRun) -> tuple[Points, dict[str, Array]]:
     random = np.random.default_rng(embedding.SEED)
     validation = sorted(set(fold.validation) - set(fold.test))
     training = sorted(set(fold.train) - set(fold.test) - set(validation))
-    parts = corpus.of_speakers(fold.test), corpus.of_speakers([*validation, *training])
+    test, validating = corpus.of_fold(fold, "test"), corpus.of_fold(fold, "validation")
+    parts = test, np.setdiff1d(corpus.of_fold(fold, "validation", "train"), test)
     samples = [
         np.sort(random.choice(part, MAX_POINTS, replace=False)) if len(part) > MAX_POINTS else part
         for part in parts
@@ -202,15 +203,14 @@ def points_of(run: FoldRun) -> tuple[Points, dict[str, Array]]:
     means, logp = run.features(indices)
     features = means.astype(np.float32)
     utterances = [corpus.utterances[i] for i in indices]
-    roles = [
-        TEST if u.speaker in fold.test else VALIDATION if u.speaker in validation else TRAINING
-        for u in utterances
-    ]
+    roles = np.where(
+        np.isin(indices, test), TEST, np.where(np.isin(indices, validating), VALIDATION, TRAINING)
+    )
     arrays = {
         "points.features": features,
         "points.label": corpus.labels[indices].astype(np.int16),
         "points.prediction": logp.argmax(axis=1).astype(np.int16),
-        "points.role": np.array(roles, np.uint8),
+        "points.role": roles.astype(np.uint8),
     }
     coordinates = embedding.tsne(features)
     if coordinates is not None:

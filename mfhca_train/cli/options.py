@@ -17,6 +17,7 @@ PROTOCOL_NAMES = (
     "group-k",
     "oracle",
     "oracle-matched",
+    "column",
 )  # the keys of data.folds.PROTOCOLS, tested
 FOLDER = click.Path(path_type=Path)
 

@@ -30,6 +30,7 @@ FocalGamma = Annotated[float, Meta(ge=0, le=10)]
 OMITTED_AT_DEFAULT = (
     "select",
     "refit",
+    "shared_speakers",
     "label_smoothing",
     "focal_gamma",
     "sampling",
@@ -148,6 +149,11 @@ class TrainConfig:
     )
     validation_speakers: Positive = _(
         2, "ours", "of a strict fold, where the corpus has no sessions", "speakers"
+    )
+    shared_speakers: bool = _(
+        False,
+        "ours",
+        "accept an official split (protocol column) in which a speaker is trained on and tested",
     )
     groups: Groups = _(5, "ours", "k of the protocol group-k", "groups")
 

@@ -19,6 +19,7 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shard
 from mfhca_train.data.batch import PER_SPEAKER, Array, Batch, Normaliser, as_batch, on_device
+from mfhca_train.data.folds import Fold, Side
 from mfhca_train.data.normalise import estimate, estimate_per_speaker
 from mfhca_train.data.on_device import DeviceFeatures
 from mfhca_train.data.origin import check_origins, check_same_audio, features_digest
@@ -182,7 +183,14 @@ class Corpus:
     def of_speakers(self, speakers: Iterable[str]) -> Array:
         """Indices of the utterances of some speakers, in manifest order."""
         wanted = set(speakers)
-        return np.array([i for i, u in enumerate(self.utterances) if u.speaker in wanted], np.int64)
+        return np.flatnonzero([u.speaker in wanted for u in self.utterances])
+
+    def of_fold(self, fold: Fold, *sides: Side) -> Array:
+        """Indices of the utterances on some sides of a fold, in manifest order."""
+        if fold.utterances is None:
+            return self.of_speakers(fold.speakers(*sides))
+        ids = fold.ids(*sides)
+        return np.flatnonzero([u.utterance in ids for u in self.utterances])
 
     def segments(self, utterances: Array) -> Segments:
         """The segments of some utterances (indices); `Segments.utterance` counts within `utterances`."""

@@ -1,7 +1,8 @@
 """Folds of whole speakers: train, validation and test speakers of each protocol.
 
 A fold holds speakers out and trains on the others, so the two cannot overlap. Only the two oracles, which
-measure the optimism of selecting on the test speaker, use it for validation.
+measure the optimism of selecting on the test speaker, use it for validation. An official split of a corpus (protocol
+column, see `official`) may have a speaker on several sides only if `train.shared_speakers` accepts that.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.settings import TrainConfig
+from mfhca_train.data.official import official_splits
 
 PROTOCOLS = {
     "strict": "test one speaker; validate on the rest of its session, or without sessions on the next speakers; "
@@ -21,33 +24,57 @@ PROTOCOLS = {
     "group-k": "test one of k groups of speakers, validate on the next one, train on the others",
     "oracle": "test one speaker and select the epoch ON IT, train on all others (the released code's protocol)",
     "oracle-matched": "the training speakers of strict, but the epoch is selected ON THE TEST SPEAKER",
+    "column": "the official split in the manifest's column fold: its folds in turn, or train, validation and test once",
 }
 ORACLES = ("oracle", "oracle-matched")
+Side = Literal["train", "validation", "test"]
+SIDES: tuple[Side, ...] = get_args(Side)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One split of the speakers, each tuple sorted."""
+    """One split of the speakers, each tuple sorted.
+
+    Attributes:
+        id: its name.
+        train, validation, test: speakers.
+        utterances: ids on each of these sides, if a speaker is on several; else None, and all utterances of a
+            speaker are on its side.
+    """
 
     id: str
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    utterances: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def selects_on_test(self) -> bool:
+        """Whether the epoch is selected on the test utterances, as the oracles do."""
+        return self.utterances is None and not set(self.validation).isdisjoint(self.test)
+
+    def speakers(self, *sides: Side) -> set[str]:
+        """The speakers on some sides."""
+        return {speaker for side in sides for speaker in getattr(self, side)}
+
+    def ids(self, *sides: Side) -> set[str]:
+        """The utterances on some sides, where a speaker is on several."""
+        return {name for side in sides for name in (self.utterances or ((),) * 3)[SIDES.index(side)]}
 
 
 def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConfig) -> tuple[Fold, ...]:
     """Splits the speakers of a corpus.
 
     Args:
-        utterances: those of the label set; speakers, sessions and genders are read, labels are not.
+        utterances: those of the label set; speakers, sessions, genders and (column) folds are read, labels are not.
         protocol: a key of PROTOCOLS.
-        config: `validation_speakers` (strict) and `groups` (group-k) are read.
+        config: `validation_speakers` (strict, column), `shared_speakers` (column) and `groups` (group-k) are read.
 
     Returns:
-        Folds in which every speaker is tested exactly once.
+        Folds in which every speaker is tested exactly once; with column as the corpus has it.
 
     Raises:
-        MfhcaError: too few speakers or sessions for the protocol.
+        MfhcaError: too few speakers or sessions for the protocol, or the official split is unsound.
     """
     speakers = sorted({u.speaker for u in utterances})
     if protocol == "strict":
@@ -62,10 +89,12 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
     elif protocol == "oracle-matched":
         strict = make_folds(utterances, "strict", config)
         folds = [Fold(f.id, f.train, f.test, f.test) for f in strict]
+    elif protocol == "column":
+        folds = _official(utterances, config)
     else:
         raise MfhcaError(f"no protocol is called {protocol!r}; there are: {', '.join(PROTOCOLS)}")
     empty = [fold.id for fold in folds if not fold.train]
-    if empty and len({u.session for u in utterances} - {""}) == 1:
+    if empty and protocol != "column" and len({u.session for u in utterances} - {""}) == 1:
         raise MfhcaError(
             "column session puts all speakers into one session; clear it, or use --protocol group-k"
         )
@@ -103,15 +132,21 @@ class _Speakers:
                 members.setdefault(u.session, set()).add(u.speaker)
         return cls(dict(sorted(gender.items())), sessions, members)
 
+    def partners(self, test: Iterable[str]) -> set[str]:
+        """The rest of the sessions of some speakers."""
+        return {p for s in test for session in self.sessions[s] for p in self.members[session]} - {*test}
+
 
 def _strict_validation(speaker: str, known: _Speakers, config: TrainConfig) -> list[str]:
     """The rest of the speaker's session, or without sessions the next speakers, one of each gender if known."""
-    partners = {p for session in known.sessions[speaker] for p in known.members[session]} - {speaker}
-    if partners:
-        return sorted(partners)
-    gender, speakers = known.gender, list(known.gender)
-    at = speakers.index(speaker)
-    following = speakers[at + 1 :] + speakers[:at]
+    others = [s for s in known.gender if s != speaker]
+    return sorted(known.partners([speaker])) or _next_speakers(speaker, others, known, config)
+
+
+def _next_speakers(after: str, candidates: Sequence[str], known: _Speakers, config: TrainConfig) -> list[str]:
+    """`validation_speakers` of the candidates, in order from a speaker on, as many of each gender as possible."""
+    gender = known.gender
+    following = [s for s in candidates if s > after] + [s for s in candidates if s <= after]
     chosen: list[str] = []
     for _ in range(min(config.validation_speakers, len(following))):
         left = [s for s in following if s not in chosen]
@@ -119,6 +154,34 @@ def _strict_validation(speaker: str, known: _Speakers, config: TrainConfig) -> l
         fewest = min(of_gender[gender[s]] for s in left)
         chosen.append(next(s for s in left if of_gender[gender[s]] == fewest))
     return chosen
+
+
+def _official(utterances: Sequence[Utterance], config: TrainConfig) -> list[Fold]:
+    """The folds of the column fold; where it names no validation speakers, some training speakers validate."""
+    known = _Speakers.of(utterances)
+    folds = []
+    for name, sides in official_splits(utterances, config.shared_speakers):
+        placed = list(zip(utterances, sides, strict=True))
+        train, validation, test = (sorted({u.speaker for u, s in placed if s == side}) for side in SIDES)
+        if not validation:
+            chosen = _official_validation(train, test, known, config)
+            placed = [(u, "validation" if s == "train" and u.speaker in chosen else s) for u, s in placed]
+            train, validation = [s for s in train if s not in chosen], chosen
+        shared = len({*train, *validation, *test}) < len(train) + len(validation) + len(test)
+        ids = tuple(tuple(u.utterance for u, s in placed if s == side) for side in SIDES)
+        folds.append(Fold(name, tuple(train), tuple(validation), tuple(test), ids if shared else None))
+    return folds
+
+
+def _official_validation(
+    train: Sequence[str], test: Sequence[str], known: _Speakers, config: TrainConfig
+) -> list[str]:
+    """As strict chooses, but a session that would leave no training speaker is not considered."""
+    partners = known.partners(test) & {*train}
+    if partners and len(partners) < len(train):
+        return sorted(partners)
+    unseen = [s for s in train if s not in {*test}]
+    return sorted(_next_speakers(max(test), unseen or train, known, config))
 
 
 def _sessions(utterances: Sequence[Utterance]) -> dict[str, list[str]]:

@@ -101,7 +101,7 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
         fold: whose training and validation speakers are recorded.
         normalisers: by side.
     """
-    audio = corpus.audio_digests(corpus.of_speakers((*fold.train, *fold.validation)))
+    audio = corpus.audio_digests(corpus.of_fold(fold, "train", "validation"))
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},
         {side: recipe.read_as for side, recipe in corpus.recipes.items()},

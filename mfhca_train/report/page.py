@@ -161,6 +161,7 @@ def _first_screen(record: Record) -> dict[str, Any]:
         "all_oracle": len(oracles) == len(rows),
         "oracles": oracles,
         "transductive": [row for row in rows.values() if row.transductive],
+        "shared_speakers": [row for row in rows.values() if row.shared_speakers],
         "others": len(rows) - len(record.networks),
         "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
         "protocols": list(dict.fromkeys(row.protocol for row in rows.values())),

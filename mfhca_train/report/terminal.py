@@ -154,6 +154,8 @@ def _remarks(results: AblationResults) -> Iterator[str]:
                 yield f"effect of {words} ({more} minus {less}): {_effect(changes)}"
     if results.grid and any(row.is_oracle for row in results.rows.values()):
         yield "ORACLE: the epoch was selected on the test speaker; compare only with rows of the same protocol"
+    if any(row.shared_speakers for row in results.rows.values()):
+        yield "KNOWN SPEAKERS: the official split has test speakers in training, too; unknown ones get lower scores"
     seeds = fewest_seeds(results)
     if results.grid and seeds < SEEDS_ADVISED:
         yield (

@@ -161,6 +161,7 @@ class Results(File, frozen=True, kw_only=True):
     transductive: bool = False  # unlabelled recordings of the test speakers normalise their features
     protocol: str
     oracle: bool
+    shared_speakers: bool = False  # a test speaker was trained on too: so is the corpus' official split
     complete: bool
     headline: Literal["mean", "pooled"]
     seeds: tuple[int, ...]

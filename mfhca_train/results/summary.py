@@ -148,6 +148,7 @@ def summarise(
     summary: dict[str, Any] = {
         "protocol": protocol,
         "oracle": protocol in ORACLES,
+        **({"shared_speakers": True} if any(map(_shares_speakers, units)) else {}),
         "complete": len(folds) == folds_in_all,
         "headline": "pooled" if any(unit["classes_absent"] for unit in units) else "mean",
         "seeds": seeds,
@@ -189,6 +190,11 @@ def _environments(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for group in of.values()
         ]
     }
+
+
+def _shares_speakers(unit: Mapping[str, Any]) -> bool:
+    """Whether a fold trained on one of its test speakers."""
+    return not {*unit["test_speakers"]}.isdisjoint(unit["train_speakers"])
 
 
 def _score(name: str, confusion: Array) -> float:

@@ -231,7 +231,10 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
 
 def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> dict[str, Any]:
     """What decides a row's results: the deciding part of run.json."""
-    folds = [[f.id, f.validation, f.test, len(f.train)] for f in row.folds]
+    folds = [
+        [f.id, f.validation, f.test, len(f.train), *([] if f.utterances is None else [f.utterances])]
+        for f in row.folds
+    ]
     identity: dict[str, Any] = {
         "format": RUN_FORMAT,
         "corpus": labelled.name,
@@ -294,7 +297,9 @@ def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) 
     if "group-k" not in protocols and given.groups != default.groups:
         raise MfhcaError(f"train.groups would be ignored by protocol {names}; remove it")
     if (
-        not {"strict", "oracle-matched"} & set(protocols)
+        not {"strict", "oracle-matched", "column"} & set(protocols)
         and given.validation_speakers != default.validation_speakers
     ):
         raise MfhcaError(f"train.validation_speakers would be ignored by protocol {names}; remove it")
+    if "column" not in protocols and given.shared_speakers:
+        raise MfhcaError(f"train.shared_speakers would be ignored by protocol {names}; remove it")

@@ -21,6 +21,7 @@ from mfhca_cache.common.files import write_atomically
 from mfhca_train.config.settings import Config
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.folds import SIDES
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import BEST, LOGISTIC, MAJORITY, SVM
 from mfhca_train.training import process
@@ -133,9 +134,7 @@ def _train_unit(folder: Path, kind: str, unit: Unit, corpus: Corpus, features: A
     from safetensors.numpy import save
 
     fold = unit.fold
-    train, validation, test = (
-        corpus.of_speakers(names) for names in (fold.train, fold.validation, fold.test)
-    )
+    train, validation, test = (corpus.of_fold(fold, side) for side in SIDES)
 
     def loss(utterances: Array, outputs: Array) -> float:
         return float(-outputs[utterances, corpus.labels[utterances]].mean())
@@ -178,5 +177,5 @@ def _train_unit(folder: Path, kind: str, unit: Unit, corpus: Corpus, features: A
         STOPPED_BY,
         whole,
         {"parameters": parameters},
-        sorted((*fold.train, *fold.validation)) if refit else None,
+        sorted({*fold.train, *fold.validation}) if refit else None,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.batch import Array, Normaliser
 from mfhca_train.data.corpus import Corpus, Segments
-from mfhca_train.data.folds import Fold
+from mfhca_train.data.folds import Fold, Side
 from mfhca_train.model.network import parameter_counts
 from mfhca_train.model.saved import build_network, inputs_of, save_inputs
 from mfhca_train.results import layer_weights
@@ -101,13 +101,13 @@ class _Trainer:
         self.environment = process.environment(device)
         self.name = "/".join(work.parts[-3:-1]) + f"/fold-{fold.id}"  # for the log
         self.best_sha256 = ""  # of the file of the best weights
-        self._start(fold.train, fold.id)
+        self._start(fold.id, "train")
 
-    def _start(self, speakers: Sequence[str], stream: str) -> None:
-        """A new network to train on some speakers; `stream` names the random numbers of its training."""
+    def _start(self, stream: str, *sides: Side) -> None:
+        """A new network to train on some sides of the fold; `stream` names the random numbers of its training."""
         corpus, train = self.corpus, self.config.train
         self.stream = stream
-        utterances = corpus.of_speakers(speakers)
+        utterances = corpus.of_fold(self.fold, *sides)
         self.segments = corpus.segments(utterances)
         self.segment_speakers = [corpus.utterances[utterances[i]].speaker for i in self.segments.utterance]
         self.normalisers = normalisers(corpus, utterances, self.config)
@@ -124,7 +124,7 @@ class _Trainer:
     def run(self, on_epoch: Callable[[dict[str, float]], None] | None) -> dict[str, Any]:
         """Trains until patience or the epoch limit ends it, and writes the unit's files."""
         train = self.config.train
-        validation = self.corpus.of_speakers(self.fold.validation)
+        validation = self.corpus.of_fold(self.fold, "validation")
         validation_segments = self.corpus.segments(validation)
         history, self.best_sha256 = resume(
             self.work, self.model, self.optimiser, self.identity, self.environment
@@ -164,9 +164,9 @@ class _Trainer:
         The first training chose the number of epochs on the validation speakers; only its scores for them are
         validation scores, and only they are written.
         """
-        if set(self.fold.validation) & set(self.fold.test):
+        if self.fold.selects_on_test:
             raise MfhcaError(f"fold {self.fold.id}: train.refit would train on the test speakers")
-        self._start(sorted((*self.fold.train, *self.fold.validation)), f"{self.fold.id}/refit")
+        self._start(f"{self.fold.id}/refit", "train", "validation")
         losses, _ = resume(
             self.work, self.model, self.optimiser, self.identity, self.environment, REFIT_CHECKPOINT
         )
@@ -227,7 +227,7 @@ class _Trainer:
     def _finish(self, history: list[dict[str, float]], selected: dict[str, float]) -> dict[str, Any]:
         """Tests the selected weights and writes every file of the unit."""
         load_best(self.work, self.model, int(selected["epoch"]), self.best_sha256, self.device)
-        test = self.corpus.of_speakers(self.fold.test)
+        test = self.corpus.of_fold(self.fold, "test")
         segments = self.corpus.segments(test)
         evaluation = self._evaluate(test, segments)
         save_inputs(self.work, self.inputs)
@@ -250,7 +250,7 @@ class _Trainer:
                 len(segments),
             ),
             {"parameters": parameter_counts(self.model), **layer_weights.by_layer(self.model.layer_weights)},
-            sorted((*self.fold.train, *self.fold.validation)) if self.config.train.refit else None,
+            sorted({*self.fold.train, *self.fold.validation}) if self.config.train.refit else None,
         )
 
 

@@ -110,7 +110,7 @@ def write_outputs(
         "test_speakers": list(fold.test),
         "validation_speakers": list(fold.validation),
         "train_speakers": list(train_speakers or fold.train),
-        "selected_on": "test" if set(fold.validation) & set(fold.test) else "validation",
+        "selected_on": "test" if fold.selects_on_test else "validation",
         "n_utterances": len(tested),
         "n_segments": outputs.segments,
         "wa": test.wa,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,7 @@ utterance_fields = st.fixed_dictionaries(
         "sample_rate": st.none() | st.integers(1, 10**6),
         "start_s": st.none() | st.floats(0, 100),
         "end_s": st.none() | st.floats(100.5, 1e9),
+        "fold": names | st.just(""),
     }
 )
 
@@ -301,3 +304,41 @@ def test_importing_the_manifest_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     ).stdout.split()
     assert not {"numpy", "torch", "transformers", "soundfile", "h5py", "librosa"} & set(loaded)
+
+
+# --- the official split
+
+
+def test_a_manifest_without_a_split_keeps_its_bytes_and_its_digest(tmp_path: Path) -> None:
+    """Runs name the digest, so the optional column must not change it."""
+    plain = Utterance("u", "u.wav", "s", "x")
+    write_manifest(tmp_path / "a.csv", [plain])
+    assert (tmp_path / "a.csv").read_text() == (
+        "utterance,path,speaker,session,gender,emotion,samples,sample_rate\nu,u.wav,s,,,x,,\n"
+    )
+    fields = (
+        '"emotion":"x","end_s":null,"gender":"","path":"u.wav","sample_rate":null,"samples":null,"session":"",'
+        '"speaker":"s","start_s":null,"utterance":"u"'
+    )
+    assert read_manifest(tmp_path / "a.csv").digest == hashlib.sha256(f"[{{{fields}}}]".encode()).hexdigest()
+    write_manifest(tmp_path / "b.csv", [replace(plain, fold="1")])
+    assert (tmp_path / "b.csv").read_text().splitlines()[0].endswith(",sample_rate,fold")
+    assert read_manifest(tmp_path / "b.csv").digest != read_manifest(tmp_path / "a.csv").digest
+
+
+@pytest.mark.parametrize("name", ["fold", "split"])
+def test_the_official_split_may_be_called_fold_or_split(tmp_path: Path, name: str) -> None:
+    text = f"utterance,path,speaker,emotion,{name}\na,a.wav,s,x,train\nb,b.wav,t,x,\n"
+    assert [u.fold for u in manifest_with(tmp_path, text).utterances] == ["train", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fold,split\na,a.wav,s,x,1,train\n", "columns fold and split both name the official split"),
+        ("split\na,a.wav,s,x,te\u200bst\n", "split 'te\\\\u200bst' has the invisible character"),
+    ],
+)
+def test_a_split_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(MfhcaError, match=message):
+        manifest_with(tmp_path, "utterance,path,speaker,emotion," + text)

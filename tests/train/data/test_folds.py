@@ -10,6 +10,8 @@ from mfhca_train.cli.main import PROTOCOL_NAMES
 from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.folds import ORACLES, PROTOCOLS, make_folds
 
+BY_SPEAKERS = sorted({*PROTOCOLS} - {"column"})  # the folds are made here; those of column are the manifest's
+
 corpora = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["f", "m", ""])), min_size=6, max_size=24)
 
 
@@ -28,7 +30,7 @@ def test_the_command_offers_exactly_the_protocols_there_are() -> None:
     assert tuple(PROTOCOLS) == PROTOCOL_NAMES
 
 
-@given(corpora, st.sampled_from(sorted(PROTOCOLS)), st.sampled_from([0, 2]), st.integers(3, 6))
+@given(corpora, st.sampled_from(BY_SPEAKERS), st.sampled_from([0, 2]), st.integers(3, 6))
 @settings(max_examples=150, deadline=None)
 def test_speakers_are_disjoint_and_each_is_tested_once(
     speakers: list[tuple[int, str]], protocol: str, a_session: int, k: int
@@ -57,7 +59,7 @@ def test_speakers_are_disjoint_and_each_is_tested_once(
 
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from("fm")), min_size=1, max_size=14),
-    st.sampled_from(sorted(PROTOCOLS)),
+    st.sampled_from(BY_SPEAKERS),
     st.integers(2, 16),
     st.integers(1, 5),
 )
