@@ -41,9 +41,13 @@ def speaker_warnings(
         other_sets: may be proposed instead.
     """
     classes: dict[str, set[str]] = defaultdict(set)
+    speakers: dict[str, set[str]] = defaultdict(set)
+    sessions: set[str] = set()
     for utterance in utterances:
         if utterance.emotion in label_set.mapping:
             classes[utterance.speaker].add(label_set.mapping[utterance.emotion])
+            speakers[label_set.mapping[utterance.emotion]].add(utterance.speaker)
+            sessions.add(utterance.session)
     if not classes:
         return
     fix = "check the column speaker, or --speaker-regex of `manifest folders`"
@@ -65,14 +69,26 @@ def speaker_warnings(
         yield f"a single class ({', '.join(present)}): at least two are required; check the column emotion"
     if len(classes) == 1:
         yield f"a single speaker ({next(iter(classes))}): at least two are required; {fix}"
+    elif len(classes) == 2:
+        yield (
+            "2 speakers: training, validation and test need three; add speakers (--protocol oracle runs with two, but "
+            "selects the epoch on the test speaker)"
+        )
+    elif len(sessions) == 1 and "" not in sessions:
+        yield "column session puts all speakers into one session, so that strict cannot validate; clear the column"
     elif len(classes) < STRICT_SPEAKERS:
         yield (
-            f"{len(classes)} speakers: the protocol strict needs {STRICT_SPEAKERS}, or three with "
-            "`--set train.validation_speakers=1`; with two, no protocol can train, validate and test on different "
-            "speakers, so add speakers"
+            f"{len(classes)} speakers: the protocol strict needs {STRICT_SPEAKERS}; pass `cv` the option "
+            "--set train.validation_speakers=1"
         )
     if len(classes) > 1 and len(present) > 1 and all(len(labels) == 1 for labels in classes.values()):
         yield f"every speaker has a single class, so that a network cannot learn classes across speakers; {fix}"
+    alone = [f"{label} ({', '.join(named)})" for label, named in sorted(speakers.items()) if len(named) == 1]
+    if alone and len(classes) > 2 and len(present) > 1 and not all(len(own) == 1 for own in classes.values()):
+        yield (
+            f"classes that a single speaker has: {first_names(alone)}, so that nobody is left to train them when this "
+            "speaker is tested; use a label set without them, or add speakers"
+        )
     words = {name.casefold() for name in (*label_set.mapping, *label_set.classes)}
     if named := [speaker for speaker in classes if speaker.casefold() in words]:
         yield f"speakers are named like classes ({first_names(named)}); {fix}"

@@ -104,6 +104,11 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             help="The folder of the audio, to show waveforms in the analysis.  [default: levels only]",
         ),
         copies_option(),
+        click.option(
+            "--accept-untrained",
+            is_flag=True,
+            help="Accept folds whose test speakers have a class that no training speaker has; it counts as errors.",
+        ),
         cluster_options("loky"),
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mfhca_cache.common.errors import MfhcaError
@@ -74,8 +75,22 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
         Folds in which every speaker is tested exactly once; with column as the corpus has it.
 
     Raises:
-        MfhcaError: too few speakers or sessions for the protocol, or the official split is unsound.
+        MfhcaError: too few speakers or sessions for the protocol (the message has options that fit the corpus), or
+            the official split is unsound.
     """
+    if protocol not in PROTOCOLS:
+        raise MfhcaError(f"no protocol is called {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+    try:
+        return _split(utterances, protocol, config)
+    except MfhcaError as error:
+        remedy = (
+            "" if protocol == "column" else f"; {_remedy(utterances)}"
+        )  # the split of a corpus has its own
+        raise MfhcaError(f"protocol {protocol}: {error}{remedy}") from error
+
+
+def _split(utterances: Sequence[Utterance], protocol: str, config: TrainConfig) -> tuple[Fold, ...]:
+    """As `make_folds`; the errors have no remedy."""
     speakers = sorted({u.speaker for u in utterances})
     if protocol == "strict":
         known = _Speakers.of(utterances)
@@ -86,24 +101,46 @@ def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConf
         folds = _rotation(_groups(utterances, config.groups), speakers, "group")
     elif protocol == "oracle":
         folds = [_fold(s, [s], [s], speakers) for s in speakers]
-    elif protocol == "oracle-matched":
-        strict = make_folds(utterances, "strict", config)
-        folds = [Fold(f.id, f.train, f.test, f.test) for f in strict]
     elif protocol == "column":
         folds = _official(utterances, config)
     else:
-        raise MfhcaError(f"no protocol is called {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+        strict = _split(utterances, "strict", config)
+        folds = [Fold(f.id, f.train, f.test, f.test) for f in strict]
     empty = [fold.id for fold in folds if not fold.train]
-    if empty and protocol != "column" and len({u.session for u in utterances} - {""}) == 1:
-        raise MfhcaError(
-            "column session puts all speakers into one session; clear it, or use --protocol group-k"
-        )
+    if (
+        empty
+        and protocol != "column"
+        and len(speakers) > 2
+        and len({u.session for u in utterances} - {""}) == 1
+    ):
+        raise MfhcaError("column session puts all speakers into one session; clear the column")
     if empty:
-        raise MfhcaError(
-            f"protocol {protocol}: fold {empty[0]} has no training speakers ({len(speakers)} speakers in all); "
-            "use a corpus with more speakers, or fewer validation speakers (--set train.validation_speakers=1)"
-        )
+        count = f"{len(speakers)} {'speaker' if len(speakers) == 1 else 'speakers'} in all"
+        raise MfhcaError(f"fold {empty[0]} has no training speakers ({count})")
     return tuple(folds)
+
+
+def _remedy(utterances: Sequence[Utterance]) -> str:
+    """Options with which this corpus can be split; they were tried."""
+    speakers = len({u.speaker for u in utterances})
+    if speakers < 2:
+        return "no protocol can test on another speaker: add speakers, or correct the column speaker"
+    if speakers < 3:
+        return (
+            "training, validation and test need three speakers: add speakers, or use --protocol oracle, whose "
+            "scores are too high because it selects the epoch on the test speaker"
+        )
+    default = TrainConfig()
+    for protocol, config, option in (
+        ("strict", default, ""),
+        ("strict", replace(default, validation_speakers=1), " --set train.validation_speakers=1"),
+        ("group-k", default, ""),
+        ("group-k", replace(default, groups=min(speakers, 4)), f" --set train.groups={min(speakers, 4)}"),
+    ):
+        with suppress(MfhcaError):
+            _split(utterances, protocol, config)
+            return f"use --protocol {protocol}{option}"
+    return "add speakers"  # not reached: three groups can be made of three speakers
 
 
 def _fold(name: str, test: Iterable[str], validation: Iterable[str], speakers: Sequence[str]) -> Fold:
@@ -190,14 +227,10 @@ def _sessions(utterances: Sequence[Utterance]) -> dict[str, list[str]]:
         of_speaker.setdefault(u.speaker, set()).add(u.session)
     for speaker, sessions in sorted(of_speaker.items()):
         if "" in sessions:
-            raise MfhcaError(
-                f"protocol session: speaker {speaker} has utterances without a session; use strict or group-k"
-            )
+            raise MfhcaError(f"speaker {speaker} has utterances without a session")
         if len(sessions) > 1:
             names = ", ".join(sorted(sessions))
-            raise MfhcaError(
-                f"protocol session: speaker {speaker} is in several sessions ({names}); use strict or group-k"
-            )
+            raise MfhcaError(f"speaker {speaker} is in several sessions ({names})")
     groups: dict[str, list[str]] = {}
     for speaker, (session,) in sorted((s, tuple(v)) for s, v in of_speaker.items()):
         groups.setdefault(session, []).append(speaker)
@@ -208,9 +241,7 @@ def _groups(utterances: Sequence[Utterance], k: int) -> dict[str, list[str]]:
     """k groups with about equal numbers of utterances: the largest remaining speaker joins the smallest group."""
     sizes = Counter(u.speaker for u in utterances)
     if len(sizes) < k:
-        raise MfhcaError(
-            f"protocol group-k: {len(sizes)} speakers cannot make {k} groups; lower train.groups"
-        )
+        raise MfhcaError(f"{len(sizes)} speakers cannot make {k} groups")
     load = [0] * k
     groups: list[list[str]] = [[] for _ in range(k)]
     for speaker, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
@@ -223,9 +254,7 @@ def _groups(utterances: Sequence[Utterance], k: int) -> dict[str, list[str]]:
 
 def _rotation(groups: dict[str, list[str]], speakers: Sequence[str], unit: str) -> list[Fold]:
     if len(groups) < 3:
-        raise MfhcaError(
-            f"{len(groups)} {unit}s: at least 3 are needed, for training, validation and test; use strict"
-        )
+        raise MfhcaError(f"{len(groups)} {unit}s: at least 3 are needed, for training, validation and test")
     names = list(groups)
     return [
         _fold(name, groups[name], groups[names[(index + 1) % len(names)]], speakers)

@@ -42,12 +42,14 @@ def findings(record: Record, effects: Sequence[Effect], baseline: Baseline | Non
 
 
 def _verdict(row: RowResults, chance: float) -> str:
-    """Whether the UA of a cross-validation is above chance level."""
+    """Whether the UA of a cross-validation is above or below chance level."""
     ends = row.ua.pooled_ci95 if row.headline == "pooled" else row.ua.ci95
     if ends is None:
         return "unknown"
     if row.is_oracle or row.corpus == "demo":
         return "meaningless"
+    if ends[1] < chance:
+        return "below"
     return "above" if ends[0] > chance else "chance"
 
 

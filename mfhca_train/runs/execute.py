@@ -22,6 +22,7 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
+from mfhca_train.data.coverage import check_classes
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
 from mfhca_train.runs import data_csv, folder, reuse
@@ -64,6 +65,8 @@ def execute(
     Raises:
         MfhcaError: the features do not fit the manifest, the run folder holds another run, or a unit failed.
     """
+    folds = dict.fromkeys(fold for row in rows for fold in row.selected_folds)
+    check_classes(labelled.utterances, labelled.label_set, folds, request.accept_untrained)
     with (
         _removed_if_nothing_began(request.out),
         lock(request.out / ".lock", f"{request.out}: this run"),

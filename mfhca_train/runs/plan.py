@@ -50,7 +50,7 @@ class Request:
         cluster: where to train; None for this machine.
         analysis: whether to analyse the trained networks at the end.
         root: folder of the audio, for waveforms in the report; None leaves them out.
-        accept_copies: whether identical recordings under two speakers are accepted.
+        accept_copies, accept_untrained: accept identical recordings under two speakers, untrained test classes.
         default_preset: the preset that `config` is, if nobody named it; for the report.
         on_epoch: functions called with every epoch of every network, see `epochs.EpochWatcher`; they change no result.
     """
@@ -72,6 +72,7 @@ class Request:
     analysis: bool = True
     root: Path | None = None
     accept_copies: bool = False
+    accept_untrained: bool = False
     default_preset: str | None = None
     on_epoch: tuple[OnEpoch, ...] = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,12 @@ def test_the_table_has_every_speaker_and_every_count(pairs: list[tuple[str, str]
         ("a joy, a anger, b joy, b rage, c joy, c anger, d joy, d anger", []),
         ("a joy, b joy, c joy, d joy", ["no utterance of class anger", "a single class (joy)"]),
         ("a joy, a anger", ["a single speaker (a): at least two are required; check the column speaker"]),
-        ("a joy, a anger, b joy, b anger", ["2 speakers: the protocol strict needs 4, or three with"]),
+        ("a joy, a anger, b joy, b anger", ["2 speakers: training, validation and test need three; add"]),
+        ("a joy, a anger, b joy, b anger, c joy, c anger", ["3 speakers: the protocol strict needs 4; pass"]),
+        (
+            "a joy, a anger, b joy, c joy, d joy",
+            ["classes that a single speaker has: anger (a), so that nobody is left to train them"],
+        ),
         (
             "a joy, a joy, b anger, c joy, d rage",
             ["every speaker has a single class, so that a network cannot learn classes across speakers"],
@@ -61,6 +67,17 @@ def test_what_a_wrong_column_looks_like_is_reported(text: str, expected: list[st
     assert len(found) == len(expected), found
     for warning, start in zip(found, expected, strict=True):
         assert warning.startswith(start)
+
+
+def test_a_single_session_leaves_nobody_to_train() -> None:
+    for sessions, count in (("1111", 1), ("1122", 0), ("1   ", 0), ("    ", 0)):
+        utterances = [
+            replace(u, session=session.strip())
+            for label in ("joy", "anger")
+            for u, session in zip(rows(f"a {label}, b {label}, c {label}, d {label}"), sessions, strict=True)
+        ]
+        found = list(speaker_warnings(utterances, SET))
+        assert ["one session" in text for text in found] == [True] * count
 
 
 def test_a_complete_label_set_is_proposed() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,16 @@ def test_speakers_are_disjoint_and_each_is_tested_once(
             assert {*fold.train, *fold.validation, *fold.test} == names
 
 
+def follow_remedy(utterances: list[Utterance], message: str) -> None:
+    """Makes the folds with the options that a message proposes; of less than three speakers it proposes none."""
+    options = re.search(r"use --protocol ([\w-]+)(?: --set train\.(\w+)=(\d+))?", message)
+    if options is None or options[1] == "oracle":
+        assert len({u.speaker for u in utterances}) <= (1 if options is None else 2), message
+    if options is not None:
+        settings = {options[2]: int(options[3])} if options[2] else {}
+        assert make_folds(utterances, options[1], TrainConfig(**settings))
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from("fm")), min_size=1, max_size=14),
     st.sampled_from(BY_SPEAKERS),
@@ -74,7 +86,8 @@ def test_any_corpus_gives_sound_folds_or_is_refused(
     ]
     try:
         folds = make_folds(utterances, protocol, TrainConfig(groups=k, validation_speakers=validation))
-    except MfhcaError:
+    except MfhcaError as error:
+        follow_remedy(utterances, str(error))
         return
     names = {u.speaker for u in utterances}
     assert sorted(s for fold in folds for s in fold.test) == sorted(names)
@@ -127,9 +140,18 @@ def test_groups_are_about_equally_large() -> None:
 @pytest.mark.parametrize(
     ("speakers", "protocol", "message"),
     [
-        (2, "strict", "has no training speakers"),
-        (4, "group-k", "cannot make 5 groups"),
-        (1, "oracle", "has no training speakers"),
+        (
+            3,
+            "strict",
+            r"has no training speakers \(3 .*; use --protocol strict --set train.validation_speakers=1$",
+        ),
+        (
+            2,
+            "strict",
+            r"has no training speakers \(2 speakers in all\); .* need three speakers: add .* oracle",
+        ),
+        (4, "group-k", "cannot make 5 groups; use --protocol strict$"),
+        (1, "oracle", r"has no training speakers \(1 speaker in all\); no protocol can .*: add speakers"),
         (3, "leave-it", "no protocol is called 'leave-it'"),
     ],
 )

@@ -19,7 +19,12 @@ from mfhca_train.runs.grid import read_grid
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
-    ("skill", "verdict"), [(0.9, "holds for new speakers"), (0.0, "reaches down to chance level")]
+    ("skill", "verdict"),
+    [
+        (0.9, "holds for new speakers"),
+        (0.0, "reaches down to chance level"),
+        (-0.8, "lies below chance level. Usually the speakers differ in their classes"),
+    ],
 )
 def test_verdict_follows_the_interval(tmp_path: Path, skill: float, verdict: str) -> None:
     make_run(tmp_path, skill=skill)
