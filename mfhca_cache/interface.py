@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import MfhcaError, did_you_mean
+from mfhca_cache.common.errors import MfhcaError, did_you_mean, require_positive
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.recipe.choices import BATCH_SIZE, KINDS_OF_OPTION, Settings
 from mfhca_cache.recipe.kinds import KINDS
@@ -135,6 +135,7 @@ def compute_features(
     from mfhca_cache.build.compute import compute
     from mfhca_cache.recipe.folder import read_recipe
 
+    require_positive(jobs=jobs, threads=threads, batch_size=batch_size)
     settings = _settings(
         kinds, dtype, compute_dtype, layer, tail, minimum_tail_samples, pre_emphasis, db_reference
     )
@@ -189,6 +190,7 @@ def cache_status(
     from mfhca_cache.build.compute import find_work
     from mfhca_cache.build.status import status_of
 
+    require_positive(jobs=jobs)
     settings = _settings(
         kinds, dtype, compute_dtype, layer, tail, minimum_tail_samples, pre_emphasis, db_reference
     )
@@ -219,6 +221,8 @@ def _settings(kinds: str | Sequence[str], *values: Any) -> Settings:
     )
     given = dict(zip(names, values, strict=True))
     settings = Settings(kinds=tuple(kind for kind in KINDS if kind in asked), **given)
+    if not 0 <= settings.pre_emphasis < 1:
+        raise MfhcaError(f"pre_emphasis is {settings.pre_emphasis}; expected at least 0 and below 1")
     for name, affected in KINDS_OF_OPTION.items():
         if given[name] != getattr(DEFAULTS, name) and not set(affected) & set(settings.kinds):
             raise MfhcaError(f"{name} has no effect without kind {' or '.join(affected)}; leave it out")

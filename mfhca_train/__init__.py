@@ -4,7 +4,7 @@ What is offered here is loaded when it is first asked for, so importing the pack
 
 >>> import mfhca_train
 >>> sorted(mfhca_train.__all__)[:3]
-['Config', 'Fold', 'MFHCA']
+['Config', 'Epoch', 'Fold']
 """
 
 from __future__ import annotations
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
     from mfhca_train.config.settings import Config, ModelConfig, TrainConfig
     from mfhca_train.data.folds import Fold, make_folds
     from mfhca_train.inference.predictor import Predictor
+    from mfhca_train.interface.functions import ablate, cross_validate
+    from mfhca_train.interface.run import Run, RunRow, load_run
+    from mfhca_train.interface.table import Table
     from mfhca_train.model.network import MFHCA
     from mfhca_train.results.metrics import Scores, confusion_matrix, scores
-    from mfhca_train.runs.crossval import Request, cross_validate
+    from mfhca_train.training.epochs import Epoch
 
 __all__ = [
     "MFHCA",
     "Config",
+    "Epoch",
     "Fold",
     "ModelConfig",
     "Predictor",
-    "Request",
+    "Run",
+    "RunRow",
     "Scores",
+    "Table",
     "TrainConfig",
+    "ablate",
     "confusion_matrix",
     "cross_validate",
+    "load_run",
     "make_folds",
     "scores",
     "with_settings",
@@ -40,11 +48,14 @@ __all__ = [
 _HOMES = {
     "config.parse": ("with_settings",),
     "config.settings": ("Config", "ModelConfig", "TrainConfig"),
-    "runs.crossval": ("Request", "cross_validate"),
     "data.folds": ("Fold", "make_folds"),
-    "results.metrics": ("Scores", "confusion_matrix", "scores"),
-    "model.network": ("MFHCA",),
     "inference.predictor": ("Predictor",),
+    "interface.functions": ("ablate", "cross_validate"),
+    "interface.run": ("Run", "RunRow", "load_run"),
+    "interface.table": ("Table",),
+    "model.network": ("MFHCA",),
+    "results.metrics": ("Scores", "confusion_matrix", "scores"),
+    "training.epochs": ("Epoch",),
 }
 
 

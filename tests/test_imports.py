@@ -28,7 +28,8 @@ ROOMS = {
     "mfhca_train": {
         "__init__.py",
         "__main__.py",
-        *("analysis", "cli", "config", "data", "inference", "model", "report", "results", "runs", "training"),
+        *("analysis", "cli", "config", "data", "inference", "interface"),
+        *("model", "report", "results", "runs", "training"),
     },
 }
 HEAVY = {

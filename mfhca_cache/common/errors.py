@@ -16,6 +16,19 @@ class MfhcaError(ValueError):
     """
 
 
+def require_positive(**values: int | None) -> None:
+    """Checks counts that a caller has passed; None stands for a default.
+
+    Raises:
+        MfhcaError: one is below 1; it is named.
+
+    >>> require_positive(jobs=None, threads=2)
+    """
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise MfhcaError(f"{name} is {value}; expected a whole number of at least 1")
+
+
 def listing(problems: Sequence[str], limit: int = SHOWN) -> str:
     """The first `limit` problems, one indented line each, and their total number.
 

@@ -12,6 +12,7 @@ from mfhca_cache.common.console import Commands
 from mfhca_train.cli.inference import evaluate, export, predict
 from mfhca_train.cli.options import FOLDER, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
+from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("manifest", type=FOLDER)
-@run_options(seeds=1, protocol="strict")
+@run_options(seeds=SEEDS, protocol=PROTOCOL)
 def cv(
     manifest: Path,
     out: Path,
@@ -63,7 +64,7 @@ def cv(
 @main.command()
 @click.argument("grid", type=FOLDER)
 @click.argument("manifest", type=FOLDER)
-@run_options(seeds=3, protocol=None)
+@run_options(seeds=ABLATION_SEEDS, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
 def ablate(
@@ -100,7 +101,7 @@ def ablate(
         out=out,
         config=resolved.config,
         default_preset=resolved.default_preset,
-        protocol=protocol or found.base.protocol or "strict",
+        protocol=protocol or found.base.protocol or PROTOCOL,
         **options,
     )
     click.echo(table(run(request, found, rows, skip_missing)))
@@ -178,15 +179,12 @@ def _resolve(
         click.UsageError: a --set without "=".
         MfhcaError: an unknown preset or setting, or a value that does not fit.
     """
-    from mfhca_cache.common.log import LOG
-    from mfhca_train.config.sources import changed_settings, describe_preset, resolve
+    from mfhca_train.config.sources import resolve, tell
 
     for text in settings:
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
     resolved = resolve(manifest, base, file, pairs, preset)
-    if text := describe_preset(resolved):
-        LOG.info("%s", text)
-    LOG.debug("settings: %s", changed_settings(resolved))
+    tell(resolved)
     return resolved

@@ -10,6 +10,7 @@ import click
 
 from mfhca_cache.common.cluster import cluster_options
 from mfhca_cache.common.console import copies_option, device_option, jobs_option, threads_option
+from mfhca_train.config.defaults import PROTOCOL, THREADS
 
 PROTOCOL_NAMES = (
     "strict",
@@ -71,7 +72,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             "--protocol",
             type=click.Choice(PROTOCOL_NAMES),
             default=protocol,
-            show_default=bool(protocol) or "the grid's, else strict",
+            show_default=bool(protocol) or f"the grid's, else {PROTOCOL}",
             help="How speakers are divided into training, validation and test.",
         ),
         setting_options,
@@ -85,7 +86,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             show_default=True,
             help="Number of seeds: 0, 1, ...",
         ),
-        threads_option("Threads per fold", 1),
+        threads_option("Threads per fold", THREADS),
         jobs_option("Folds trained in parallel", "by cores and memory"),
         device_option("Where to train"),
         click.option("--spec", metavar="NAME", help="The spectrogram recipe, if the cache has several."),

@@ -13,6 +13,7 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_toml
+from mfhca_cache.common.log import LOG
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_train.config.parse import FIELDS, describe_values, unused_settings, value_of, with_settings
 from mfhca_train.config.presets import SMALL, SMALL_BELOW, Preset, read_preset
@@ -57,7 +58,7 @@ def resolve(
     manifest: Path | None = None,
     base: Mapping[str, Any] | None = None,
     file: Path | None = None,
-    given: Sequence[tuple[str, str]] = (),
+    given: Sequence[tuple[str, Any]] = (),
     preset: str | None = None,
 ) -> Resolved:
     """Combines all sources of settings; later ones win.
@@ -105,6 +106,13 @@ def resolve(
             raise MfhcaError(f"{source.prefix}{error}") from error
         set_by |= {name: source.name for name, _ in source.settings}
     return Resolved(config, set_by, used, is_default_preset)
+
+
+def tell(resolved: Resolved) -> None:
+    """Logs the preset, and all settings that were set."""
+    if text := describe_preset(resolved):
+        LOG.info("%s", text)
+    LOG.debug("settings: %s", changed_settings(resolved))
 
 
 def _of_preset(preset: Preset, replaces_card: bool = False) -> _Source:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_train.config.defaults import PROTOCOL
 from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.official import official_splits
 
@@ -27,6 +28,7 @@ PROTOCOLS = {
     "oracle-matched": "the training speakers of strict, but the epoch is selected ON THE TEST SPEAKER",
     "column": "the official split in the manifest's column fold: its folds in turn, or train, validation and test once",
 }
+DEFAULTS = TrainConfig()
 ORACLES = ("oracle", "oracle-matched")
 Side = Literal["train", "validation", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -63,7 +65,9 @@ class Fold:
         return {name for side in sides for name in (self.utterances or ((),) * 3)[SIDES.index(side)]}
 
 
-def make_folds(utterances: Sequence[Utterance], protocol: str, config: TrainConfig) -> tuple[Fold, ...]:
+def make_folds(
+    utterances: Sequence[Utterance], protocol: str = PROTOCOL, config: TrainConfig = DEFAULTS
+) -> tuple[Fold, ...]:
     """Splits the speakers of a corpus.
 
     Args:

@@ -15,6 +15,7 @@ from typing import Any
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
+from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
@@ -22,6 +23,7 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.identity import recording_identities
 from mfhca_cache.store.shard import verify_shard
+from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus, MissingUtterancesError
 from mfhca_train.data.folds import ORACLES, Fold, make_folds
@@ -59,15 +61,15 @@ class Request:
     cache: Path
     out: Path
     config: Config
-    protocol: str = "strict"
+    protocol: str = PROTOCOL
     label_set: str | None = None
     spec: str | None = None
     ssl: str | None = None
     folds: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    threads: int = 1
+    seeds: tuple[int, ...] = tuple(range(SEEDS))
+    threads: int = THREADS
     jobs: int | None = None
-    device: str = "auto"
+    device: str = DEVICES[0]
     cluster: Cluster | None = None
     analysis: bool = True
     root: Path | None = None

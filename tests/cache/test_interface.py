@@ -96,6 +96,8 @@ def test_failures_are_listed_and_the_rest_is_computed(own: Path) -> None:
         ({"kinds": ["logspec"], "layer": 3}, "layer has no effect without kind ssl; leave it out"),
         ({"kinds": "mfcc", "db_reference": "utterance"}, "no effect without kind logspec or logmel"),
         ({}, "features of kind ssl need an encoder"),
+        ({"kinds": "logspec", "jobs": 0}, "jobs is 0; expected a whole number of at least 1"),
+        ({"kinds": "logspec", "pre_emphasis": 1.5}, "pre_emphasis is 1.5; expected at least 0 and below 1"),
         ({"kinds": "logspec", "tail": "cut"}, r"logspec\.tail is 'cut', expected one of pad, overlap, drop"),
         ({"kinds": "logspec", "label_set": "six"}, "no label set 'six'; there are: all"),
     ],
