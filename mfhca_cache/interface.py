@@ -88,7 +88,7 @@ def compute_features(
     compute_dtype: str = DEFAULTS.compute_dtype,
     layer: int | str = DEFAULTS.layer,
     tail: str = DEFAULTS.tail,
-    minimum_tail_samples: int = DEFAULTS.minimum_tail_samples,
+    minimum_tail_samples: int | None = DEFAULTS.minimum_tail_samples,
     pre_emphasis: float = DEFAULTS.pre_emphasis,
     db_reference: str = DEFAULTS.db_reference,
     device: str = DEVICES[0],
@@ -113,7 +113,7 @@ def compute_features(
         compute_dtype: of the encoder's arithmetic, "float32" or "bfloat16".
         layer: of the encoder: 0 is the input of the first, -1 the final output, "all" every layer.
         tail: how to handle a short final segment: "pad", "overlap" or "drop".
-        minimum_tail_samples: drop a shorter final segment (samples at 16 kHz).
+        minimum_tail_samples: drop a shorter final segment (samples at 16 kHz); by default the corpus card's, else 0.
         pre_emphasis: coefficient, from 0 to below 1.
         db_reference: the level of 0 dB in "logspec" and "logmel": "full_scale" or "utterance".
         device: of the encoder: "auto", "cpu", "cuda" or "mps".
@@ -164,7 +164,7 @@ def cache_status(
     compute_dtype: str = DEFAULTS.compute_dtype,
     layer: int | str = DEFAULTS.layer,
     tail: str = DEFAULTS.tail,
-    minimum_tail_samples: int = DEFAULTS.minimum_tail_samples,
+    minimum_tail_samples: int | None = DEFAULTS.minimum_tail_samples,
     pre_emphasis: float = DEFAULTS.pre_emphasis,
     db_reference: str = DEFAULTS.db_reference,
     jobs: int | None = None,

@@ -158,7 +158,10 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
     disk = "" if required else "  [default: the current folder's disk]"
     options = (
         click.argument(
-            "manifest_path", metavar="MANIFEST" if required else "[MANIFEST]", type=FOLDER, required=required
+            "manifest_path",
+            metavar="MANIFEST" if required else "[MANIFEST]",
+            type=FOLDER,
+            required=required,
         ),
         click.option("--root", type=FOLDER, required=required, help="The corpus folder."),
         click.option("--cache", type=FOLDER, required=required, help=f"The cache folder.{disk}"),
@@ -208,8 +211,7 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
             metavar="SAMPLES",
             type=click.IntRange(min=0),
             default=DEFAULTS.minimum_tail_samples,
-            show_default=True,
-            help="Drop a shorter final segment (samples at 16 kHz).",
+            help="Drop a shorter final segment (samples at 16 kHz).  [default: the corpus card's, else 0]",
         ),
         click.option(
             "--pre-emphasis",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.build.copies import check_features, check_files
-from mfhca_cache.build.plan import Plan, Target, make_plan, make_targets
+from mfhca_cache.build.plan import Plan, Target, make_plan, make_targets, with_card
 from mfhca_cache.build.prune import remove_finished_parts
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.build.status import other_recipes
@@ -68,7 +68,7 @@ def find_targets(request: Request) -> tuple[Backbone | None, tuple[Target, ...]]
     wanted = request.backbone if "ssl" in request.settings.kinds else None
     with log.phase("reading the encoder's files"):
         encoder = None if wanted is None else resolve(wanted)
-    return encoder, make_targets(request.cache, request.settings, encoder)
+    return encoder, make_targets(request.cache, with_card(request.settings, request.manifest), encoder)
 
 
 def find_work(request: Request) -> Work:

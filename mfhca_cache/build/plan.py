@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.build.sources import Source, Sources
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.log import LOG
 from mfhca_cache.features.backbone import Backbone, frame_shape
 from mfhca_cache.features.backbone import check as check_backbone
+from mfhca_cache.manifest.card import card_path, read_card
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.recipe.folder import folder_for, ssl_name
 from mfhca_cache.recipe.kinds import SPECTRAL, Mfcc, Recipe, Ssl
@@ -47,6 +49,20 @@ class Target:
         return segments * math.prod(self.frame_shape) * DTYPES[self.recipe.dtype].itemsize
 
 
+def with_card(settings: Settings, manifest: Path) -> Settings:
+    """The settings with what the card of a manifest says about options that were not given.
+
+    Raises:
+        MfhcaError: the card is damaged.
+    """
+    path = card_path(manifest) if settings.minimum_tail_samples is None else None
+    shortest = None if path is None else read_card(path).features.minimum_tail_samples
+    if shortest is None:
+        return settings
+    LOG.info("corpus card %s: --minimum-tail %d", manifest.stem, shortest)
+    return replace(settings, minimum_tail_samples=shortest)
+
+
 def make_targets(cache: Path, settings: Settings, backbone: Backbone | None) -> tuple[Target, ...]:
     """The recipes for the given settings, and their folders in a cache (which need not exist).
 
@@ -60,7 +76,7 @@ def make_targets(cache: Path, settings: Settings, backbone: Backbone | None) -> 
     """
     shared: dict[str, Any] = {
         "tail": settings.tail,
-        "minimum_tail_samples": settings.minimum_tail_samples,
+        "minimum_tail_samples": settings.minimum_tail_samples or 0,
         "pre_emphasis": settings.pre_emphasis,
         "dtype": settings.dtype,
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
-from mfhca_cache.build.plan import Target, make_targets
+from mfhca_cache.build.plan import Target, make_targets, with_card
 from mfhca_cache.common import hardware
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
@@ -199,7 +199,10 @@ def _check_features(
     if not utterances:
         return
     try:
-        targets = make_targets(cache, replace(request.settings, kinds=kinds), encoder)
+        settings = (
+            request.settings if request.manifest is None else with_card(request.settings, request.manifest)
+        )
+        targets = make_targets(cache, replace(settings, kinds=kinds), encoder)
         recipes = list_recipes(cache) if cache.is_dir() else []
     except MfhcaError as error:
         yield Finding(MISSING, str(error))

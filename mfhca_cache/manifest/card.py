@@ -48,6 +48,12 @@ class ExpectedCounts(Struct, frozen=True, forbid_unknown_fields=True):
     speakers: dict[str, Count] | None = None
 
 
+class CardFeatures(Struct, frozen=True, forbid_unknown_fields=True):
+    """Defaults of the feature options for a corpus; an option on the command line overrides them."""
+
+    minimum_tail_samples: Count | None = None  # at 16 kHz: a shorter final segment is dropped
+
+
 class Card(Struct, frozen=True, forbid_unknown_fields=True):
     """A corpus card, as read from its TOML file."""
 
@@ -61,6 +67,7 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True):
     labels: Annotated[tuple[Text, ...], Meta(min_length=1)]  # every raw label that the corpus uses
     classes: Annotated[dict[str, Annotated[dict[str, Text], Meta(min_length=1)]], Meta(min_length=1)]
     expected: dict[str, Count | ExpectedCounts] = {}  # "utterances", and counts by label set
+    features: CardFeatures = CardFeatures()
     settings: dict[
         str, Setting
     ] = {}  # the trainer's, chosen for this corpus on validation speakers: "train.lr"
@@ -91,6 +98,12 @@ def read_card(path: Path) -> Card:
     if contradictions := list(_contradictions(card)):
         raise MfhcaError(f"{path}: {REMEDY}:\n{listing(contradictions)}")
     return card
+
+
+def card_path(manifest: Path) -> Path | None:
+    """The card of a manifest: the TOML file of the same name next to it, else the project's own, else None."""
+    own = manifest.with_suffix(".toml")
+    return own if own.is_file() else find_card(manifest.stem)
 
 
 def find_card(corpus: str) -> Path | None:

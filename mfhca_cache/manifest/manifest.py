@@ -18,7 +18,7 @@ from shlex import quote
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
-from mfhca_cache.manifest.card import Card, LabelSet, find_card, read_card
+from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, read_card
 from mfhca_cache.manifest.utterance import (
     FOLD,
     REQUIRED,
@@ -129,13 +129,12 @@ def read_manifest(path: str | Path) -> Manifest:
             with their line numbers (the first 20 shown, all counted).
     """
     path = Path(path)
-    own_card = path.with_suffix(".toml")
-    card_path = own_card if own_card.is_file() else find_card(path.stem)
-    card = None if card_path is None else read_card(card_path)
+    card_file = card_path(path)
+    card = None if card_file is None else read_card(card_file)
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
     except FileNotFoundError as error:
-        corpus = "CORPUS" if card_path in (None, own_card) else path.stem
+        corpus = "CORPUS" if find_card(path.stem) is None else path.stem
         raise MfhcaError(
             f"{path}: no such manifest; `mfhca-cache manifest {corpus} --root DIR --out {quote(str(path))}` makes one "
             f"for a built-in corpus; for any other write a CSV with the columns {', '.join(REQUIRED)}"

@@ -18,7 +18,7 @@ class Settings:
 
     kinds: tuple[str, ...] = DEFAULT_KINDS
     tail: str = "pad"  # how to handle a short final segment: pad | overlap | drop
-    minimum_tail_samples: int = 0  # a shorter tail is dropped
+    minimum_tail_samples: int | None = None  # a shorter tail is dropped; None: the corpus card's, else 0
     pre_emphasis: float = 0.0  # coefficient; the paper names none
     db_reference: str = "full_scale"  # logspec, logmel: full_scale | utterance
     dtype: str = "float16"  # as stored

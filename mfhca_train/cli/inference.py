@@ -37,6 +37,11 @@ THREADS = threads_option("Processor threads")
     "--speaker",
     help="AUDIO is by this speaker of the training corpus: use only networks that were tested on this speaker.",
 )
+@click.option(
+    "--one-speaker",
+    is_flag=True,
+    help="AUDIO is all by one speaker; needed by networks trained with normalisation per speaker.",
+)
 @ROW
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Output format.  [default: table]")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
@@ -56,6 +61,7 @@ def predict(
     audio: tuple[Path, ...],
     backbone: str | None,
     speaker: str | None,
+    one_speaker: bool,
     row: str | None,
     form: str | None,
     as_json: bool,
@@ -93,7 +99,13 @@ def predict(
         )
     _prepare(threads)
     predictor = Predictor.open(
-        model, backbone, row=row, speaker=speaker, device=device, batch_size=batch_size
+        model,
+        backbone,
+        row=row,
+        speaker=speaker,
+        device=device,
+        batch_size=batch_size,
+        one_speaker=one_speaker,
     )
     if attention:
         predictor.require_attention()

@@ -30,7 +30,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--preset",
             metavar="NAME",
             help="A complete set of settings instead of the corpus card's: paper, released or small.  [default: the "
-            "card's; without a card, small below 2,000 utterances if no settings are given]",
+            "card's; without a card, small below 2,000 utterances]",
         ),
         click.option(
             "--config",

@@ -63,7 +63,7 @@ def resolve(
 ) -> Resolved:
     """Combines all sources of settings; later ones win.
 
-    A corpus of few utterances without a card gets the preset `small` if there is no other source.
+    A corpus of few utterances without a card gets the preset `small`, unless another preset or a grid's base is given.
 
     Args:
         manifest: its corpus card may have a preset and settings.
@@ -78,7 +78,7 @@ def resolve(
     found = read_manifest(manifest) if manifest is not None else None
     card = found.card if found is not None else None
     is_small = found is not None and card is None and len(found.utterances) < SMALL_BELOW
-    is_default_preset = is_small and not (base or file or given or preset)
+    is_default_preset = is_small and not (base or preset)
     if is_default_preset:
         preset = SMALL
     sources: list[_Source] = []
@@ -209,7 +209,7 @@ def describe_preset(resolved: Resolved) -> str:
     if resolved.preset is None:
         return ""
     reason = (
-        f" (no card, fewer than {SMALL_BELOW:,} utterances, and no settings given; --preset paper has the defaults)"
+        f" (no card, fewer than {SMALL_BELOW:,} utterances; --preset paper has the defaults)"
         if resolved.is_default_preset
         else ""
     )

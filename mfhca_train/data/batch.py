@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mfhca_cache.common.errors import MfhcaError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -60,7 +58,7 @@ class Normaliser:
         return not self.scale.size
 
 
-# Stands for the statistics of each speaker, which `Corpus.batches` takes from the shards.
+# Stands for the statistics of each speaker, which `Corpus.batches` takes from the shards and `Predictor` computes.
 PER_SPEAKER = Normaliser(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
@@ -68,16 +66,7 @@ Affine = Mapping[str, "tuple[Tensor, Tensor] | None"]  # input -> scale and shif
 
 
 def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affine:
-    """Scale and shift of each input as tensors on a device.
-
-    Raises:
-        MfhcaError: an input is scaled per speaker, which needs a corpus.
-    """
-    if any(n is not None and n.per_speaker for n in normalisers.values()):
-        raise MfhcaError(
-            "this network was trained with normalisation per speaker (transductive): it needs all recordings of a "
-            "speaker together; use `mfhca-train evaluate` with features of a corpus, or train without *_norm=speaker"
-        )
+    """Scale and shift of each input as tensors on a device; None where nothing is scaled."""
     import torch  # not at the top: commands that only read finished runs do not load torch
 
     return {

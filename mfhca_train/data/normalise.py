@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -47,6 +47,22 @@ def estimate_per_speaker(features: Features, span: Array) -> tuple[Array, Array]
         estimate(features, span[span[:, 0] == shard], "standard") for shard in range(len(features.shards))
     ]
     return np.stack([n.scale for n in each]), np.stack([n.shift for n in each])
+
+
+def estimate_from_frames(recordings: Iterable[Array]) -> Normaliser:
+    """Scaling to zero mean and unit deviation over the frames of recordings that are in no shard.
+
+    Args:
+        recordings: each (T, F) or (M, T, F) of M layers, without padding.
+    """
+    count, sums, squares = 0, np.zeros(1), np.zeros(1)
+    for frames in recordings:
+        values = frames.astype(np.float64)
+        count += values.shape[-2]
+        sums = sums + values.sum(axis=-2)
+        squares = squares + (values**2).sum(axis=-2)
+    mean = sums / count
+    return _normaliser(mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))
 
 
 def _normaliser(centre: Array, width: Array) -> Normaliser:

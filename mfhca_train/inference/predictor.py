@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.analysis.attention import normalise_weights
 from mfhca_train.analysis.probe import attended, over_time
-from mfhca_train.data.batch import Array, as_batch, on_device
+from mfhca_train.data.batch import Affine, Array, as_batch, on_device
+from mfhca_train.data.normalise import estimate_from_frames
 from mfhca_train.inference.bundle import open_ensemble, read_bundle
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 8  # segments per batch of the encoder; the same number as in cli.inference, tested
 PathLike = str | os.PathLike[str]
+Features = tuple[Array, Array]  # (S, T, F) as stored, and (S,) valid frames
 
 
 @dataclass
@@ -59,10 +61,12 @@ class Predictor:
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: segments per batch of the encoder.
         jobs: decoding threads; by default one per core.
+        one_speaker: the recordings of each call are all by one speaker, whose statistics scale them. Networks that
+            were trained with normalisation per speaker need it; the others ignore it.
 
     Raises:
         MfhcaError: no encoder where one is needed, another encoder than that of the training features, weights that
-            do not fit, or a device that does not exist.
+            do not fit, normalisation per speaker without `one_speaker`, or a device that does not exist.
     """
 
     def __init__(
@@ -73,7 +77,14 @@ class Predictor:
         device: str = "auto",
         batch_size: int = BATCH_SIZE,
         jobs: int | None = None,
+        one_speaker: bool = False,
     ) -> None:
+        if ensemble.config.transductive and not one_speaker:
+            raise MfhcaError(
+                f"{ensemble.source}: these networks were trained with normalisation per speaker (transductive); they "
+                "need all recordings of a speaker together, at best dozens of all emotions. Pass the recordings of one "
+                "speaker with --one-speaker (in Python one_speaker=True), or train without *_norm=speaker"
+            )
         from mfhca_cache.features.online import OnlineExtractor  # stage one is imported nowhere else
 
         self.ensemble = ensemble
@@ -91,7 +102,7 @@ class Predictor:
         )
         self._sample_rate = int(next(iter(recipes.values()))["sample_rate"])
         self._models = ensemble.build(self._device)
-        self._affine = [on_device(member.inputs.normalisers, self._device) for member in ensemble.members]
+        self._normalisers = [member.inputs.normalisers for member in ensemble.members]
 
     @classmethod
     def open(
@@ -110,7 +121,7 @@ class Predictor:
             backbone: see the class.
             row: of an ablation's run.
             speaker: of the training corpus; only networks that were tested on this speaker are used.
-            options: `device`, `batch_size`, `jobs`.
+            options: `device`, `batch_size`, `jobs`, `one_speaker`.
 
         Raises:
             MfhcaError: the folder is neither; see also the class.
@@ -207,7 +218,14 @@ class Predictor:
             self.require_attention()
         frames = self.ensemble.inputs.shapes["ssl"][-2] if attention else 0
         queue: deque[tuple[_Pending, int]] = deque()
-        for index, found in self._extractor.run(recording for _, recording in recordings):
+        extracted = self._extractor.run(recording for _, recording in recordings)
+        features: Sequence[Mapping[str, Features]] = ()
+        if self.ensemble.config.transductive:  # the statistics of the speaker are over all recordings
+            results = list(extracted)
+            features = [found.features for _, found in results if not isinstance(found, MfhcaError)]
+            extracted = iter(results)
+        affine = self._affine(features)
+        for index, found in extracted:
             name = recordings[index][0]
             if isinstance(found, MfhcaError):
                 yield Failure(name, str(found))
@@ -217,11 +235,26 @@ class Predictor:
             pending = _Pending(name, found, outputs, np.zeros((count, frames)), count)
             queue.extend((pending, row) for row in range(count))
             while len(queue) >= EVALUATION_BATCH:
-                yield from self._process_batch(queue)
+                yield from self._process_batch(queue, affine)
         while queue:
-            yield from self._process_batch(queue)
+            yield from self._process_batch(queue, affine)
 
-    def _process_batch(self, queue: deque[tuple[_Pending, int]]) -> Iterator[Prediction]:
+    def _affine(self, features: Sequence[Mapping[str, Features]]) -> list[Affine]:
+        """Scale and shift of each network's inputs; with normalisation per speaker, by these features."""
+        speaker = {
+            side: estimate_from_frames(
+                segment[..., :count, :]
+                for of_recording in features
+                for segment, count in zip(*of_recording[self._kinds[side]], strict=True)
+            )
+            for side, normaliser in self._normalisers[0].items()
+            if features and normaliser is not None and normaliser.per_speaker
+        }
+        return [on_device({**own, **speaker}, self._device) for own in self._normalisers]
+
+    def _process_batch(
+        self, queue: deque[tuple[_Pending, int]], networks: Sequence[Affine]
+    ) -> Iterator[Prediction]:
         """Applies all networks to one batch; yields the recordings whose last segment was in it."""
         batch_rows = [queue.popleft() for _ in range(min(EVALUATION_BATCH, len(queue)))]
         stored, valid = {}, {}
@@ -235,7 +268,7 @@ class Predictor:
             valid[side] = torch.tensor(valid_frames).to(self._device)
         label = torch.zeros(len(batch_rows), dtype=torch.int64, device=self._device)
         config = self.ensemble.config
-        for m, (model, affine) in enumerate(zip(self._models, self._affine, strict=True)):
+        for m, (model, affine) in enumerate(zip(self._models, networks, strict=True)):
             batch = as_batch(stored, affine, valid, label)
             outputs, attention = predict_batch(model, batch, self._device, config.train.precision)
             for (pending, row), output in zip(batch_rows, outputs, strict=True):

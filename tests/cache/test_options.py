@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from command_factory import call
+from audio_factory import LABELS
+from command_factory import call, command, done
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,30 @@ def test_an_unknown_corpus_ends_with_2_and_the_nearest_name(tmp_path: Path, name
     result = call("manifest", name, "--root", str(tmp_path))
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+CARD = """name = "rows"
+title = "Rows"
+citation = "none"
+licence = "none"
+source = "none"
+layout = "none"
+labels = {labels}
+default_set = "all"
+[classes.all]
+{classes}
+[features]
+minimum_tail_samples = 16000
+"""
+
+
+def test_the_card_gives_the_shortest_tail_and_an_option_overrides_it(own: Path) -> None:
+    def names(*options: str) -> str:
+        return done(*command(own, own / "cache", "--names", *options, name="status"))
+
+    plain, longer = names(), names("--minimum-tail", "16000")
+    classes = "\n".join(f'{label} = "{label}"' for label in LABELS)
+    (own / "rows.toml").write_text(CARD.format(labels=json.dumps(LABELS), classes=classes))
+    assert names() == longer != plain
+    assert names("--minimum-tail", "0") == plain
+    assert longer.split()[1] in done(*command(own, own / "cache", "--dry-run"))

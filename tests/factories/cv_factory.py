@@ -21,7 +21,9 @@ def cv_command(folder: Path, *more: str) -> Result:
         "--out",
         str(folder / "run"),
     ]
-    return CliRunner().invoke(main, [*arguments, *settings, "--jobs", "1", "--no-analysis", *more])
+    return CliRunner().invoke(
+        main, [*arguments, "--preset", "paper", *settings, "--jobs", "1", "--no-analysis", *more]
+    )
 
 
 def fails(result: Result, *words: str) -> None:

@@ -113,23 +113,24 @@ def test_the_settings_of_a_card_win_over_the_preset_it_names(manifest: Path, tmp
         resolve(manifest)
 
 
-def test_a_small_corpus_without_a_card_gets_small_unless_something_else_is_given(tmp_path: Path) -> None:
+def test_a_small_corpus_without_a_card_gets_small_unless_a_preset_or_a_grid_is_given(tmp_path: Path) -> None:
     path, file = tmp_path / "mine.csv", write(tmp_path / "f.toml", "[train]\nlr = 0.3\n")
     write_manifest(path, utterances(speakers=5, each=400)[:1999])
     found = resolve(path)
     assert found.config == with_settings(Config(), read_preset("small").settings)
     assert found.default_preset == "small"
     line = describe_preset(found)
-    assert line.startswith("preset small (no card, fewer than 2,000 utterances, and no settings given; ")
+    assert line.startswith("preset small (no card, fewer than 2,000 utterances; ")
     assert "\n" not in line
     for other in (
         resolve(path, base={"train.epochs": 100}),
-        resolve(path, given=[("train.epochs", "100")]),
         resolve(path, preset="paper"),
     ):
         assert other.config == Config()
         assert other.default_preset is None
-    assert resolve(path, file=file).config == with_settings(Config(), {"train.lr": 0.3})
+    for own in (resolve(path, file=file), resolve(path, given=[("train.lr", "0.3")])):
+        assert own.config == with_settings(found.config, {"train.lr": 0.3})
+        assert own.default_preset == "small"
     write_manifest(path, utterances(speakers=5, each=400))
     assert resolve(path).config == resolve().config == Config()
     assert describe_preset(resolve(path)) == ""
@@ -241,7 +242,8 @@ def test_cv_takes_a_file_and_set_wins_over_it(tmp_path: Path) -> None:
     result = call("cv", *places, "--config", str(file), *more)
     assert result.exit_code == 0, result.output
     about = json.loads((tmp_path / "run/run.json").read_text())
-    assert about["config"] == with_settings(Config(), {**SMALL, "train.epochs": "1"}).to_dict()
+    preset = with_settings(Config(), read_preset("small").settings)
+    assert about["config"] == with_settings(preset, {**SMALL, "train.epochs": "1"}).to_dict()
     log = (tmp_path / "run/log.txt").read_text()
     assert f"train.lr=0.003 ({file})" in log
     assert "train.epochs=1 (--set)" in log

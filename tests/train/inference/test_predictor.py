@@ -256,5 +256,29 @@ def test_networks_on_spectrograms_alone_need_no_encoder(tmp_path: Path) -> None:
         Predictor.open(run).predict(made.audio("2F"), attention=True)
 
 
+def test_normalisation_per_speaker_takes_all_recordings_of_a_speaker_together(tmp_path: Path) -> None:
+    made = trained()
+    run = cross_validate(
+        made.manifest.path,
+        made.cache,
+        tmp_path / "run",
+        "--fold",
+        "2F",
+        train__ssl_norm="speaker",
+        train__spec_norm="speaker",
+    )
+    names, expected = stored(run, "2F")
+    paths = made.audio("2F")
+    with pytest.raises(MfhcaError, match=r"all recordings of a speaker together, .* with --one-speaker"):
+        Predictor.open(run, made.backbone)
+    predictor = Predictor.open(run, made.backbone, one_speaker=True)
+    found = predictor.predict(paths)
+    assert [Path(one.name).stem for one in found] == names
+    got = np.concatenate([one.log_probabilities for one in found])
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    (alone,) = predictor.predict(paths[:1])  # scaled by its own statistics
+    assert np.abs(alone.log_probabilities - expected[:1]).max() > 1e-3
+
+
 def test_defaults_are_those_of_the_cache() -> None:
     assert module.BATCH_SIZE == BATCH_SIZE
