@@ -200,3 +200,32 @@ def test_an_official_split_as_the_page_has_it(tmp_path: Path) -> None:
     assert results["shared_speakers"]
     assert (results["n_utterances"], results["oracle"]) == (1, False)
     assert "Known speakers" in (tmp_path / "runs/mine-shared/report.html").read_text()
+
+
+def test_the_page_on_training_runs(tmp_path: Path) -> None:
+    made = trained()
+    (tmp_path / "1F").mkdir()
+    for path in made.audio("1F"):
+        (tmp_path / "1F" / path.name).symlink_to(path)
+    links = {
+        "my.csv": made.manifest.path,
+        "cache/mine": made.cache,
+        "models/hubert": made.backbone,
+        "recordings/of-one-speaker": tmp_path / "1F",
+    }
+    for name, target in links.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "baselines.toml").write_text(block("training.md", "grid", "baselines.toml"))
+    quick = ("--set", "model.grf_channels=4,4", "--set", "model.width=16", "--fold", "1F", "--no-analysis")
+    printed = {
+        name: shell(tmp_path, text, (*quick, *(("--set", "train.epochs=2") if name != "preset" else ())))
+        for what, name, text in blocks("training.md")
+        if what == "shell"
+    }
+    assert "statistics" in printed["preset"]
+    assert "transductive" in printed["speaker"]
+    assert "1 network of 1 fold" in printed["speaker"]
+    assert "logistic regression, all other speakers" in printed["baselines"]
+    config = json.loads((tmp_path / "runs/options/run.json").read_text())["config"]["train"]
+    assert (config["sampling"], config["label_smoothing"], config["ssl_time_mask"]) == ("class", 0.1, 0.2)

@@ -162,7 +162,9 @@ def command(
         "--protocol",
         protocol,
     ]
-    return CliRunner().invoke(main, ["cv", str(folder / "corpus.csv"), *places, *parts, "--fold", "s0"])
+    return CliRunner().invoke(
+        main, ["cv", str(folder / "corpus.csv"), *places, "--preset", "paper", *parts, "--fold", "s0"]
+    )
 
 
 def unit_of(run: Path) -> Path:
