@@ -164,7 +164,9 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
     for page in DOCS.glob("*.md"):
         text = page.read_text(encoding="utf-8")
         for group, name in re.findall(r"(?<![.\w])(model|train)\.([a-z_]+)\b", text):
-            assert name in config[group] or name in ("py", "safetensors", "md"), f"{page.name}: {group}.{name}"
+            assert name in config[group] or name in ("py", "safetensors", "md"), (
+                f"{page.name}: {group}.{name}"
+            )
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"

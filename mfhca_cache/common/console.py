@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
-import os
 import platform
 import shlex
 import sys
@@ -17,10 +16,12 @@ import click
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import DEVICES
+from mfhca_cache.common.start import FULL
 from mfhca_cache.common.text import printable
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+# The words of torch, of the loader of libraries and of Python for a system that gives no more memory.
+NO_MEMORY: Final = ("allocate memory", "failed to map segment", "can't start new thread", "std::bad_alloc")
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
 FOLDERS: Final = ("out", "run", "cache")  # parameters with a folder for the log
 
@@ -63,16 +64,11 @@ class Command(click.Command):
             except Exception as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # the reader of a pipe has ended; click exits quietly
-                if isinstance(error, MemoryError):
-                    log.LOG.error(
-                        "not enough memory; close other programs or use fewer --jobs, then run it again"
-                    )
+                if missing := shortage(error):
+                    log.LOG.error("%s", missing)
                     ctx.exit(1)
                 if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
-                    log.LOG.error("the output cannot be written (%s); free disk space", error.strerror)
-                    # What is still buffered cannot be written either: Python would try again at its exit.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                    ctx.exit(1)
+                    raise  # standard output is on a full disk: see `start`
                 log.bug(error, (value for name in FOLDERS if isinstance(value := ctx.params.get(name), Path)))
                 ctx.exit(1)
 
@@ -88,6 +84,26 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)  # in the order of use, as they are defined
+
+
+def shortage(error: Exception) -> str | None:
+    """What to do if the machine refused memory, threads or open files; None for any other error.
+
+    >>> shortage(OSError(24, "Too many open files"))
+    'too many open files; raise the limit with `ulimit -n 4096`, or use fewer --jobs'
+    """
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit with `ulimit -n 4096`, or use fewer --jobs"
+    chain: list[BaseException] = [error]
+    while previous := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(previous)
+    words = "\n".join(
+        map(str, chain)
+    )  # a library that cannot be loaded may name the reason only in its cause
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or any(text in words for text in NO_MEMORY):
+        return "not enough memory; close other programs, use fewer --jobs, or raise `ulimit -v`, then run it again"
+    return None
 
 
 def _verbosity() -> list[click.Option]:

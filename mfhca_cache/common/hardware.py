@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -14,6 +15,16 @@ from mfhca_cache.common.errors import MfhcaError
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 BFLOAT16_FLAGS: Final = ("avx512_bf16", "amx_bf16", "bf16")  # their names in /proc/cpuinfo
 CGROUP: Final = Path("/sys/fs/cgroup")
+
+
+def open_files_limit() -> float:
+    """How many files this process may have open at most (the hard limit); infinite if there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return math.inf if hard == resource.RLIM_INFINITY else hard
 
 
 def cores() -> int:

@@ -29,7 +29,7 @@ from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
 from mfhca_cache.manifest.speakers import speaker_warnings
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
-from mfhca_cache.store.reader import list_recipes
+from mfhca_cache.store.reader import OTHER_FILES, list_recipes
 
 FILE_CHECK_SECONDS: Final = 1.5  # for all files of a corpus; a network file system may be slow
 HEADERS_READ: Final = 40  # to estimate lengths that the manifest does not state
@@ -226,6 +226,13 @@ def _check_features(
         ssl = [recipe.path.name for recipe in recipes if recipe.kind == "ssl"]
         existing = f"; the cache has {', '.join(ssl)}" if ssl else ""
         yield Finding(WARN, f"{cache}: features of kind ssl were not checked{existing}", "pass --backbone")
+    files, limit = len(speakers) * max(1, len(targets)) + OTHER_FILES, hardware.open_files_limit()
+    if files > limit:
+        yield Finding(
+            MISSING,
+            f"training opens {files} files, one per speaker and kind of features; this system allows {limit:.0f}",
+            f"raise the hard limit of open files (`ulimit -Hn {files}` as root, or /etc/security/limits.conf)",
+        )
     free = hardware.free_bytes(cache)
     if needed > free:
         yield Finding(

@@ -274,7 +274,11 @@ def allow_open_files(more: int) -> None:
     except ImportError:  # Windows, which has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = len(list(Path("/dev/fd").iterdir())) + more + OTHER_FILES
+    try:
+        open_now = len(list(Path("/dev/fd").iterdir()))
+    except OSError:  # a container without it
+        open_now = OTHER_FILES
+    needed = open_now + more + OTHER_FILES
     if soft != resource.RLIM_INFINITY and needed > soft:
         limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         with contextlib.suppress(ValueError, OSError):

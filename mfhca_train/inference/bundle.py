@@ -9,8 +9,8 @@ Equal runs give equal bytes: no time, path or name of a machine is stored.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -87,8 +87,9 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
     work = None
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.absolute().parent))
-        work.chmod(0o755)
+        # Not tempfile.mkdtemp, whose folders are for one user only: a group's umask and setgid folder decide.
+        work = out.absolute().with_name(f".{secrets.token_hex(8)}.partial")
+        work.mkdir()
         write_atomically(work / NETWORKS, payload)
         write_sealed(work / CARD, card)
         publish_folder(work, out.absolute())

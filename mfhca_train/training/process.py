@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from mfhca_cache.common import hardware
 from mfhca_train.config.variables import plain_equations
 
+SEMAPHORES_PER_WORKER = 8  # of loky's executors; 7 were counted
 FOLDS_PER_ACCELERATOR = 3  # one fold alone leaves an accelerator idle between its small kernels
 PACKAGES = ("torch", "numpy", "numba", "h5py", "safetensors", "mfhca")
 COMPUTING = ("data", "model", "training")  # rooms whose code decides what a network learns
@@ -40,6 +42,23 @@ def prepare_process(threads: int) -> None:
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(top_pad, 64 << 20)
+
+
+def why_no_workers(jobs: int) -> str | None:
+    """Why this machine cannot run parallel processes: they need semaphores, which Linux keeps in /dev/shm.
+
+    Args:
+        jobs: number of processes.
+
+    Returns:
+        The system's error, e.g. that there is no space; None if nothing prevents them.
+    """
+    context = multiprocessing.get_context("fork")  # whose semaphores have no name that could be left behind
+    try:
+        _ = [context.Lock() for _ in range(SEMAPHORES_PER_WORKER * jobs)]
+    except (OSError, ImportError) as error:  # ImportError: a system without semaphores
+        return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+    return None
 
 
 @functools.cache

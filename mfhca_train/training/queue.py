@@ -126,6 +126,14 @@ def train(
         if jobs is None:
             jobs = process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
         jobs = min(len(units), jobs)
+        reason = process.why_no_workers(jobs) if jobs > 1 else None
+        if reason is not None:
+            log.LOG.warning(
+                "folds are trained one after the other, because parallel processes cannot be started (%s); make "
+                "/dev/shm writable and free space in it",
+                reason,
+            )
+            jobs = 1
         log.LOG.debug(
             "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )

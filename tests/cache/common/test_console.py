@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import pytest
 from click.testing import CliRunner
 from places import REPOSITORY
 
@@ -28,23 +30,52 @@ def test_q_silences_progress() -> None:
 
 
 def test_standard_output_on_a_full_disk_is_one_line() -> None:
-    command = [sys.executable, "-m", "mfhca_cache", "prune", "--cache", "tests"]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=REPOSITORY
+    for arguments in (["prune", "--cache", "tests"], ["--help"]):
+        command = [sys.executable, "-m", "mfhca_cache", *arguments]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=REPOSITORY
+            )
+        assert done.returncode == 1
+        assert (
+            done.stderr == "error: the output cannot be written (No space left on device); free disk space\n"
         )
-    assert done.returncode == 1
-    assert done.stderr == "error: the output cannot be written (No space left on device); free disk space\n"
 
 
-def test_a_lack_of_memory_is_one_line() -> None:
+class LibraryMissingError(OSError):
+    """As llvmlite raises, without the loader's reason in its own words."""
+
+
+@pytest.mark.parametrize(
+    ("error", "start"),
+    [
+        (MemoryError(), "not enough memory; close other programs, use fewer --jobs"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+            "not enough",
+        ),
+        (RuntimeError("can't start new thread"), "not enough memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
+        (LibraryMissingError("could not find libllvmlite.so"), "not enough memory"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "too many open files; raise the limit with `ulimit -n 4096`",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_machine_that_gives_no_more_is_one_line(error: Exception, start: str) -> None:
     @click.command(cls=Command)
     def hungry() -> None:
-        raise MemoryError
+        if isinstance(error, LibraryMissingError):
+            raise error from OSError("libllvmlite.so: failed to map segment from shared object")
+        raise error
 
     result = CliRunner().invoke(hungry)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: not enough memory; close other programs or use fewer --jobs")
+    assert result.stderr.startswith(f"error: {start}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_names_with_terminal_escapes_are_shown_as_text(tmp_path: Path) -> None:

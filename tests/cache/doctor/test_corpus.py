@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from audio_factory import manifest_of
 from click.testing import CliRunner
 from doctor_factory import ask, of_corpus
 
 from mfhca_cache.cli import main
+from mfhca_cache.common import hardware
 from mfhca_cache.manifest.utterance import Utterance
 
 
@@ -79,6 +81,15 @@ def test_an_encoder_that_is_not_here_is_missing_offline(corpus: Path) -> None:
     assert result.exit_code == 1
     assert "encoder some/where: neither a folder nor in the hub's cache" in result.stdout
     assert "download it on another machine and pass its folder" in result.stdout
+
+
+def test_a_limit_of_open_files_below_the_number_of_shards_is_missing(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "open_files_limit", lambda: 30)
+    assert "missing: training opens" in ask(*of_corpus(corpus, kind="logspec")).stdout
+    monkeypatch.setattr(hardware, "open_files_limit", lambda: 1024)
+    assert "training opens" not in ask(*of_corpus(corpus, kind="logspec")).stdout
 
 
 def test_more_features_than_the_disk_has_room_for_are_refused(tmp_path: Path) -> None:

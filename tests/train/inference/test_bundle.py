@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "voices"
     write_bundle(read_run(trained().run), out)
     return out
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_the_folder_follows_umask_and_setgid(bundle: Path, tmp_path: Path, umask: int) -> None:
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group").chmod(0o2775)
+    before = os.umask(umask)
+    try:
+        write_bundle(read_bundle(bundle), tmp_path / "group/bundle")
+    finally:
+        os.umask(before)
+    assert [path.name for path in (tmp_path / "group").iterdir()] == ["bundle"]
+    assert (tmp_path / "group/bundle").stat().st_mode & 0o7777 == 0o2777 & ~umask
 
 
 def test_a_bundle_gives_the_runs_bits_without_run_and_cache(bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
 import pytest
 import torch
 
@@ -37,6 +40,18 @@ def test_what_the_last_fold_left_in_torchs_hands_is_free(gpu: dict[str, int]) ->
     gpu |= {"free": 4 * GB, "reserved": 30 * GB, "allocated": 2 * GB}
     assert process.has_room("cuda:0", 16 * GB, 1)
     assert not process.has_room("cuda:0", 16 * GB + 1, 1)
+
+
+def test_parallel_processes_need_semaphores() -> None:
+    assert process.why_no_workers(2) is None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # each is a file while it is created
+    try:
+        assert process.why_no_workers(2) == "Too many open files"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_on_the_processor_features_stay_in_the_page_cache() -> None:

@@ -14,6 +14,7 @@ from epoch_factory import reported, written
 from run_factory import tree
 
 from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.training import process
 from mfhca_train.training.epochs import Epoch
 
 
@@ -33,6 +34,22 @@ def test_folds_side_by_side_give_the_same_bytes_as_one_after_the_other(
     cross_validate(request(tmp_path / "x", seeds=(0, 1), jobs=2, on_epoch=(events.append,)))
     assert tree(tmp_path / "x/run") == tree(finished / "run")
     assert reported(events) == written(finished / "run")
+
+
+def test_where_no_process_can_be_started_folds_follow_one_another(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That /dev/shm is full is simulated here; `tests/faults` mounts one that is."""
+    monkeypatch.setattr(process, "why_no_workers", lambda jobs: f"no space for {jobs}")
+    shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
+    cross_validate(request(tmp_path / "x", jobs=2, folds=("s0", "s1")))
+    assert (
+        "trained one after the other, because parallel processes cannot be started (no space for 2)"
+        in (tmp_path / "x/run/log.txt").read_text()
+    )
+    for fold in ("s0", "s1"):
+        at = f"model/seed-0/fold-{fold}/best.safetensors"
+        assert (tmp_path / "x/run" / at).read_bytes() == (finished / "run" / at).read_bytes()
 
 
 @needs_proc
