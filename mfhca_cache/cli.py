@@ -22,11 +22,11 @@ from mfhca_cache.common.console import (
     device_option,
     echo,
     jobs_option,
-    progress,
     threads_option,
 )
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
+from mfhca_cache.common.progress import progress
 from mfhca_cache.common.text import size_text
 from mfhca_cache.options import (
     FOLDER,
@@ -184,7 +184,7 @@ def verify(cache: Path, jobs: int | None) -> None:
     from mfhca_cache.build.verify import verify as verify_cache
 
     with progress(None, " shards", "verifying") as bar:
-        valid, errors = verify_cache(cache, jobs or cores(), bar.update)
+        valid, errors = verify_cache(cache, jobs or cores(), bar.update, bar.reset)
     echo(f"{valid} shards are valid")
     if errors:
         raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")

@@ -19,9 +19,9 @@ from mfhca_cache.build.summary import describe_work, summarise
 from mfhca_cache.build.users import check_replaced_rows, record_manifest
 from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster
-from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import cores
+from mfhca_cache.common.progress import progress
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings

@@ -15,7 +15,10 @@ from mfhca_cache.store.shard import read_shard, verify_shard
 
 
 def verify(
-    cache: Path, jobs: int = 1, advance: Callable[[int], Any] = lambda _: None
+    cache: Path,
+    jobs: int = 1,
+    advance: Callable[[int], Any] = lambda _: None,
+    begin: Callable[[int], Any] = lambda _: None,
 ) -> tuple[int, list[str]]:
     """Reads every shard completely and recomputes its digest.
 
@@ -23,6 +26,7 @@ def verify(
         cache: the cache folder.
         jobs: threads.
         advance: called with 1 after each shard.
+        begin: called once with the number of shards.
 
     Returns:
         The number of valid shards, and an error for each of the others and for each invalid recipe.json.
@@ -50,6 +54,7 @@ def verify(
             return str(error)
         return misplacement(shard, key)
 
+    begin(len(shards))
     valid = 0
     with ThreadPoolExecutor(jobs, "verify") as pool:
         for problem in pool.map(check, shards):

@@ -1,4 +1,4 @@
-"""Base classes of both commands: error messages, exit codes, -q and -v, progress bars."""
+"""Base classes of both commands: error messages, exit codes, -q and -v, common options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import importlib.metadata
 import platform
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -134,21 +133,6 @@ def _version() -> str:
 def echo(text: str) -> None:
     """Prints a line of a result; names in it may have any characters."""
     click.echo(printable(text))
-
-
-def progress(total: int | None, unit: str, description: str, initial: int = 0) -> Any:
-    """A tqdm bar with rate and remaining time on standard error; disabled with -q or without a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total,
-        initial=initial,
-        unit=unit,
-        desc=description,
-        disable=not sys.stderr.isatty() or log.level() >= log.QUIET,
-        dynamic_ncols=True,
-        smoothing=0.1,
-    )
 
 
 def device_option(help_text: str) -> Option:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mfhca_cache.common.console import progress
+from mfhca_cache.common.progress import progress
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_train.analysis.selection import Selection, TrainedRow, applies_to, select
 from mfhca_train.analysis.stored import FILE, FORMAT, Analysis, Source, read_summary, source_of, write
@@ -57,9 +57,9 @@ def analyse_rows(
             todo.append((row, selection, source))
     if not todo:
         return []
-    from mfhca_train.analysis.measure import measure_row
+    with progress(sum(len(row.units) for row, *_ in todo), " folds", "analysis") as bar:
+        from mfhca_train.analysis.measure import measure_row
 
-    with progress(sum(len(row.units) for row, *_ in todo), "fold", "analysis") as bar:
         for row, selection, source in todo:
             corpus = open_features(row.recipes)
             measures, arrays = measure_row(corpus, row, selection, device, root, bar.update)

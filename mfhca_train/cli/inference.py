@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mfhca_cache.common.console import Command, device_option, progress, threads_option
+from mfhca_cache.common.console import Command, device_option, threads_option
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.log import LOG
+from mfhca_cache.common.progress import progress
 from mfhca_train.cli.options import FOLDER
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def evaluate(
     _prepare(threads)
     with progress(None, " segments", "evaluating") as bar:
         result = cross_corpus.evaluate(
-            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update
+            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update, bar.reset
         )
     name = result.results["corpus"] if row is None else f"{result.results['corpus']}-{row}"
     out = out or model / f"evaluation-{name}.json"

@@ -61,6 +61,7 @@ def evaluate(
     given: Mapping[str, str] | None = None,
     device: str = "cpu",
     advance: Callable[[int], Any] = lambda _: None,
+    begin: Callable[[int], Any] = lambda _: None,
 ) -> Evaluation:
     """Scores networks on a corpus they were not trained on.
 
@@ -72,6 +73,7 @@ def evaluate(
         given: see `class_map.class_map`.
         device: cpu, cuda or mps.
         advance: called with the number of segments after each batch of each network.
+        begin: called once with the number of segments of all networks together.
 
     Raises:
         MfhcaError: no class has a counterpart, features are missing, damaged or of other recipes, or the networks
@@ -87,8 +89,9 @@ def evaluate(
     with Corpus(recipes, selected, LabelSet(theirs.name, raw)) as corpus:
         _refuse_training_audio(ensemble, corpus, manifest_path)
         corpus.verify()
-        outputs = _log_probabilities(ensemble, corpus, device, advance)  # (M, U, K)
         segments, digest = len(corpus.segments(np.arange(len(selected)))), corpus.digest()
+        begin(len(ensemble.members) * segments)
+        outputs = _log_probabilities(ensemble, corpus, device, advance)  # (M, U, K)
     classes = ensemble.classes
     reference = np.array([classes.index(raw[u.emotion]) for u in selected], np.int64)
     probabilities = normalised(outputs).mean(axis=0)  # (U, K)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.progress import phase
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.grid import Grid
@@ -35,7 +36,7 @@ def ablate(
     Raises:
         MfhcaError: a row cannot be trained, the run folder holds other rows of these names, or a unit failed.
     """
-    with log.phase(f"reading {request.manifest}"):
+    with phase(f"reading {request.manifest}"):
         labelled = read_labels(request)
     wanted = select(grid, names)
     protocols = sorted({row.protocol or request.protocol for row in grid.trained})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.common import log
+from mfhca_cache.common.progress import phase
 from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.inputs import choose_recipes
@@ -29,7 +29,7 @@ def cross_validate(request: Request) -> dict[str, Any]:
     Raises:
         MfhcaError: the features do not fit the manifest, the run folder holds another run, or a unit failed.
     """
-    with log.phase(f"reading {request.manifest} and making folds"):
+    with phase(f"reading {request.manifest} and making folds"):
         labelled = read_labels(request)
         published = read_published(request.manifest)
         folds = folds_of(labelled, request.protocol, request.config)

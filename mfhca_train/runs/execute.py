@@ -22,6 +22,7 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
+from mfhca_cache.common.progress import phase
 from mfhca_train.data.coverage import check_classes
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
@@ -38,7 +39,6 @@ from mfhca_train.runs.plan import (
     Request,
     Row,
     make_plan,
-    recipe_names,
 )
 from mfhca_train.training import classical, queue
 
@@ -73,7 +73,7 @@ def execute(
         log.to(request.out / log.FILE),
     ):
         with OpenFeatures(labelled) as features:
-            with log.phase("opening the features"):
+            with phase("opening the features"):
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
             environment = _record(request, plans, features, grid, unfinished)
@@ -99,13 +99,13 @@ def execute(
             reuse.reuse(trained.folder, copy, classes)
         for plan in plans.values():
             reuse.select_units(plan, plans, classes)
-        with log.phase("results.json"):
+        with phase("results.json"):
             results = summarise(plans)
             write_sealed(request.out / RESULTS_FILE, results)
         if request.analysis:
             with log.phase("analysis"):
                 analyse(request, list(plans.values()), labelled, grid.reference if grid else None)
-        with log.phase("report.html"):
+        with phase("report.html"):
             from mfhca_train.report.page import write_report  # imports matplotlib
 
             write_report(request.out)
@@ -157,7 +157,8 @@ def _record(
         head = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
     about = {
         **head,
-        "recipe_names": recipe_names([plan.row for plan in plans.values()]),
+        # For people: a recipe may be renamed without changing a result.
+        "recipe_names": {r.key: r.name for plan in plans.values() for r in plan.row.recipes.values()},
         DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),
     }
     return folder.record(out, about, request.device, request.cluster, to_train)

@@ -16,6 +16,7 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
+from mfhca_cache.common.progress import each
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
@@ -181,7 +182,7 @@ class OpenFeatures:
             MfhcaError: a byte differs from what was written.
         """
         shards = {shard.path: shard for row in rows for shard in self.of(row.recipes).shards}
-        for shard in shards.values():
+        for shard in each(shards.values(), " shards", "verifying the features"):
             verify_shard(shard)
 
     def __enter__(self) -> OpenFeatures:
@@ -259,12 +260,6 @@ def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
             for candidate in row.candidates
         }
     return identity if row.kind == NETWORK else identity | {"kind": row.kind}
-
-
-def recipe_names(rows: Sequence[Row]) -> dict[str, str]:
-    """Folder names of the rows' recipes by key, for people; a recipe may be renamed without changing a result."""
-    recipes = [recipe for row in rows for recipe in row.recipes.values()]
-    return {recipe.key: recipe.name for recipe in recipes}
 
 
 def folds_of(labelled: LabelledCorpus, protocol: str, config: Config) -> tuple[Fold, ...]:

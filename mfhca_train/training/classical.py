@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mfhca_cache.common.console import progress
 from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.progress import progress
 from mfhca_train.config.settings import Config
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
@@ -52,8 +52,8 @@ def train(kind: str, units: Sequence[Unit], corpus: Corpus) -> None:
     Raises:
         MfhcaError: a folder cannot be written, or another process trains the unit.
     """
-    features = utterance_features(corpus, units[0].config) if kind != MAJORITY else None
-    with progress(len(units), "fold", units[0].row) as bar:
+    with progress(len(units), " folds", units[0].row) as bar:
+        features = utterance_features(corpus, units[0].config) if kind != MAJORITY else None
         for unit in units:
             with working_folder(unit.folder) as folder:
                 if folder is not None:

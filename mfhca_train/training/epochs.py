@@ -55,18 +55,21 @@ class EpochWatcher:
     Args:
         units: unfinished; none is in training yet.
         callbacks: called in the thread that calls `poll`; what they raise ends the training.
+
+    Attributes:
+        count: epochs of each unit so far, by its folder.
     """
 
     def __init__(self, units: Sequence[Unit], callbacks: Sequence[OnEpoch]) -> None:
         self._callbacks = tuple(callbacks)
         self._changed: dict[Path, int] = {}  # modification time of each unit's checkpoint when it was read
-        self._count = {unit.folder: len(self._history(unit)) for unit in units}
+        self.count = {unit.folder: len(self._history(unit)) for unit in units}
         self._due = 0.0
 
     def poll(self, units: Iterable[Unit]) -> None:
         """Reports new epochs of units in training; does nothing if called again within a second."""
         start = time.monotonic()
-        if start < self._due or not self._callbacks:
+        if start < self._due:
             return
         for unit in units:
             self.report(unit)
@@ -75,17 +78,15 @@ class EpochWatcher:
 
     def report(self, unit: Unit) -> None:
         """Reports the new epochs of one unit, which may be finished."""
-        if not self._callbacks:
-            return
         history = self._history(unit)
-        for row in history[self._count[unit.folder] :]:
+        for row in history[self.count[unit.folder] :]:
             scores = {name: value for name, value in row.items() if name != "epoch"}
             event = Epoch(
                 unit.row, unit.fold.id, unit.seed, int(row["epoch"]), unit.config.train.epochs, scores
             )
+            self.count[unit.folder] = event.epoch
             for callback in self._callbacks:
                 callback(event)
-        self._count[unit.folder] = max(self._count[unit.folder], len(history))
 
     def _history(self, unit: Unit) -> list[dict[str, float]]:
         """The rows of a unit's history so far; none if it is being replaced, or has not changed."""

@@ -19,7 +19,6 @@ from typing import Any
 
 from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
-from mfhca_cache.common.console import progress
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.recipe.folder import read_recipe
@@ -27,7 +26,8 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import SSL_KIND, with_layer
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
-from mfhca_train.training.epochs import POLL_SECONDS, EpochWatcher, OnEpoch
+from mfhca_train.training.epochs import POLL_SECONDS, OnEpoch
+from mfhca_train.training.progress import TrainingProgress
 from mfhca_train.training.unit import Unit
 
 ATTEMPTS = 3  # of a unit whose worker process is killed
@@ -116,15 +116,11 @@ def train(
     """
     if not units:
         return
-    with progress(len(units), "fold", "training") as bar:
-        if cluster is not None:
-            units = [unit.absolute() for unit in units]
-            watcher = EpochWatcher(units, on_epoch)
-            expected = expected or environment(units[0].device, cluster)
-            _train_on_cluster(units, cluster, expected, watcher, bar)
-            return
-        if jobs is None:
-            jobs = process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
+    if cluster is not None:
+        units, jobs = [unit.absolute() for unit in units], None
+        expected = expected or environment(units[0].device, cluster)
+    else:
+        jobs = jobs or process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
         jobs = min(len(units), jobs)
         reason = process.why_no_workers(jobs) if jobs > 1 else None
         if reason is not None:
@@ -138,28 +134,23 @@ def train(
             "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )
         units = [replace(unit, concurrent=jobs) for unit in units]
-        watcher = EpochWatcher(units, on_epoch)
-        if jobs == 1:
-            _train_in_turn(units, watcher, bar)
+    progress = TrainingProgress(units, jobs, on_epoch)
+    with progress.shown():
+        if cluster is not None and expected is not None:
+            _train_on_cluster(units, cluster, expected, progress)
+        elif jobs == 1:
+            _train_in_turn(units, progress)
         else:
-            _train_in_processes(units, jobs, watcher, bar)
+            _train_in_processes(units, jobs or 1, progress)
 
 
-def _train_in_turn(units: Sequence[Unit], watcher: EpochWatcher, bar: Any) -> None:
+def _train_in_turn(units: Sequence[Unit], progress: TrainingProgress) -> None:
     for unit in units:
-
-        def show(row: Mapping[str, float], unit: Unit = unit) -> None:
-            bar.set_postfix_str(
-                f"fold {unit.fold.id} epoch {row['epoch']}: validation WA {row['validation_wa']:.3f}"
-            )
-            watcher.report(unit)
-
-        run_unit(unit, show)
-        watcher.report(unit)
-        bar.update()
+        run_unit(unit, lambda _, unit=unit: progress.watcher.report(unit))  # type: ignore[misc]
+        progress.finish(unit)
 
 
-def _train_in_processes(units: Sequence[Unit], jobs: int, watcher: EpochWatcher, bar: Any) -> None:
+def _train_in_processes(units: Sequence[Unit], jobs: int, progress: TrainingProgress) -> None:
     """Trains `jobs` units at a time, each in an executor of one process."""
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -184,7 +175,7 @@ def _train_in_processes(units: Sequence[Unit], jobs: int, watcher: EpochWatcher,
                 future = worker.submit(_run_in_process, unit, os.getpid(), log.path(), log.level())
                 running[future] = worker, unit, attempt
             finished = wait(running, POLL_SECONDS, FIRST_COMPLETED).done
-            watcher.poll(unit for _, unit, _ in running.values())
+            progress.watcher.poll(unit for _, unit, _ in running.values())
             for future in finished:
                 worker, unit, attempt = running[future]
                 try:
@@ -201,8 +192,7 @@ def _train_in_processes(units: Sequence[Unit], jobs: int, watcher: EpochWatcher,
                     # At the front: its checkpoint is recent, and a unit that kills its worker is reported early.
                     waiting.appendleft((unit, attempt + 1))
                 else:
-                    watcher.report(unit)
-                    bar.update()
+                    progress.finish(unit)
                 # Only now, so that on an error above the worker is still known here and is shut down below.
                 del running[future]
                 idle.append(worker)
@@ -219,7 +209,7 @@ def _run_in_process(unit: Unit, parent: int, log_file: Path | None, level: int) 
 
 
 def _train_on_cluster(
-    units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], watcher: EpochWatcher, bar: Any
+    units: Sequence[Unit], cluster: Cluster, expected: Mapping[str, Any], progress: TrainingProgress
 ) -> None:
     # Not joblib's own Dask backend: it neither cancels running units nor notices that all workers are gone.
     tasks = [(replace(unit, device=expected["device"]), expected) for unit in units]
@@ -229,13 +219,12 @@ def _train_on_cluster(
         _run_on_worker,
         tasks,
         lambda task: task[0].name,
-        lambda: watcher.poll(unfinished.values()),
+        lambda: progress.watcher.poll(unfinished.values()),
     )
     with contextlib.closing(finished):  # cancels what still trains as soon as an error ends this block
         for (unit, _), cpu in finished:
             await_file(unit.folder / RESULT_FILE)  # a network file system may show it a little later
-            watcher.report(unfinished.pop(unit.folder))
-            bar.update()
+            progress.finish(unfinished.pop(unit.folder))
             if cpu not in known_cpus:
                 known_cpus.add(cpu)
                 log.LOG.warning("%s was trained on %s; the last digits may differ", unit.name, cpu)

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from places import REPOSITORY
 
 from mfhca_cache.cli import main as cache_command
-from mfhca_cache.common import log
-from mfhca_cache.common.console import Command, progress
+from mfhca_cache.common.console import Command
 from mfhca_train.cli.main import main as train_command
 
 
@@ -22,11 +21,6 @@ def test_every_command_of_both_stages_speaks_like_this() -> None:
     for main in (cache_command, train_command):
         for command in main.commands.values():
             assert isinstance(command, Command), command.name
-
-
-def test_q_silences_progress() -> None:
-    with log.command(log.QUIET):
-        assert progress(3, "x", "y").disable
 
 
 def test_standard_output_on_a_full_disk_is_one_line() -> None:

@@ -1,0 +1,113 @@
+"""Progress of the training of many units: their epochs, scores so far, and how long the rest will take."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from mfhca_cache.common import log
+from mfhca_cache.common.progress import is_shown, progress
+from mfhca_train.results.checksums import read_sealed
+from mfhca_train.results.schema import RESULT_FILE
+from mfhca_train.training.epochs import Epoch, EpochWatcher, OnEpoch
+from mfhca_train.training.unit import Unit
+
+
+class TrainingProgress:
+    """Counts the epochs of all units in a bar; without a bar it logs each finished unit.
+
+    Args:
+        units: unfinished; none is in training yet.
+        jobs: how many are trained at the same time; None if that is not known, as on a cluster.
+        callbacks: see `EpochWatcher`.
+
+    Attributes:
+        watcher: reports new epochs, to the callbacks too.
+    """
+
+    def __init__(self, units: Sequence[Unit], jobs: int | None, callbacks: Sequence[OnEpoch]) -> None:
+        self.watcher = EpochWatcher(units, (self._on_epoch, *callbacks))
+        self._unfinished = {unit.folder: unit for unit in units}
+        self._units, self._jobs, self._start = len(units), jobs, time.monotonic()
+        self._epochs = 0  # trained in this call
+        self._lengths: list[int] = []  # epochs of the units that are finished now
+        self._active: set[tuple[str, str, int]] = set()
+        self._most_active = 1
+        self._test_ua: dict[str, list[float]] = {}  # of finished units, by row
+        self._scores = {"validation": "", "test": ""}  # the last ones
+        self._bar: Any = None
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Shows the bar."""
+        done = sum(self.watcher.count.values())
+        with progress(self._expected_total(), " epochs", "training", done, self._status) as self._bar:
+            yield
+
+    def finish(self, unit: Unit) -> None:
+        """Takes note of a finished unit, whose files are visible here."""
+        self.watcher.report(unit)
+        del self._unfinished[unit.folder]
+        self._active.discard((unit.row, unit.fold.id, unit.seed))
+        self._lengths.append(self.watcher.count[unit.folder])
+        result = read_sealed(unit.folder / RESULT_FILE)
+        scores = self._test_ua.setdefault(unit.row, [])
+        scores.append(result["ua"])
+        kind = "ORACLE" if result["selected_on"] == "test" else "test"
+        self._scores["test"] = f", {kind} UA {100 * fmean(scores):.1f} %"
+        log.LOG.log(
+            logging.DEBUG if is_shown() else logging.INFO,
+            "%s: %s WA %.1f %%, UA %.1f %%, %d epochs; %d of %d units, mean UA %.1f %%",
+            unit.name,
+            kind,
+            100 * result["wa"],
+            100 * result["ua"],
+            result["epochs"],
+            len(self._lengths),
+            self._units,
+            100 * fmean(scores),
+        )
+        self._bar.total = self._expected_total()
+
+    def _on_epoch(self, epoch: Epoch) -> None:
+        self._epochs += 1
+        self._active.add((epoch.row, epoch.fold, epoch.seed))
+        self._most_active = max(self._most_active, len(self._active))
+        self._scores["validation"] = f", validation UA {100 * epoch.scores['validation_ua']:.1f} %"
+        self._bar.update()
+
+    def _remaining(self) -> list[float]:
+        """Epochs that each unfinished unit still needs if patience ends it as the finished ones; begun units first."""
+        mean = fmean(self._lengths) if self._lengths else float("inf")
+        units = list(self._unfinished.values())  # the bar is drawn in a thread of its own
+        counts = [(self.watcher.count[unit.folder], unit.config.train.epochs) for unit in units]
+        return [max(1.0, min(mean, limit) - count) for count, limit in sorted(counts, key=lambda c: -c[0])]
+
+    def _expected_total(self) -> int:
+        return round(sum(self.watcher.count.values()) + sum(self._remaining()))
+
+    def _status(self) -> tuple[float | None, str]:
+        """Seconds that the rest will take, and the scores so far."""
+        left = None
+        if self._epochs:
+            jobs = self._jobs or self._most_active
+            seconds_per_epoch = jobs * (time.monotonic() - self._start) / self._epochs
+            left = seconds_per_epoch * makespan(self._remaining(), jobs)
+        return left, f", {len(self._lengths)}/{self._units} folds" + "".join(self._scores.values())
+
+
+def makespan(lengths: Iterable[float], jobs: int) -> float:
+    """When the last task ends if `jobs` tasks run at a time, each started when a place is free.
+
+    >>> makespan([4, 3, 2], jobs=2), makespan([], jobs=2)
+    (5.0, 0.0)
+    """
+    ends = [0.0] * jobs
+    for length in lengths:
+        heapq.heapreplace(ends, ends[0] + length)
+    return max(ends)
