@@ -184,7 +184,7 @@ def verify(cache: Path, jobs: int | None) -> None:
     from mfhca_cache.build.verify import verify as verify_cache
 
     with progress(None, " shards", "verifying") as bar:
-        valid, errors = verify_cache(cache, jobs or cores(), bar.update, bar.reset)
+        valid, errors = verify_cache(cache, jobs or cores(), bar.update, bar.expect)
     echo(f"{valid} shards are valid")
     if errors:
         raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")

@@ -56,7 +56,7 @@ def progress(
         options: of tqdm's bar on a terminal.
 
     Yields:
-        The bar; `update(n)` counts steps, `total` may be changed.
+        The bar; `update(n)` counts steps, `expect(n)` sets their total.
     """
     quiet, shown = log.level() >= log.QUIET, is_shown()
     bar = _class(shown, status)(
@@ -111,6 +111,9 @@ def _class(shown: bool, status: Status | None) -> Any:
                 left = "?" if seconds is None else self.format_interval(seconds)
                 values |= {"left": left, "status": text}
             return values
+
+        def expect(self, total: int) -> None:
+            self.total = total
 
     class Lines(Bar):
         """Is drawn by `refresh` alone; its own file and its infinite delay keep tqdm from drawing it."""

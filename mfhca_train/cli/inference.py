@@ -240,7 +240,7 @@ def evaluate(
     _prepare(threads)
     with progress(None, " segments", "evaluating") as bar:
         result = cross_corpus.evaluate(
-            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update, bar.reset
+            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update, bar.expect
         )
     name = result.results["corpus"] if row is None else f"{result.results['corpus']}-{row}"
     out = out or model / f"evaluation-{name}.json"

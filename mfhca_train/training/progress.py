@@ -72,7 +72,7 @@ class TrainingProgress:
             self._units,
             100 * fmean(scores),
         )
-        self._bar.total = self._expected_total()
+        self._bar.expect(self._expected_total())
 
     def _on_epoch(self, epoch: Epoch) -> None:
         self._epochs += 1
