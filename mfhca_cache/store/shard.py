@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.progress import each
 from mfhca_cache.store import schema
 from mfhca_cache.store.descriptor import file_stat, hash_span, open_file, read_exactly
 from mfhca_cache.store.schema import damaged
@@ -108,6 +110,12 @@ def read_shard(path: str | Path) -> Shard:
         return read_open(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def verify_shards(shards: Collection[Shard]) -> None:
+    """Verifies shards one after the other, with a progress bar; see `verify_shard`."""
+    for shard in each(shards, " shards", "verifying the features"):
+        verify_shard(shard)
 
 
 def verify_shard(shard: Shard) -> None:

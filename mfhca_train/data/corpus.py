@@ -17,7 +17,7 @@ from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
-from mfhca_cache.store.shard import Shard, verify_shard
+from mfhca_cache.store.shard import Shard, verify_shards
 from mfhca_train.data.batch import PER_SPEAKER, Array, Batch, Normaliser, as_batch, on_device
 from mfhca_train.data.folds import Fold, Side
 from mfhca_train.data.normalise import estimate, estimate_per_speaker
@@ -134,8 +134,7 @@ class Corpus:
         Raises:
             MfhcaError: a byte differs from what was written.
         """
-        for shard in self.shards:
-            verify_shard(shard)
+        verify_shards(self.shards)
 
     def expect_unchanged(self, stats: Mapping[str, Sequence[int]]) -> None:
         """Compares the open shards with those that the parent process verified (path -> inode, size, mtime).

@@ -16,14 +16,13 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
-from mfhca_cache.common.progress import each
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.identity import recording_identities
-from mfhca_cache.store.shard import verify_shard
+from mfhca_cache.store.shard import verify_shards
 from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus, MissingUtterancesError
@@ -181,9 +180,7 @@ class OpenFeatures:
         Raises:
             MfhcaError: a byte differs from what was written.
         """
-        shards = {shard.path: shard for row in rows for shard in self.of(row.recipes).shards}
-        for shard in each(shards.values(), " shards", "verifying the features"):
-            verify_shard(shard)
+        verify_shards({s.path: s for row in rows for s in self.of(row.recipes).shards}.values())
 
     def __enter__(self) -> OpenFeatures:
         return self
