@@ -13,9 +13,9 @@ import numpy as np
 import soundfile
 
 from mfhca_cache.build.plan import Target
+from mfhca_cache.common.audio_digest import digest_of
 from mfhca_cache.common.files import write_json
 from mfhca_cache.corpora import demo_encoder
-from mfhca_cache.features.audio import digest_of
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import folder_for, write_recipe

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.build.plan import State, Target, compare_shard
-from mfhca_cache.build.provenance import differences, provenance
+from mfhca_cache.build.provenance import provenance
 from mfhca_cache.build.sources import Source, Sources
 from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError
@@ -28,6 +28,7 @@ from mfhca_cache.features.extract import Extracted, Extractor
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.folder import write_recipe
 from mfhca_cache.recipe.kinds import Ssl
+from mfhca_cache.store.conditions import conditions, differences
 from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
@@ -210,8 +211,14 @@ class Builder:
                 if compare_shard(target, speaker, self._sources).complete:
                     continue
                 recipe, shape = target.recipe, target.frame_shape
-                writer = ShardWriter(target.folder, recipe.key, kind, speaker, shape, recipe.dtype)
+                here = conditions(provenance(kind, self._encoder, self._batch_size, None))
+                writer = ShardWriter(target.folder, recipe.key, kind, speaker, shape, recipe.dtype, here)
                 opening.enter_context(writer)
+                if writer.discarded:
+                    self._outcome.notes.append(
+                        f"{writer.path}: the features of an interrupted run were computed with other versions, threads "
+                        "or another processor or device; they are computed again"
+                    )
                 # The shard is compared again now that it is locked: another process may have finished it meanwhile.
                 state = self._check_shard(compare_shard(target, speaker, self._sources))
                 if state.complete:
@@ -243,7 +250,7 @@ class Builder:
             self._outcome.failed[name] = str(result)
             return 0
         # The digest of the bytes that were decoded: the file may have changed since it was hashed.
-        origin = replace(source.origin, audio_sha256=result.digest)
+        origin = replace(source.origin, audio_sha256=result.digest, samples_sha256=result.samples_digest)
         try:
             for kind, (features, valid) in result.features.items():
                 work.writers[kind].append(name, origin, features, valid)

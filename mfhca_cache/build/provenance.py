@@ -6,7 +6,6 @@ It is recorded in each shard, outside its key and digest.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +16,6 @@ from mfhca_cache.recipe.kinds import LogMel, Mfcc, Ssl
 PACKAGES = ("numpy", "scipy", "soundfile", "soxr")
 MEL_PACKAGES = ("librosa",)
 ENCODER_PACKAGES = ("torch", "transformers")
-COMPARED = ("processor", "device", "threads", "packages")
 
 
 def provenance(kind: str, encoder: Encoder | None, batch_size: int, rate: float | None) -> dict[str, Any]:
@@ -43,18 +41,10 @@ def provenance(kind: str, encoder: Encoder | None, batch_size: int, rate: float 
         import torch
 
         value["packages"] |= {name: version(name) for name in ENCODER_PACKAGES}
-        value |= {"device": encoder.device, "threads": torch.get_num_threads(), "batch_size": batch_size}
+        value |= {
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "device": encoder.device,
+            "threads": torch.get_num_threads(),
+            "batch_size": batch_size,
+        }
     return value
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In what two provenances differ that can change the last bits.
-
-    >>> old = {"threads": 1, "packages": {"torch": "2.6", "numpy": "2.0"}, "python": "3.11"}
-    >>> differences(old, {"threads": 2, "packages": {"torch": "2.7", "numpy": "2.0"}, "python": "3.12"})
-    ['threads 1 and 2', 'torch 2.6 and 2.7']
-    """
-    pairs = {name: (old.get(name), new.get(name)) for name in COMPARED if name != "packages"}
-    before, now = old.get("packages", {}), new.get("packages", {})
-    pairs |= {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
-    return [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, file_digest, read_audio, span_digest
+from mfhca_cache.features.audio import Audio, read_audio
 from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
@@ -30,7 +31,7 @@ class Source:
 
     utterance: Utterance
     path: Path
-    digest: str  # see audio.digest_of
+    digest: str  # see audio_digest.digest_of
 
     @property
     def origin(self) -> Origin:

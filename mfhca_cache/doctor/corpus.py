@@ -18,10 +18,10 @@ from typing import Final
 
 from mfhca_cache.build.plan import Target, make_targets, with_card
 from mfhca_cache.common import hardware
+from mfhca_cache.common.audio_digest import file_digest
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
-from mfhca_cache.features.audio import file_digest
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
 from mfhca_cache.manifest.copies import find_copies

@@ -1,25 +1,20 @@
-"""Reading an audio file: its digest, its completeness, and its samples as 16 kHz mono.
+"""Reading an audio file: its digests, its completeness, and its samples as 16 kHz mono.
 
-`containers` checks whether the file is complete, `decode` decodes it.
+`common.audio_digest` opens and hashes files, `containers` checks whether the file is complete, `decode` decodes it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import soundfile
 
+from mfhca_cache.common.audio_digest import open_audio, span_digest
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.features.containers import ContainerError, inspect
 from mfhca_cache.features.decode import decode, to_rate
 
@@ -32,7 +27,8 @@ class Audio:
 
     Attributes:
         samples: float32 (n,), mono, at the requested rate, full scale 1.
-        digest: identity of the audio: see `digest_of`.
+        digest: identity of the file's bytes: see `audio_digest.digest_of`.
+        samples_digest: identity of the decoded samples: see `samples_digest`; empty for digital silence.
         native_samples: samples per channel before resampling.
         native_rate: the file's own sample rate, in Hz.
         warnings: what is unusual: WRONG_LENGTH, or a warning of `decode`.
@@ -40,74 +36,10 @@ class Audio:
 
     samples: np.ndarray
     digest: str
+    samples_digest: str
     native_samples: int
     native_rate: int
     warnings: tuple[str, ...] = ()
-
-
-def digest_of(data: bytes, start_s: float | None = None, end_s: float | None = None) -> str:
-    """Identity of an utterance's audio: the SHA-256 of the file's bytes, combined with the span if there is one.
-
-    Args:
-        data: the file's bytes, not decoded.
-        start_s: start of the utterance in its file, in seconds; None for the beginning.
-        end_s: end of the utterance in its file, in seconds; None for the end.
-
-    Returns:
-        64 hexadecimal digits.
-
-    >>> digest_of(b"") == hashlib.sha256(b"").hexdigest()
-    True
-    >>> digest_of(b"", 0.5, 1.0) == digest_of(b"", 0.5, 1.5)
-    False
-    """
-    return span_digest(hashlib.sha256(data).hexdigest(), start_s, end_s)
-
-
-def span_digest(file_digest: str, start_s: float | None, end_s: float | None) -> str:
-    """`digest_of`, given the SHA-256 of the whole file."""
-    if start_s is None and end_s is None:
-        return file_digest
-    return sha256_text(canonical_json({"file": file_digest, "start_s": start_s, "end_s": end_s}))
-
-
-@contextlib.contextmanager
-def open_audio(path: Path) -> Iterator[tuple[BufferedReader, int]]:
-    """Opens a regular file that is not empty; yields it and its length in bytes.
-
-    Raises:
-        MfhcaError: the file is missing, unreadable, empty, or a device, pipe or folder; or it was changed meanwhile.
-    """
-    try:
-        # Opening a named pipe would wait for a writer without O_NONBLOCK.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            before = os.fstat(file.fileno())
-            if stat.S_ISDIR(before.st_mode):
-                raise IsADirectoryError(21, "Is a directory")
-            if not stat.S_ISREG(before.st_mode):
-                raise MfhcaError(f"{path}: a device or pipe, not a file; copy the audio into a file")
-            if not before.st_size:
-                raise MfhcaError(f"{path}: the file is empty; restore it or leave it out")
-            yield file, before.st_size
-            for after in (os.fstat(file.fileno()), path.stat()):
-                if _version(after) != _version(before):
-                    raise MfhcaError(f"{path}: changed while it was read; run again when it is complete")
-    except OSError as error:
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror}); restore it or leave it out") from error
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def file_digest(path: Path) -> str:
-    """Hexadecimal SHA-256 of an audio file's bytes.
-
-    Raises:
-        MfhcaError: see `open_audio`.
-    """
-    with open_audio(path) as (file, _):
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_audio(
@@ -146,6 +78,24 @@ def read_audio(
             raise MfhcaError(
                 f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or leave it out"
             ) from error
-    samples = to_rate(decoded.mono(), decoded.rate, sample_rate, pre_emphasis, str(path))
+    mono = decoded.mono()
+    samples = to_rate(mono, decoded.rate, sample_rate, pre_emphasis, str(path))
     warnings = ((WRONG_LENGTH,) if container.wrong_length else ()) + decoded.warnings()
-    return Audio(samples, digest, decoded.count, decoded.rate, warnings)
+    return Audio(samples, digest, samples_digest(mono, decoded.rate), decoded.count, decoded.rate, warnings)
+
+
+def samples_digest(mono: np.ndarray, rate: int) -> str:
+    """Identity of decoded audio, equal for one recording in lossless files of any format or word length.
+
+    Args:
+        mono: float32 (n,), the average of the channels, full scale 1.
+        rate: its own rate in Hz, before resampling.
+
+    Returns:
+        64 hexadecimal digits; an empty text for digital silence, which identifies no recording.
+    """
+    if not mono.any():
+        return ""
+    digest = hashlib.sha256(f"{rate}\n".encode())
+    digest.update((mono + np.float32(0)).tobytes())  # turns -0.0 into 0.0
+    return digest.hexdigest()

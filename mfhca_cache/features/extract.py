@@ -41,7 +41,8 @@ class Readable(Protocol):
 class Extracted:
     """The features of one utterance: by kind float32 (S, T, F) or (S, M, T, F), and valid frames int32 (S,)."""
 
-    digest: str  # of the audio that was decoded, see audio.digest_of
+    digest: str  # of the audio that was decoded, see audio.Audio
+    samples_digest: str
     segments: int
     samples: int  # at the sample rate of the recipes
     features: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -123,7 +124,9 @@ class Extractor(Generic[Tag]):
         segments, lengths = cut(
             audio.samples, shared.segment_samples, shared.tail, shared.minimum_tail_samples
         )
-        extracted = Extracted(audio.digest, len(lengths), len(audio.samples), warnings=audio.warnings)
+        extracted = Extracted(
+            audio.digest, audio.samples_digest, len(lengths), len(audio.samples), warnings=audio.warnings
+        )
         inputs = None
         for kind in kinds:
             recipe = self._recipes[kind]

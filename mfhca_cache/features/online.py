@@ -17,7 +17,7 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, read_audio
+from mfhca_cache.features.audio import Audio, read_audio, samples_digest
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.decode import CANCELLED, SILENT, Channels, to_rate
 from mfhca_cache.features.encoder import Encoder
@@ -74,9 +74,12 @@ class Samples:
         values = values.astype(np.float32)
         channels = Channels(self.name, self.rate)
         channels.append(values[:, None] if values.ndim == 1 else values)
-        mono = to_rate(channels.mono(), self.rate, sample_rate, pre_emphasis, self.name)
+        native = channels.mono()
+        mono = to_rate(native, self.rate, sample_rate, pre_emphasis, self.name)
         digest = hashlib.sha256(values.tobytes()).hexdigest()
-        return Audio(mono, digest, len(values), self.rate, channels.warnings())
+        return Audio(
+            mono, digest, samples_digest(native, self.rate), len(values), self.rate, channels.warnings()
+        )
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,14 @@ class Recording:
     """The features of one recording. S segments.
 
     Attributes:
-        digest: identity of its audio; see `audio.digest_of`.
+        digest, samples_digest: identities of its audio; see `audio.Audio`.
         seconds: its duration.
         starts: (S,) start of each segment, in seconds.
         features: by kind, (S, T, F) as a cache stores them, and (S,) valid frames.
     """
 
     digest: str
+    samples_digest: str
     seconds: float
     starts: np.ndarray
     features: Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -182,6 +186,7 @@ class OnlineExtractor:
         starts = segment_starts(extracted.samples, extracted.segments, recipe.segment_samples, recipe.tail)
         return Recording(
             extracted.digest,
+            extracted.samples_digest,
             extracted.samples / recipe.sample_rate,
             starts / recipe.sample_rate,
             {

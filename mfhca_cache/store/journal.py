@@ -39,6 +39,7 @@ class Part:
 
     Attributes:
         entries: the utterances that are durable on disk, by id.
+        discarded: whether the files had a journal with another header.
     """
 
     def __init__(self, stem: Path, header: dict[str, Any], row_bytes: int) -> None:
@@ -56,6 +57,7 @@ class Part:
         self._row_bytes = row_bytes
         self.entries: dict[str, Entry] = {}
         self._pending: dict[str, Entry] = {}
+        self.discarded = False
         self._rows, self._journal = -1, -1
         try:
             self._rows, self._journal = (
@@ -71,6 +73,7 @@ class Part:
         # Both files are then cut to what is known to be durable, so that new rows and lines directly follow it.
         text = self._paths[1].read_bytes()
         self._journal_end = self._next_row = 0
+        self.discarded = b"\n" in text and not text.startswith(header)
         if text.startswith(header):
             self._journal_end = len(header)
             for entry, end in _entries(text, len(header)):

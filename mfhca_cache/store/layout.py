@@ -106,6 +106,9 @@ def assemble(
             file.create_dataset(name, data=tables[name].astype(dtype))
         _write_texts(file, schema.UTTERANCE_IDS, [utterance.utterance_id for utterance in utterances])
         _write_texts(file, schema.AUDIO_SHA256, [utterance.origin.audio_sha256 for utterance in utterances])
+        _write_texts(
+            file, schema.SAMPLES_SHA256, [utterance.origin.samples_sha256 for utterance in utterances]
+        )
         _write_texts(file, schema.PATHS, [utterance.origin.path for utterance in utterances])
         texts = (
             schema.FORMAT,
@@ -190,7 +193,7 @@ def _write_texts(file: Any, name: str, texts: list[str]) -> None:
     import h5py
 
     encoded = [text.encode() for text in texts]
-    dtype = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    dtype = h5py.string_dtype("utf-8", max(1, *map(len, encoded)))
     file.create_dataset(name, data=np.array(encoded, dtype))
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,7 +37,9 @@ FEATURES = (
 )
 UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
 PATHS = "paths"  # (U,) of the audio files, relative to the corpus root, fixed-length UTF-8
-AUDIO_SHA256 = "audio_sha256"  # (U,) digests of the audio, hexadecimal
+AUDIO_SHA256 = "audio_sha256"  # (U,) digests of the audio files, hexadecimal
+SAMPLES_SHA256 = "samples_sha256"  # (U,) digests of the decoded samples, hexadecimal; empty if unknown
+TEXTS = (UTTERANCE_IDS, AUDIO_SHA256, SAMPLES_SHA256, PATHS)
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
     "valid_frames": np.dtype("<i4"),  # (S,) frames within the audio; the rest is padding
@@ -56,10 +58,13 @@ ATTRIBUTES = ("format", "key", "kind", "speaker", "digest", "provenance")
 class Origin:
     """What the features of an utterance were computed from."""
 
-    audio_sha256: str  # see audio.digest_of
+    audio_sha256: str  # see audio_digest.digest_of
     path: str  # relative to the corpus root, as in the manifest
     start_s: float | None = None  # seconds; None: from the beginning of the file
     end_s: float | None = None  # None: to its end
+    samples_sha256: str = field(
+        default="", compare=False
+    )  # see audio.samples_digest; known once it is decoded
 
 
 def shard_name(speaker: str) -> str:
@@ -199,6 +204,7 @@ def content_digest(
         "features": features_sha256,
         "utterance_ids": list(utterance_ids),
         "audio_sha256": [origin.audio_sha256 for origin in origins],
+        "samples_sha256": [origin.samples_sha256 for origin in origins],
         "paths": [origin.path for origin in origins],
         "tables": sums,
     }

@@ -41,6 +41,7 @@ class Shard:
     speaker: str
     utterance_ids: tuple[str, ...] = field(repr=False)  # (U,) sorted
     audio_sha256: tuple[str, ...] = field(repr=False)  # (U,)
+    samples_sha256: tuple[str, ...] = field(repr=False)  # (U,) empty if unknown
     paths: tuple[str, ...] = field(repr=False)  # (U,) relative to the corpus root
     spans: Array = field(repr=False)  # (U, 2) float64, start and end in seconds; NaN without one
     segment_utterance: Array = field(repr=False)  # (S,) int32, index into utterance_ids, non-decreasing
@@ -84,11 +85,18 @@ class Shard:
 
     def origins(self) -> dict[str, schema.Origin]:
         """What the features of each utterance were computed from, by id."""
-        rows = zip(self.utterance_ids, self.audio_sha256, self.paths, self.spans.tolist(), strict=True)
-        return {
-            name: schema.Origin(digest, path, *(None if math.isnan(t) else t for t in span))
-            for name, digest, path, span in rows
-        }
+        columns = (
+            self.utterance_ids,
+            self.audio_sha256,
+            self.paths,
+            self.spans.tolist(),
+            self.samples_sha256,
+        )
+        origins = {}
+        for name, digest, path, span, samples in zip(*columns, strict=True):
+            start_s, end_s = (None if math.isnan(time) else time for time in span)
+            origins[name] = schema.Origin(digest, path, start_s, end_s, samples)
+        return origins
 
     def rows(self) -> dict[str, tuple[int, int]]:
         """Utterance id -> (first row, number of rows)."""
@@ -203,6 +211,7 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         """A dataset, checked so that reading it needs no more memory than the size of the file."""
         group_name, _, last = name.rpartition("/")
         group = file[group_name] if group_name else file
+        require(last in group, f"has no {name}, so another version of this program wrote it")
         require(isinstance(group.get(last, getlink=True), h5py.HardLink), f"{name} is a link")
         value = group[last]
         require(isinstance(value, h5py.Dataset), f"{name} is not a dataset")
@@ -245,11 +254,10 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         "its features are not at the offset in its seal",
     )
 
-    ids, audio, paths = (texts(name) for name in (schema.UTTERANCE_IDS, schema.AUDIO_SHA256, schema.PATHS))
-    require(
-        len(ids) == len(audio) and all(SHA256.fullmatch(text) for text in audio),
-        "its audio digests are invalid",
-    )
+    ids, audio, samples, paths = map(texts, schema.TEXTS)
+    digests = (*audio, *filter(None, samples))
+    valid_digests = len(ids) == len(audio) == len(samples) and all(map(SHA256.fullmatch, digests))
+    require(valid_digests, "its audio digests are invalid")
     require(len(paths) == len(ids) and all(paths), "its audio paths are invalid")
     require(all(ids) and all(a < b for a, b in pairwise(ids)), "its utterances are not sorted")
     shapes: dict[str, tuple[int, ...]] = {"segment_utterance": (segments,), "valid_frames": (segments,)}
@@ -276,6 +284,7 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         speaker=attributes["speaker"],
         utterance_ids=ids,
         audio_sha256=audio,
+        samples_sha256=samples,
         paths=paths,
         spans=spans,
         segment_utterance=owner,

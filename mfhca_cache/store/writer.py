@@ -42,7 +42,14 @@ class ShardWriter:
     """Collects the segments of one speaker and writes the shard. A context manager."""
 
     def __init__(
-        self, folder: Path, key: str, kind: str, speaker: str, frame_shape: tuple[int, ...], dtype: str
+        self,
+        folder: Path,
+        key: str,
+        kind: str,
+        speaker: str,
+        frame_shape: tuple[int, ...],
+        dtype: str,
+        conditions: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Stores the arguments; no file is touched before the context is entered.
 
@@ -52,10 +59,13 @@ class ShardWriter:
             speaker: id.
             frame_shape: (T, F), frames per segment and values per frame; (M, T, F) with M layers.
             dtype: of the stored features: float16 or float32.
+            conditions: under which features are computed now (see `conditions.conditions`); a part file that was
+                written under others is discarded, because no computation would give a mixture of both again.
         """
         self.path = folder / schema.shard_name(speaker)
         shape = tuple(int(size) for size in frame_shape)
         self._identity = Identity(key, kind, speaker, shape, schema.DTYPES[dtype])
+        self._conditions = dict(conditions)
         self._stem = folder / f".{self.path.name}"
         self._flushed = 0.0
         self._finished = False
@@ -74,6 +84,7 @@ class ShardWriter:
             "speaker": identity.speaker,
             "frame_shape": list(identity.frame_shape),
             "dtype": identity.dtype.name,
+            "conditions": self._conditions,
         }
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock(Path(f"{self._stem}.lock"), f"{self.path}"))
@@ -95,6 +106,11 @@ class ShardWriter:
                     self.flush()
             finally:
                 self._part.close()
+
+    @property
+    def discarded(self) -> bool:
+        """Whether there was a part file whose content could not be used."""
+        return self._part.discarded
 
     @property
     def done(self) -> dict[str, schema.Origin]:

@@ -134,6 +134,7 @@ def _write_predictions(
     """Writes the predictions, warns of recordings seen in training, and fails if any file could not be used."""
     from mfhca_cache.common.files import write_atomically
     from mfhca_train.inference import output as text
+    from mfhca_train.inference.seen import named_like_training
 
     if form == "json":
         written = text.as_json(predictions, failures, predictor.ensemble, skipped)
@@ -156,6 +157,15 @@ def _write_predictions(
             len(seen),
             len(predictions),
             text.shown(seen[0].name),
+        )
+    unseen = (prediction.name for prediction in predictions if not prediction.seen_by)
+    if named := named_like_training(predictor.ensemble, unseen):
+        LOG.warning(
+            "%d of these %d files are named like utterances that networks were trained or selected on (the first: "
+            "%s); if they are the same recordings, pass --speaker",
+            len(named),
+            len(predictions),
+            text.shown(named[0]),
         )
     if failures:
         reasons = [text.shown(failure.reason) for failure in failures]

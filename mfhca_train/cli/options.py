@@ -102,7 +102,8 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         click.option(
             "--root",
             type=FOLDER,
-            help="The folder of the audio, to show waveforms in the analysis.  [default: levels only]",
+            help="The folder of the audio: refuses features of other audio, and shows waveforms in the analysis.  "
+            "[default: levels only]",
         ),
         copies_option(),
         click.option(

@@ -171,9 +171,17 @@ class Corpus:
 
     def audio_digests(self, utterances: Array) -> list[str]:
         """SHA-256 of the audio of some utterances (indices), in this order."""
+        return [shard.audio_sha256[row] for shard, row in self._places(utterances)]
+
+    def samples_digests(self, utterances: Array) -> list[str]:
+        """SHA-256 of the decoded samples of some utterances (indices), in this order; empty if unknown."""
+        return [shard.samples_sha256[row] for shard, row in self._places(utterances)]
+
+    def _places(self, utterances: Array) -> Iterator[tuple[Shard, int]]:
+        """A shard of each utterance, and its position in the shard's table of utterances."""
         side, span = next(iter(self._spans.items()))
-        shards = self.features[side].shards
-        return [shards[shard].audio_sha256[row] for shard, row in span[utterances][:, (0, 3)]]
+        for shard, row in span[utterances][:, (0, 3)].tolist():
+            yield self.features[side].shards[shard], row
 
     def shape(self, side: str) -> tuple[int, ...]:
         """(frames, bins) of "spec", "ssl" or "mfcc"; (layers, frames, bins) where all layers are read."""

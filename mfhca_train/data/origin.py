@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.hardware import cores
+from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.schema import Origin
-from mfhca_cache.store.shard import Array
+from mfhca_cache.store.shard import SHA256, Array
 
 
 def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
@@ -75,6 +80,71 @@ def check_same_audio(
                 f"utterance {u.utterance} ({u.path}): its features come from different audio or segments: "
                 f"{listed}; run `mfhca-cache features` for all of these kinds (--kind ... --kind ...)"
             )
+
+
+def hash_audio(root: Path, utterances: Sequence[Utterance]) -> dict[str, str]:
+    """The digest of each utterance's audio as it is on the disk, or the error where it cannot be read.
+
+    Args:
+        root: the corpus folder.
+        utterances: rows of the manifest.
+
+    Returns:
+        Utterance id -> 64 hexadecimal digits (see `audio_digest.digest_of`) or an error.
+
+    Raises:
+        MfhcaError: the root is not a folder.
+    """
+    if not root.is_dir():
+        raise MfhcaError(f"{root}: no such folder; pass the corpus folder as --root, or leave --root out")
+    of_file: dict[str, list[Utterance]] = {}
+    for u in utterances:
+        of_file.setdefault(u.path, []).append(u)
+    folders: dict[Path, Path] = {}
+
+    def read(rows: list[Utterance]) -> list[tuple[str, str]]:
+        try:
+            # The digest decides, wherever a link leads.
+            digest = file_digest(resolve_audio(root, rows[0], allow_outside=True, known=folders))
+        except MfhcaError as error:
+            return [(u.utterance, str(error)) for u in rows]
+        return [(u.utterance, span_digest(digest, u.start_s, u.end_s)) for u in rows]
+
+    with ThreadPoolExecutor(cores(), "hash") as pool:
+        return dict(pair for pairs in pool.map(read, of_file.values()) for pair in pairs)
+
+
+def check_audio(
+    expected: Mapping[str, str], cached: Sequence[str], utterances: Sequence[Utterance], root: Path | None
+) -> None:
+    """Compares the audio of features with that on the disk, or with that of other features.
+
+    Args:
+        expected: from `hash_audio`; without a root, digests of other features by utterance.
+        cached: (U,) digests of the audio that the features were computed from.
+        utterances: (U,) rows of the manifest.
+        root: for the message.
+
+    Raises:
+        MfhcaError: files changed or are missing; the utterances are listed.
+    """
+    different = []
+    for u, before in zip(utterances, cached, strict=True):
+        now = expected[u.utterance]
+        if now != before:
+            changed = f"the audio of {u.path} changed (SHA-256 {before[:12]} in the cache, {now[:12]} now)"
+            different.append(f"{u.utterance}: {changed if SHA256.fullmatch(now) else now}")
+    if different and root is None:
+        raise MfhcaError(
+            f"{len(different)} of {len(utterances)} utterances have other audio in the features of one row than in "
+            f"those of another; run `mfhca-cache features` for all kinds of features:\n{listing(different)}"
+        )
+    if different:
+        raise MfhcaError(
+            f"{root}: {len(different)} of {len(utterances)} utterances have other audio than their features, or none; "
+            "restore it or run `mfhca-cache features`; without --root, the features alone are used:\n"
+            + listing(different)
+        )
 
 
 def features_digest(features: Mapping[str, Features], spans: Mapping[str, Array]) -> str:

@@ -23,6 +23,7 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import normalised
+from mfhca_train.inference.seen import refuse_training_audio, warn_of_same_corpus
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.schema import SCORES
@@ -81,13 +82,15 @@ def evaluate(
     """
     manifest = read_manifest(manifest_path)
     manifest.warn()
+    corpus_name = manifest.card.name if manifest.card else manifest_path.stem
     theirs = manifest.label_set(label_set)
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     selected, excluded = _select(manifest, theirs, mapped)
     recipes = find_recipes(ensemble, manifest_path, cache, label_set)
     raw = {label: mapped.mapping[name] for label, name in theirs.mapping.items() if name in mapped.mapping}
     with Corpus(recipes, selected, LabelSet(theirs.name, raw)) as corpus:
-        _refuse_training_audio(ensemble, corpus, manifest_path)
+        refuse_training_audio(ensemble, corpus, manifest_path)
+        warn_of_same_corpus(ensemble, corpus_name, selected)
         corpus.verify()
         segments, digest = len(corpus.segments(np.arange(len(selected)))), corpus.digest()
         begin(len(ensemble.members) * segments)
@@ -97,7 +100,7 @@ def evaluate(
     probabilities = normalised(outputs).mean(axis=0)  # (U, K)
     card = ensemble.card
     results = {
-        "corpus": manifest.card.name if manifest.card else manifest_path.stem,
+        "corpus": corpus_name,
         "label_set": theirs.name,
         "data_digest": digest,
         "model": {
@@ -185,21 +188,6 @@ def _select(manifest: Manifest, theirs: LabelSet, mapped: ClassMap) -> tuple[lis
     if not selected:
         raise MfhcaError(f"{manifest.path}: no utterance of the classes {', '.join(mapped.mapping)}")
     return selected, excluded
-
-
-def _refuse_training_audio(ensemble: Ensemble, corpus: Corpus, manifest: Path) -> None:
-    digests = corpus.audio_digests(np.arange(len(corpus.utterances)))
-    seen = [
-        u.utterance
-        for u, digest in zip(corpus.utterances, digests, strict=True)
-        if any(member.inputs.seen_in_training(digest) for member in ensemble.members)
-    ]
-    if seen:
-        raise MfhcaError(
-            f"{manifest}: {len(seen)} of {len(digests)} utterances are recordings that networks of "
-            f"{ensemble.source} were trained or selected on; remove them from the manifest (a run's scores on its "
-            f"own corpus are in its results.json):\n{listing(seen, 5)}"
-        )
 
 
 def _log_probabilities(

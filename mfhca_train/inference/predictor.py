@@ -292,7 +292,10 @@ class Predictor:
             count,
             self.classes,
             np.concatenate([mean_over_segments(outputs, one, 1) for outputs in pending.outputs]),
-            sum(member.inputs.seen_in_training(recording.digest) for member in self.ensemble.members),
+            sum(
+                member.inputs.seen_in_training(recording.digest, recording.samples_digest)
+                for member in self.ensemble.members
+            ),
             self._attention(pending) if pending.weights.shape[1] else None,
         )
 

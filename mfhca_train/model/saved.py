@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import canonical_json, write_atomically
+from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Normaliser
 from mfhca_train.data.corpus import Corpus
@@ -26,7 +26,7 @@ from mfhca_train.results.schema import BEST, INPUTS, RESULT_FILE
 
 MALFORMED = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
 LARGEST = 1 << 16  # frames, bins or layers; a damaged file must not make torch allocate without limit
-# Name of the tensor of audio digests, and how many hexadecimal digits of each are kept: with 64 bits, two of a
+# Name of the tensor of these digests, and how many hexadecimal digits of each are kept: with 64 bits, two of a
 # million recordings are equal by chance once in 10^7 corpora.
 AUDIO_DIGESTS, DIGEST_DIGITS = "heard", 16
 
@@ -40,8 +40,8 @@ class Inputs:
         recipes: the fields of the recipe of the features (see `mfhca_cache.recipe.folder.from_dict`).
         normalisers: the scaling of a side; None uses the stored values as they are.
         names: names of the recipes' folders, for messages only.
-        training_audio: the first DIGEST_DIGITS digits of the audio digest (see `mfhca_cache.features.audio`) of
-            every training and validation utterance.
+        training_audio: the first DIGEST_DIGITS digits of three digests of every training and validation utterance:
+            of its file and of its samples (see `mfhca_cache.features.audio.Audio`), and of its id (`id_digest`).
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -50,9 +50,14 @@ class Inputs:
     names: Mapping[str, str] = field(default_factory=dict)
     training_audio: frozenset[str] = frozenset()
 
-    def seen_in_training(self, digest: str) -> bool:
-        """Whether the recording with this audio digest was used for training or validation."""
-        return digest[:DIGEST_DIGITS] in self.training_audio
+    def seen_in_training(self, *digests: str) -> bool:
+        """Whether an utterance with one of these digests (empty if unknown) was used for training or validation."""
+        return any(digest[:DIGEST_DIGITS] in self.training_audio for digest in digests if digest)
+
+
+def id_digest(utterance: str) -> str:
+    """Digest of an utterance's id, in place of the id itself."""
+    return sha256_text(f"utterance {utterance}")
 
 
 class SideCard(TypedDict):
@@ -101,13 +106,15 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
         fold: whose training and validation speakers are recorded.
         normalisers: by side.
     """
-    audio = corpus.audio_digests(corpus.of_fold(fold, "train", "validation"))
+    seen = corpus.of_fold(fold, "train", "validation")
+    ids = [id_digest(corpus.utterances[index].utterance) for index in seen]
+    digests = (*corpus.audio_digests(seen), *corpus.samples_digests(seen), *ids)
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},
         {side: recipe.read_as for side, recipe in corpus.recipes.items()},
         normalisers,
         {side: recipe.name for side, recipe in corpus.recipes.items()},
-        frozenset(digest[:DIGEST_DIGITS] for digest in audio),
+        frozenset(digest[:DIGEST_DIGITS] for digest in digests if digest),
     )
 
 

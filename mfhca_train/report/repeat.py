@@ -99,6 +99,7 @@ def repeat(record: Record) -> dict[str, Any]:
         "single": bool(record.single),
         "commands": commands(record),
         "recipes": _recipes(record),
+        "audio_checked": about.audio_checked,
         "environments": _environments(record),
         "identity": Table("versions and identity of the data", ["What", "Which"], identity),
     }

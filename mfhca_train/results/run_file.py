@@ -9,6 +9,8 @@ from msgspec import field
 from mfhca_cache.common.typed import Positive
 from mfhca_train.results.schema import NETWORK, File
 
+AUDIO_CHECKED = "audio_checked"  # field of RunFile
+
 
 class Identity(File, frozen=True, kw_only=True):
     """Everything that decides the results of a row, without paths; its digest is the row's identity."""
@@ -42,3 +44,4 @@ class RunFile(File, frozen=True, kw_only=True):
     cpu: str
     device: str
     accelerator: str | None = None
+    audio_checked: bool = False  # the audio files were compared with the features, when --root was given

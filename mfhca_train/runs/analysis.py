@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from mfhca_train.analysis.analyse import analyse_rows
 from mfhca_train.analysis.selection import TrainedRow
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
+from mfhca_train.runs.features import OpenFeatures
 from mfhca_train.runs.finished import finished_folders
-from mfhca_train.runs.plan import LabelledCorpus, OpenFeatures, Plan, Request
+from mfhca_train.runs.plan import LabelledCorpus, Plan, Request
 
 
 def analyse(

@@ -20,21 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock
 from mfhca_cache.common.progress import phase
 from mfhca_train.data.coverage import check_classes
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
+from mfhca_train.results.run_file import AUDIO_CHECKED
 from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
 from mfhca_train.runs import data_csv, folder, reuse
 from mfhca_train.runs.analysis import analyse
+from mfhca_train.runs.features import OpenFeatures
 from mfhca_train.runs.finished import finished_seeds
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import resolve
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
     LabelledCorpus,
-    OpenFeatures,
     Plan,
     Request,
     Row,
@@ -72,7 +73,7 @@ def execute(
         lock(request.out / ".lock", f"{request.out}: this run"),
         log.to(request.out / log.FILE),
     ):
-        with OpenFeatures(labelled) as features:
+        with OpenFeatures(labelled, request.root) as features:
             with phase("opening the features"):
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
@@ -150,13 +151,20 @@ def _record(
     if recorded and not rows:  # nothing of the recorded run is trained: start as in an empty folder
         (out / RUN_FILE).unlink()
         (out / DATA_FILE).unlink(missing_ok=True)
-    rows |= {name: plan.identity for name, plan in plans.items()}
     first = next(iter(plans.values()))
+    others = [name for name in rows if name not in plans]
+    if others and (differing := data_csv.differences(out, features.of(first.row.recipes))):
+        raise MfhcaError(
+            f"{out}: its rows {', '.join(others)} have other labels, speakers or audio than the manifest and the "
+            f"features have now; choose another --out (or RUN=), or delete it. Differences:\n{listing(differing)}"
+        )
+    rows |= {name: plan.identity for name, plan in plans.items()}
     head = first.identity
     if grid is not None:
         head = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
     about = {
         **head,
+        AUDIO_CHECKED: request.root is not None,
         # For people: a recipe may be renamed without changing a result.
         "recipe_names": {r.key: r.name for plan in plans.values() for r in plan.row.recipes.values()},
         DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),

@@ -15,6 +15,7 @@ from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, write_sealed
 from mfhca_train.results.checksums import read_about as read_about
+from mfhca_train.results.run_file import AUDIO_CHECKED
 from mfhca_train.results.schema import CV_ROW, RUN_FILE
 from mfhca_train.runs import data_csv
 from mfhca_train.training import process, queue
@@ -22,7 +23,12 @@ from mfhca_train.training import process, queue
 # Entries of run.json in which data.csv can explain a difference.
 DIGESTS = ("data_digest", "features_digest", "label_digest", "folds_digest")
 ENVIRONMENT = ("versions", "cpu", "device", "accelerator")  # see `process.environment`
-NOT_DECIDING = (*ENVIRONMENT, "recipe_names", DATA_DIGEST)  # entries of run.json that change no result
+NOT_DECIDING = (
+    *ENVIRONMENT,
+    "recipe_names",
+    AUDIO_CHECKED,
+    DATA_DIGEST,
+)  # entries of run.json that change no result
 
 
 def recorded_rows(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,9 +115,14 @@ def record(
         write_sealed(out / RUN_FILE, {**about, **present})
         return present
     _compare_environment(out, recorded, present)
+    changed = {AUDIO_CHECKED: recorded.get(AUDIO_CHECKED) or about[AUDIO_CHECKED]}
     if recorded.get("rows") != about.get("rows"):  # an ablation with further rows
-        names = {**recorded.get("recipe_names", {}), **about["recipe_names"]}
-        write_sealed(out / RUN_FILE, recorded | {"rows": about["rows"], "recipe_names": names})
+        changed |= {
+            "rows": about["rows"],
+            "recipe_names": {**recorded.get("recipe_names", {}), **about["recipe_names"]},
+        }
+    if any(recorded.get(name) != value for name, value in changed.items()):
+        write_sealed(out / RUN_FILE, recorded | changed)
     return present
 
 

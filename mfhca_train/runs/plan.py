@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from mfhca_cache.common.cluster import Cluster
@@ -17,15 +16,12 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.manifest.card import LabelSet
-from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
-from mfhca_cache.store.identity import recording_identities
-from mfhca_cache.store.shard import verify_shards
 from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
-from mfhca_train.data.corpus import Corpus, MissingUtterancesError
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import ORACLES, Fold, make_folds
 from mfhca_train.results.schema import NETWORK, unit_folder
 from mfhca_train.training.epochs import OnEpoch
@@ -134,60 +130,6 @@ def read_labels(request: Request) -> LabelledCorpus:
     label_set = manifest.label_set(request.label_set)
     manifest.warn(label_set)
     return LabelledCorpus(manifest, label_set, manifest.select(label_set), request.accept_copies)
-
-
-class OpenFeatures:
-    """The features of a run's rows; each set of recipes is opened once. A context manager."""
-
-    def __init__(self, labelled: LabelledCorpus) -> None:
-        self._labelled = labelled
-        self._open: dict[tuple[tuple[str, Path, int | None], ...], Corpus] = {}
-
-    def of(self, recipes: Mapping[str, RecipeFolder]) -> Corpus:
-        """The corpus with these features.
-
-        Raises:
-            MfhcaError: features are missing or do not belong together, or two speakers have the same recording.
-        """
-        key = tuple((side, recipe.path, recipe.layer) for side, recipe in sorted(recipes.items()))
-        if key not in self._open:
-            labelled = self._labelled
-            try:
-                corpus = Corpus(recipes, labelled.utterances, labelled.label_set)
-            except MissingUtterancesError as error:
-                sets = labelled.manifest.card.label_sets if labelled.manifest.card else {}
-                fitting = [
-                    name
-                    for name in sets
-                    if not any(u.utterance in error.missing for u in labelled.manifest.select(name))
-                ]
-                if not fitting:
-                    raise
-                raise MfhcaError(
-                    f"the cache has all features of label set {' and '.join(fitting)}, not of "
-                    f"{labelled.label_set.name}; pass --label-set {quote(fitting[0])}, or compute the rest: {error}"
-                ) from error
-            self._open[key] = corpus
-            if len(self._open) == 1:  # one kind of features is enough
-                identities = recording_identities(next(iter(corpus.features.values())).shards)
-                copies = find_copies(labelled.utterances, identities)
-                check_copies(copies, str(labelled.manifest.path), labelled.accept_copies)
-        return self._open[key]
-
-    def verify(self, rows: Sequence[Row]) -> None:
-        """Recomputes the digest of every shard of these rows, once.
-
-        Raises:
-            MfhcaError: a byte differs from what was written.
-        """
-        verify_shards({s.path: s for row in rows for s in self.of(row.recipes).shards}.values())
-
-    def __enter__(self) -> OpenFeatures:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
 
 
 def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> Plan:

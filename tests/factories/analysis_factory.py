@@ -9,8 +9,9 @@ from corpus_factory import request, utterances
 from grid_factory import write_grid
 
 from mfhca_train.runs.analysis import analyse
+from mfhca_train.runs.features import OpenFeatures
 from mfhca_train.runs.grid_rows import resolve, select
-from mfhca_train.runs.plan import OpenFeatures, Request, make_plan, read_labels
+from mfhca_train.runs.plan import Request, make_plan, read_labels
 
 GRID = """
 title = "Fusions"

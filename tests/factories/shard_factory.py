@@ -24,7 +24,8 @@ def audio_digest(text: str) -> str:
 
 
 def origin_of(name: str, take: int = 0) -> schema.Origin:
-    return schema.Origin(audio_digest(f"{name}/{take}"), f"audio/{name}.wav")
+    samples = audio_digest(f"samples of {name}/{take}")
+    return schema.Origin(audio_digest(f"{name}/{take}"), f"audio/{name}.wav", samples_sha256=samples)
 
 
 def utterance(name: str, segments: int, frame_shape: tuple[int, int] = FRAME_SHAPE, take: int = 0) -> tuple:

@@ -120,8 +120,9 @@ def test_a_shard_of_an_older_format_is_recognised_and_computed_again(
     path = next(cache.glob("*/a.h5"))
     path.write_bytes(path.read_bytes().replace(b"mfhca-shard 2", b"mfhca-shard 1", 1))
     state = plan_for(rows, root, cache).states["logspec", "a"]
-    assert "has shard format version 1, this program reads version 2; `mfhca-cache features` computes it again" in str(
-        state.damage
+    assert (
+        "has shard format version 1, this program reads version 2; `mfhca-cache features` computes it again"
+        in str(state.damage)
     )
     outcome = build(rows, root, cache)
     assert (outcome.utterances, len(outcome.notes)) == (4, 1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from audio_factory import write_audio
+from audio_factory import recorded, write_audio
 from build_factory import build
 
 from mfhca_cache.build import provenance as module
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.store.shard import read_shard
+from mfhca_cache.store.writer import ShardWriter
 
 
 def test_another_processor_in_one_shard_is_reported(
@@ -28,6 +30,30 @@ def test_another_processor_in_one_shard_is_reported(
         "the last digits may differ from those of one run"
     ]
     assert read_shard(path).provenance["mixed_with"] == ["processor first and second"]
+
+
+def test_an_interrupted_run_on_another_processor_is_not_resumed(
+    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first features and the rest would be bits that no single computation gives."""
+    cache = tmp_path / "cache"
+
+    def stop(*_: object) -> None:
+        raise MfhcaError("no space")
+
+    monkeypatch.setattr(module, "processor", lambda: "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "finish", stop)
+        with pytest.raises(MfhcaError, match="no space"):
+            build(rows, root, cache)
+    assert list(cache.glob("*/.*.rows"))
+    monkeypatch.setattr(module, "processor", lambda: "second")
+    outcome = build(rows, root, cache)
+    assert outcome.resumed == 0
+    assert any(
+        "interrupted run were computed with other versions, threads or another" in n for n in outcome.notes
+    )
+    assert recorded(cache).keys() == {f"{next(cache.iterdir()).name}/{speaker}.h5" for speaker in "abc"}
 
 
 def test_equal_conditions_are_not_worth_a_note(rows: list[Utterance], root: Path, tmp_path: Path) -> None:

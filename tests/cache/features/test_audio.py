@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from mfhca_cache.common.audio_digest import digest_of, open_audio
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import digest_of, open_audio, read_audio
+from mfhca_cache.features.audio import read_audio, samples_digest
 
 RATE = 16_000
 
@@ -87,6 +88,38 @@ def test_span_is_that_part_of_the_file_and_part_of_the_identity(tmp_path: Path) 
     assert part.digest == digest_of(path.read_bytes(), 0.25, 0.75) != whole.digest
     np.testing.assert_array_equal(read_audio(path, RATE, 0.25).samples, whole.samples[4000:])
     np.testing.assert_array_equal(read_audio(path, RATE, None, 0.25).samples, whole.samples[:4000])
+
+
+def test_samples_are_recognised_in_every_lossless_format(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(-(2**14), 2**14, RATE).astype(np.float32) / 2**15
+    wav = read_audio(write(tmp_path / "a.wav", samples, subtype="PCM_16"), RATE)
+    copies = {
+        "a.flac": {"subtype": "PCM_16"},
+        "b.wav": {"subtype": "PCM_24"},
+        "c.wav": {"subtype": "FLOAT"},
+        "d.aiff": {"subtype": "PCM_16"},
+    }
+    for name, options in copies.items():
+        copy = read_audio(write(tmp_path / name, samples, **options), RATE)
+        assert (copy.samples_digest, copy.digest != wav.digest) == (wav.samples_digest, True), name
+    stereo = read_audio(write(tmp_path / "e.wav", np.stack([samples, samples], 1), subtype="PCM_16"), RATE)
+    assert stereo.samples_digest == wav.samples_digest
+    part = read_audio(tmp_path / "a.flac", RATE, 0.25, 0.75)
+    cut = read_audio(write(tmp_path / "cut.wav", samples[4000:12000], subtype="PCM_16"), RATE)
+    assert part.samples_digest == cut.samples_digest != wav.samples_digest
+    assert cut.samples_digest == samples_digest(
+        np.where(samples == 0, np.float32(-0.0), samples)[4000:12000], RATE
+    )
+
+
+def test_other_samples_and_rates_have_other_digests() -> None:
+    samples = tone(0.5).astype(np.float32)
+    other = samples.copy()
+    other[100] += 2**-15
+    assert (
+        len({samples_digest(samples, RATE), samples_digest(other, RATE), samples_digest(samples, 8000)}) == 3
+    )
+    assert samples_digest(np.zeros(100, np.float32), RATE) == ""  # silence identifies no recording
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.5), (0.5, 1.1), (-0.5, 0.5), (2.0, None)])

@@ -34,7 +34,11 @@ class Recording:
         if self.error is not None:
             raise self.error
         return Audio(
-            sound(self.name, 4.0, sample_rate)[:, 0].astype(np.float32), self.name, 64_000, sample_rate
+            sound(self.name, 4.0, sample_rate)[:, 0].astype(np.float32),
+            self.name,
+            self.name,
+            64_000,
+            sample_rate,
         )
 
 

@@ -11,8 +11,8 @@ from audio_factory import SEGMENTS, manifest_of, sound, write_corpus
 from click.testing import CliRunner
 
 from mfhca_cache.cli import main
+from mfhca_cache.common.audio_digest import digest_of
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import digest_of
 from mfhca_cache.features.online import AudioFile, OnlineExtractor, Recording, Samples
 from mfhca_cache.recipe.kinds import LogSpec
 from mfhca_cache.store.reader import Features, list_recipes

@@ -142,6 +142,28 @@ def test_audio_that_a_network_has_heard_is_refused(run: Path, tmp_path: Path) ->
     )
 
 
+def test_other_audio_under_the_ids_and_speakers_of_training_is_warned_of(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of the training corpus at another sample rate, which no digest recognises."""
+    rows = utterances(4)
+    write_features(tmp_path / "cache", rows, version={u.utterance: 1 for u in rows})
+    write_manifest(tmp_path / "copy.csv", rows)
+    with caplog.at_level("WARNING", "mfhca"):
+        cross_corpus.evaluate(read_run(run), tmp_path / "copy.csv", tmp_path / "cache")
+    assert (
+        "24 of 24 utterances have the ids and speakers of utterances that networks were trained"
+        in caplog.text
+    )
+    caplog.clear()
+    renamed = [replace(u, utterance=f"x{u.utterance}") for u in rows]
+    write_manifest(tmp_path / "corpus.csv", renamed)
+    write_features(tmp_path / "renamed", renamed)
+    with caplog.at_level("WARNING", "mfhca"):
+        cross_corpus.evaluate(read_run(run), tmp_path / "corpus.csv", tmp_path / "renamed")
+    assert "trained on a corpus of the same name, corpus" in caplog.text
+
+
 def test_missing_features_name_the_command(run: Path, other: tuple[Path, Path], tmp_path: Path) -> None:
     def of(ensemble: Ensemble, **fields: object) -> Ensemble:
         first = ensemble.members[0]

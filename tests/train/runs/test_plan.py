@@ -21,7 +21,8 @@ from mfhca_cache.store.reader import find_recipe
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.runs.crossval import cross_validate
-from mfhca_train.runs.plan import OpenFeatures, Request, read_labels
+from mfhca_train.runs.features import OpenFeatures
+from mfhca_train.runs.plan import Request, read_labels
 
 
 def test_a_recording_under_two_speakers_is_refused_unless_accepted(

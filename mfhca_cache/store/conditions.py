@@ -1,0 +1,41 @@
+"""The part of a shard's provenance that can change the last bits of its features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mfhca_cache.store.shard import Shard
+
+COMPARED = ("processor", "instructions", "device", "threads", "packages")
+
+
+def conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The compared part of a provenance.
+
+    >>> conditions({"threads": 1, "python": "3.11"})
+    {'threads': 1}
+    """
+    return {name: provenance[name] for name in COMPARED if name in provenance}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In what two provenances differ that can change the last bits.
+
+    >>> old = {"threads": 1, "packages": {"torch": "2.6", "numpy": "2.0"}, "python": "3.11"}
+    >>> differences(old, {"threads": 2, "packages": {"torch": "2.7", "numpy": "2.0"}, "python": "3.12"})
+    ['threads 1 and 2', 'torch 2.6 and 2.7']
+    """
+    pairs = {name: (old.get(name), new.get(name)) for name in COMPARED if name != "packages"}
+    before, now = old.get("packages", {}), new.get("packages", {})
+    pairs |= {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
+    return [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
+
+
+def mixture(shards: Sequence[Shard]) -> list[str]:
+    """In what the provenances of shards differ, those of rows inside one shard included."""
+    first = shards[0].provenance
+    found = [text for shard in shards for text in shard.provenance.get("mixed_with", [])]
+    return list(
+        dict.fromkeys([*found, *(text for shard in shards for text in differences(first, shard.provenance))])
+    )

@@ -1,0 +1,75 @@
+"""The features of a run are compared with the audio, with each other and with the conditions of their computation."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from corpus_factory import KINDS, request, utterances, write_features
+from cv_factory import cv_command, fails
+from run_factory import Page
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.data.inputs import choose_recipes
+from mfhca_train.results.checksums import read_sealed
+from mfhca_train.runs import features as module
+from mfhca_train.runs.features import OpenFeatures
+from mfhca_train.runs.plan import read_labels
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Files with the digests that the made-up features have."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for u in utterances():
+        (folder / u.path).write_text(f"{u.utterance}/0/False")
+    return folder
+
+
+def test_with_a_root_the_audio_is_compared_and_the_report_says_so(
+    finished: Path, tmp_path: Path, root: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "x")
+    result = cv_command(tmp_path / "x")
+    assert result.exit_code == 0, result.output
+    assert "audio files were not compared" in Page(tmp_path / "x/run/report.html").text
+    result = cv_command(tmp_path / "x", "--root", str(root))
+    assert result.exit_code == 0, result.output
+    assert read_sealed(tmp_path / "x/run/run.json")["audio_checked"]
+    assert "audio files were compared with the features" in Page(tmp_path / "x/run/report.html").text
+    (root / "s1_1.wav").write_text("another recording")
+    (root / "s2_0.wav").unlink()
+    changed = cv_command(tmp_path / "x", "--root", str(root))
+    fails(
+        changed,
+        "2 of 24 utterances have other audio than their features",
+        "s1_1: the audio of s1_1.wav changed",
+    )
+    assert "no file s2_0.wav" in changed.output
+    fails(cv_command(tmp_path / "x", "--root", str(tmp_path / "absent")), "no such folder")
+
+
+def test_rows_on_features_of_other_audio_are_not_compared(tmp_path: Path) -> None:
+    rows = utterances()
+    write_features(tmp_path / "cache", rows, kinds=KINDS[:1])
+    write_features(tmp_path / "cache", rows, version={"s1_1": 1}, kinds=KINDS[1:])
+    labelled = read_labels(request(tmp_path, rows))
+    spec, ssl = (choose_recipes(tmp_path / "cache", inputs) for inputs in ("spec", "ssl"))
+    with OpenFeatures(labelled) as features:
+        features.of(spec)
+        with pytest.raises(
+            MfhcaError, match="1 of 24 utterances have other audio in the features of one row"
+        ):
+            features.of(ssl)
+
+
+def test_features_of_different_conditions_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled = read_labels(request(tmp_path, utterances()))
+    monkeypatch.setattr(module, "mixture", lambda _: ["threads 1 and 2"])
+    with caplog.at_level("WARNING", "mfhca"), OpenFeatures(labelled) as features:
+        features.of(choose_recipes(tmp_path / "cache", "ssl"))
+    assert "computed under different conditions (threads 1 and 2)" in caplog.text
