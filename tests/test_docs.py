@@ -16,8 +16,9 @@ import pytest
 from audio_factory import write_audio
 from click.testing import CliRunner
 from corpus_factory import request
-from pages import COMMANDS, DOCS, SECONDS, block, blocks, python, run
+from pages import COMMANDS, DOCS, SECONDS, block, blocks, python, run, shell
 from places import REPOSITORY
+from run_factory import leave_out_pictures, make_run
 from shard_factory import flip, recipe_folder
 
 from mfhca_train.config.parse import with_settings
@@ -196,6 +197,20 @@ def test_commands_that_a_page_shows_can_be_typed(page: str) -> None:
             assert context.params, line
 
 
+def test_tables_for_a_paper_and_comparisons_are_written_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_out_pictures(monkeypatch)
+    make_run(tmp_path / "runs/small")
+    make_run(tmp_path / "runs/large", settings={"train.lr": "1e-3"})
+    shell(tmp_path, block("report.md", "shell", "paper"))
+    assert (tmp_path / "paper/figures/captions.md").exists()
+    assert {path.name for path in (tmp_path / "runs/small").glob("scores.*")} == {"scores.tex", "scores.csv"}
+    said = shell(tmp_path, block("report.md", "shell", "compare"))
+    assert "train.lr: 1e-05 | 0.001" in said
+    assert {path.suffix for path in (tmp_path / "runs").glob("comparison.*")} == {".html", ".md", ".tex"}
+
+
 def messages() -> Iterator[str]:
     """The texts in the packages' source but docstrings, `...` where a value is filled in."""
     for path in sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")):
@@ -216,7 +231,7 @@ def messages() -> Iterator[str]:
     ("program", "names"),
     [
         ("mfhca-cache", ["doctor", "features", "status"]),
-        ("mfhca-train", ["cv", "ablate", "predict", "export", "evaluate"]),
+        ("mfhca-train", ["cv", "ablate", "report", "compare", "runs", "predict", "export", "evaluate"]),
     ],
 )
 def test_examples_in_the_help_can_be_typed(program: str, names: list[str]) -> None:

@@ -12,6 +12,7 @@ from mfhca_cache.common.console import Commands
 from mfhca_train.cli.inference import evaluate, export, predict
 from mfhca_train.cli.options import FOLDER, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
+from mfhca_train.cli.reports import compare, report, runs
 from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS
 
 if TYPE_CHECKING:
@@ -126,18 +127,8 @@ def config(
     click.echo(module.toml(resolved) if toml else module.table(resolved))
 
 
-@main.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
-def report(runs: tuple[Path, ...]) -> None:
-    """Write report.html and report.md of finished runs again, and print their scores."""
-    from mfhca_train.report.page import write_report
-    from mfhca_train.report.terminal import table
-    from mfhca_train.results.checksums import read_sealed
-
-    for run in runs:
-        page = write_report(run)
-        click.echo(table(read_sealed(run / "results.json")))
-        click.echo(page)
+for command in (report, compare, runs):
+    main.add_command(command)
 
 
 @main.command()

@@ -22,10 +22,10 @@ from mfhca_cache.store.reader import list_recipes
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
-from mfhca_train.inference.prediction import normalised
 from mfhca_train.inference.seen import refuse_training_audio, warn_of_same_corpus
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
+from mfhca_train.results.probabilities import normalised
 from mfhca_train.results.schema import SCORES
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch

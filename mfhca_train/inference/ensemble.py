@@ -19,6 +19,7 @@ from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import identity_digest, read_results, read_run_file
+from mfhca_train.results.probabilities import Calibration
 from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     BEST,
@@ -65,6 +66,7 @@ class RowScores(File, frozen=True):
     n_utterances: Positive
     n_segments: Positive
     recalls: dict[str, Fraction | None]
+    calibration: Calibration | None = None
 
 
 class EnsembleCard(File, frozen=True):
@@ -131,13 +133,14 @@ class Ensemble:
     @property
     def title(self) -> str:
         """One line for people."""
-        oracle = " (ORACLE: epochs were selected on test speakers)" if self.card.oracle else ""
+        marks = " (ORACLE: epochs were selected on test speakers)" if self.card.oracle else ""
+        marks += " (transductive)" if self.config.transductive else ""
         folds = len({member.card.fold for member in self.members})
         count = len(self.members)
         networks = f"{count} network{'s' if count > 1 else ''} of {folds} fold{'s' if folds > 1 else ''}"
         return (
             f"{networks}, trained on {self.card.corpus}, label set {self.card.label_set}, "
-            f"protocol {self.card.protocol}{oracle}"
+            f"protocol {self.card.protocol}{marks}"
         )
 
     def build(self, device: str) -> list[MFHCA]:

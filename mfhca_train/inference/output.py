@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mfhca_cache.common.typed import plain
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
 from mfhca_train.results.files import csv_text
@@ -37,8 +38,19 @@ def as_table(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
             line += f"  {100 * spread[k]:>5.1f}  {f'{prediction.votes[prediction.emotion]}/{networks}':>7}"
         values = zip(classes, prediction.probabilities, strict=True)
         lines.append(line + "".join(f"  {100 * p:>{max(5, len(name))}.1f}" for name, p in values))
-    lines.append(f"probabilities in %; {ensemble.title}")
+    lines += [f"probabilities in %; {ensemble.title}", *_trust(ensemble)]
     return "\n".join(lines)
+
+
+def _trust(ensemble: Ensemble) -> Iterator[str]:
+    """How far such probabilities could be trusted on the test speakers of the run."""
+    found = ensemble.card.scores.calibration
+    if found:
+        yield (
+            f"in the cross-validation the most probable class had {100 * found.confidence:.1f} on average and was "
+            f"right in {100 * found.accuracy:.1f} % of the test utterances (expected calibration error "
+            f"{100 * found.ece:.1f}); other recordings may differ more"
+        )
 
 
 def as_csv(predictions: Sequence[Prediction], classes: Sequence[str]) -> str:
@@ -78,6 +90,8 @@ def as_json(
     value = {
         "model": {
             **{key: getattr(card, key) for key in ("corpus", "label_set", "protocol", "oracle")},
+            "transductive": ensemble.config.transductive,
+            "calibration": None if card.scores.calibration is None else plain(card.scores.calibration),
             "classes": list(ensemble.classes),
             "networks": [{"fold": member.card.fold, "seed": member.card.seed} for member in ensemble.members],
         },

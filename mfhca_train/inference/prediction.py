@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-
 from mfhca_train.results.metrics import Array
-
-
-def normalised(log_probabilities: Array) -> Array:
-    """Probabilities: the exponentials over the last axis, scaled to sum to one.
-
-    The mean of several log-probabilities does not belong to a distribution; scaling makes it one.
-
-    >>> normalised(np.log([[0.2, 0.2]])).tolist()
-    [[0.5, 0.5]]
-    """
-    exponentials = np.exp(log_probabilities - log_probabilities.max(axis=-1, keepdims=True))
-    scaled: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return scaled
+from mfhca_train.results.probabilities import normalised
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from mfhca_train.analysis.stored import FILE, Analysis, is_current, read
 from mfhca_train.report.blocks import Cells, Figure, Table
 from mfhca_train.report.plots.analysis import example_picture, feature_picture
-from mfhca_train.report.rows import quoted, title_of
+from mfhca_train.report.rows import mark_of, quoted, title_of
 from mfhca_train.report.text import mean_and_sd, names, plural, score, signed
 from mfhca_train.results.record import Record
 
@@ -47,9 +47,9 @@ class Analyses:
         """The title of a row, which may have been removed from the run."""
         return title_of(self.record.rows[name])
 
-    def oracle(self, name: str) -> bool:
-        """Whether the epoch was selected on the test speaker."""
-        return self.record.rows[name].is_oracle
+    def mark(self, name: str) -> str:
+        """The warning above the row's pictures."""
+        return mark_of(self.record.rows[name])
 
     def _pair(self) -> list[str]:
         both = [
@@ -80,10 +80,10 @@ class Analyses:
         drawn = [name for name in ordered if "points.coordinates" in self.stored[name].arrays]
         figures = {
             name: Figure(
-                feature_picture(self.stored[name], f"tsne{k}", self.title(name), self.oracle(name)),
+                feature_picture(self.stored[name], f"tsne-{name}", self.title(name), self.mark(name)),
                 f"Features of {self.title(name)} by t-SNE. {self._speakers(name)}",
             )
-            for k, name in enumerate(drawn[: MOST_PICTURES + len(self.pair)])
+            for name in drawn[: MOST_PICTURES + len(self.pair)]
         }
         rows: list[Cells] = [
             [
@@ -125,7 +125,7 @@ class Analyses:
         """Attention and gates of every row in numbers; examples of the pair."""
         attending = [name for name, one in self.stored.items() if one.summary["attended"]]
         gated = [name for name, one in self.stored.items() if one.summary["folds"][0]["gates"]]
-        examples = [self._examples(name, k) for k, name in enumerate(self._with_examples())]
+        examples = [self._examples(name) for name in self._with_examples()]
         if not (attending or gated or examples):
             return None
         kinds: dict[str, list[str]] = {}
@@ -141,7 +141,7 @@ class Analyses:
     def _with_examples(self) -> list[str]:
         return [name for name in self.pair if self.stored[name].summary["examples"]]
 
-    def _examples(self, name: str, index: int) -> dict[str, Any]:
+    def _examples(self, name: str) -> dict[str, Any]:
         one = self.stored[name]
         return {
             "title": self.title(name),
@@ -150,7 +150,7 @@ class Analyses:
             "waveforms": one.summary["waveforms"],
             "figures": [
                 Figure(
-                    example_picture(one, k, f"example{index}x{k}", self.oracle(name)),
+                    example_picture(one, k, f"example-{name}-{k + 1}", self.mark(name)),
                     _example_caption(example, one.summary["classes"]),
                 )
                 for k, example in enumerate(one.summary["examples"])

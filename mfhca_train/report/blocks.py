@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as DrawnFigure
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing as SVG, and what it shows for those who cannot see it."""
+    """A drawing as SVG, and what it shows for those who cannot see it.
+
+    Attributes:
+        name: unique in the report; the name of its file.
+        drawn: what matplotlib drew, to be saved in other formats.
+    """
 
     title: str
     description: str
     svg: str
+    name: str = ""
+    drawn: DrawnFigure | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from mfhca_train.report.blocks import AnyCell, Cell, Cells, Figure, Table
+from mfhca_train.report.plots.curves import reliability_picture
 from mfhca_train.report.plots.rows import strip_picture
 from mfhca_train.report.plots.svg import MOST_LINES, confusion_picture, fold_picture
-from mfhca_train.report.rows import label, quoted, reference_index, title_of
+from mfhca_train.report.rows import label, mark_of, quoted, reference_index, title_of
 from mfhca_train.report.text import interval, names, plural, score
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Group, LayerWeight, RowResults
@@ -21,6 +22,7 @@ from mfhca_train.results.summary import DURATIONS
 GROUPS = {
     "duration": ("By duration", "Duration as given by the manifest."),
     "session": ("By session", "A session is a recording of the same people."),
+    "gender": ("By gender", "Gender of the speaker as given by the manifest."),
     "style": ("By style", "Improvised and scripted dialogues (IEMOCAP)."),
 }
 FEW = 6  # speakers whose names fit into a table cell
@@ -80,8 +82,9 @@ def _folds_of_row(record: Record, row: RowResults) -> dict[str, Any]:
     units = sorted(row.folds, key=lambda fold: (order.index(fold.id), fold.seed))
     many, grouped = len(row.seeds) > 1, any(fold.test_speakers != (fold.id,) for fold in units)
     lacking = any(fold.classes_absent for fold in units)
+    untrained = any(fold.classes_untrained for fold in units)
     head = ["Fold", *(["Seed"] if many else []), "WA", "UA", "F1", "Utterances", "Epoch", "Validated on"]
-    head += [*(["Not in the test"] if lacking else []), *(["Tested on"] if grouped else [])]
+    head += ["Not in the test"] * lacking + ["Not in training"] * untrained + ["Tested on"] * grouped
     rows: list[Cells] = [
         [
             fold.id,
@@ -91,6 +94,7 @@ def _folds_of_row(record: Record, row: RowResults) -> dict[str, Any]:
             f"{fold.best_epoch} of {fold.epochs}",
             _speakers(fold.validation_speakers),
             *([names(fold.classes_absent)] if lacking else []),
+            *([names(fold.classes_untrained or ())] if untrained else []),
             *([_speakers(fold.test_speakers)] if grouped else []),
         ]
         for fold in units
@@ -113,11 +117,16 @@ def _folds_of_row(record: Record, row: RowResults) -> dict[str, Any]:
         ]
         for text, key, show in lines
     ]
+    if row.ensemble:
+        for words, key in (("mean", "mean"), ("pooled", "pooled")):
+            values = [score(getattr(row.ensemble.score(name), key)) for name in SCORES]
+            title = f"ensemble of {row.ensemble.seeds} seeds, {words}"
+            foot.append([title, "", *values, *[""] * (len(head) - 5)])
     strong = [k for k, (_, key, _) in enumerate(lines) if key == row.headline]
     wa = {fold: fmean(one.wa for one in units if one.id == fold) for fold in order}
     ua = _mean_ua(row, "id")
     pairs = {fold: (wa[fold], ua[fold]) for fold in order}
-    picture = fold_picture(pairs, (row.wa.mean, row.ua.mean), record.chance, row.is_oracle)
+    picture = fold_picture(pairs, (row.wa.mean, row.ua.mean), record.chance, mark_of(row))
     caption = f"WA and UA of every fold{', seeds averaged' if many else ''}. Lines: the means over the folds, and UA "
     return {
         "row": row,
@@ -141,8 +150,8 @@ def emotions(record: Record) -> dict[str, Any]:
         "diagonal. Small numbers count utterances{}."
     )
     figures = []
-    for k, row in enumerate(record.rows.values()):
-        picture = confusion_picture(row.confusion, classes, row.is_oracle, f"confusion-{k}")
+    for name, row in record.rows.items():
+        picture = confusion_picture(row.confusion, classes, mark_of(row), f"confusion-{name}")
         per_seed = ", once per seed" if len(row.seeds) > 1 else ""
         figures.append(
             Figure(picture, caption.format("" if record.single else f" of {quoted(row)}", per_seed))
@@ -217,6 +226,37 @@ def _group_tables(
         numbers, marked = range(1, len(head)), reference_index(record)
         tables.append(Table(caption, head, rows, numbers=numbers, marked=marked))
     return tables
+
+
+def calibration(record: Record) -> dict[str, Any] | None:
+    """Reliability diagrams, and how far the mean probability of the answer is from its accuracy."""
+    rows = {name: row for name, row in record.rows.items() if row.calibration}
+    if not rows:
+        return None
+    figures: list[Figure] = []
+    cells: list[Cells] = []
+    for name, row in rows.items():
+        of_row = row.calibration
+        assert of_row is not None
+        picture = reliability_picture(of_row, title_of(row), mark_of(row), f"reliability-{name}")
+        whose = "" if record.single else f" of {quoted(row)}"
+        figures.append(
+            Figure(
+                picture,
+                f"Reliability{whose}: how often the most probable emotion is right, by its probability. On the dotted "
+                "line probabilities mean what they say; below it they are too high. Bars: the share of utterances.",
+            )
+        )
+        values = (of_row.confidence, of_row.accuracy, of_row.ece)
+        cells.append([label(record, name), f"{of_row.n:,}", *map(score, values)])
+    head = ["Row", "Utterances", "Mean probability", "Right", "ECE"]
+    at = list(rows).index(record.reference) if record.reference in rows else 0
+    return {
+        "several": any(len(row.seeds) > 1 for row in rows.values()),
+        "first": figures[at : at + 1],
+        "others": figures[:at] + figures[at + 1 :],
+        "table": Table("calibration", head, cells, numbers=range(1, 5)),
+    }
 
 
 def layers(record: Record) -> dict[str, Any] | None:

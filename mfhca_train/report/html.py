@@ -19,6 +19,9 @@ class Html:
 
     extension = "html"
 
+    def __init__(self) -> None:
+        self.shown: list[Figure] = []  # every figure so far
+
     @staticmethod
     def text(value: Any) -> Markup:
         """A value as HTML; Markup is HTML already.
@@ -91,6 +94,7 @@ class Html:
         """Pictures with their captions, side by side where there is room."""
         if not figures:
             return Markup("")
+        self.shown += figures
         drawn = "\n".join(
             f"<figure>{_drawing(figure.picture)}<figcaption>{self.text(figure.caption)}</figcaption></figure>"
             for figure in figures
@@ -118,12 +122,14 @@ class Html:
         foot = "\n".join(
             line(row, "row", ' class="strong"' * (k in table.strong)) for k, row in enumerate(table.foot)
         )
+        copied = "\n".join("\t".join(map(_plain, cells)) for cells in (table.head, *table.rows, *table.foot))
         wordy = " wordy" if table.wordy else ""
         return Markup(
             f'<div class="scroll{wordy}" role="region" tabindex="0" aria-label="{self.text(table.label)}"><table>'
             f"<thead>{line(table.head, 'col')}</thead>\n<tbody>\n{body}\n</tbody>"
             + (f"\n<tfoot>\n{foot}\n</tfoot>" if foot else "")
             + "</table></div>\n"
+            + f'<details class="copy"><summary>Copy</summary><pre>{escape(copied)}</pre></details>\n'
         )
 
     def _cell(self, cell: AnyCell) -> Markup:
@@ -143,6 +149,14 @@ class Html:
         if cell.folded:
             text = Markup("<details><summary>{}</summary>{}</details>").format(text, self.text(cell.folded))
         return text
+
+
+def _plain(cell: AnyCell) -> str:
+    """A cell as spreadsheets read it, marks and details in brackets."""
+    if not isinstance(cell, Cell):
+        return clean(str(cell)).replace("−", "-")
+    extra = [f"({part})" for part in (cell.warning, cell.tag, cell.detail, cell.folded) if part]
+    return clean(" ".join([cell.text, *extra])).replace("−", "-").strip()
 
 
 def _drawing(picture: Picture) -> str:

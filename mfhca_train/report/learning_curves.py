@@ -9,7 +9,7 @@ from typing import Any
 from mfhca_train.report.blocks import Figure, Picture
 from mfhca_train.report.plots.curves import curve_picture, curves_picture
 from mfhca_train.report.plots.svg import MOST_LINES
-from mfhca_train.report.rows import title_of
+from mfhca_train.report.rows import mark_of, title_of
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import RowResults
 
@@ -30,10 +30,10 @@ def training(record: Record) -> dict[str, Any] | None:
     else:
         limits = _common_limits(record)
         figures = []
-        for k, (name, row) in enumerate(record.networks.items()):
+        for name, row in record.networks.items():
             where, of_row = _selected_on(row), record.histories[name]
             picture = curves_picture(
-                f"curves-{k}",
+                f"curves-{name}",
                 title_of(row),
                 {
                     "training": [h["train_loss"] for h in of_row],
@@ -41,7 +41,7 @@ def training(record: Record) -> dict[str, Any] | None:
                 },
                 {where: [[100 * value for value in h["validation_ua"]] for h in of_row]},
                 [fold.best_epoch for fold in row.folds],
-                row.is_oracle,
+                mark_of(row),
                 limits,
             )
             figures.append(Figure(picture, f"{title_of(row)}: loss, and UA in {where}, by epoch."))
@@ -68,7 +68,7 @@ def _curves_of_row(record: Record, row: RowResults) -> dict[str, Picture]:
         "training": [h["train_loss"] for h in histories],
         where: [h["validation_loss"] for h in histories],
     }
-    pictures = {"loss": curve_picture("loss", "Loss (nats)", losses, best, row.is_oracle)}
+    pictures = {"loss": curve_picture("loss", "Loss (nats)", losses, best, mark_of(row))}
     curves = {
         key: [[100 * value for value in history[f"validation_{key}"]] for history in histories]
         for key in ("wa", "ua")
@@ -76,7 +76,7 @@ def _curves_of_row(record: Record, row: RowResults) -> dict[str, Picture]:
     lowest = min(value for of_key in curves.values() for curve in of_key for value in curve)
     for key, of_key in curves.items():
         title, limits = f"{key.upper()} (%)", (max(0.0, lowest - 4), 102)
-        pictures[key] = curve_picture(f"curve-{key}", title, {where: of_key}, best, row.is_oracle, limits)
+        pictures[key] = curve_picture(f"curve-{key}", title, {where: of_key}, best, mark_of(row), limits)
     return pictures
 
 

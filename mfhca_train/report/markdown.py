@@ -1,9 +1,10 @@
-"""Renders the parts of a report as Markdown, from the same templates as html.py; a picture becomes its description."""
+"""Renders the parts of a report as Markdown, from the same templates as html.py; a picture becomes a link to its
+file, or its description."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -20,6 +21,10 @@ class Markdown:
     """Every method returns Markdown as Markup, which says that it is not to be escaped again."""
 
     extension = "md"
+
+    def __init__(self, files: Mapping[str, str] | None = None) -> None:
+        """Args: files: of the figures, by the name of the picture, relative to the Markdown."""
+        self.files = files or {}
 
     @staticmethod
     def text(value: Any) -> Markup:
@@ -97,8 +102,12 @@ class Markdown:
         """What the pictures show, and their captions."""
         parts = []
         for figure in figures:
+            title, file = self.text(figure.picture.title), self.files.get(figure.picture.name)
             described = f"{figure.picture.title}. {figure.picture.description}."
-            parts.append(f"*Picture (see report.html): {self.text(described)}*")
+            if file is None:
+                parts.append(f"*Picture (see report.html): {self.text(described)}*")
+            else:
+                parts.append(f"{'' if file.endswith('.pdf') else '!'}[{title}](<{file}>)")
             parts += [str(self.text(figure.caption))] if figure.caption else []
         return Markup("".join(f"{part}\n\n" for part in parts))
 

@@ -1,15 +1,18 @@
 """The report of a run: report.html, one page that needs nothing else, and the same text as report.md.
 
-Everything shown comes from the run folder, so equal folders give equal bytes. The prose is in templates/, which
-are rendered once by `Html` and once by `Markdown`; the functions of findings.py, scores.py, details.py,
-learning_curves.py, parameters.py, analysis.py and repeat.py give each section its numbers, tables and pictures.
+Everything shown comes from the run folder, the date from its results.json, so equal folders give equal bytes. The
+prose is in templates/, which are rendered once by `Html` and once by `Markdown`; the functions of findings.py,
+scores.py, details.py, learning_curves.py, parameters.py, analysis.py and repeat.py give each section its numbers,
+tables and pictures.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from mfhca_train.report.findings import findings
 from mfhca_train.report.html import Html
 from mfhca_train.report.markdown import Markdown
 from mfhca_train.report.parameters import find_baseline, parameters
+from mfhca_train.report.plots.files import write_figures
 from mfhca_train.report.rows import (
     SEEDS_ADVISED,
     comparisons,
@@ -36,11 +40,12 @@ from mfhca_train.report.rows import (
     main_score,
     quoted,
     title_of,
+    warning_of,
     without_oracles,
 )
 from mfhca_train.results.effects import find_effects
 from mfhca_train.results.record import Record, read_record
-from mfhca_train.results.schema import SCORES, RowResults
+from mfhca_train.results.schema import RESULTS_FILE, SCORES, RowResults
 
 TEMPLATES = Path(__file__).parent / "templates"
 MEANING = {
@@ -71,26 +76,59 @@ class Section:
     context: Mapping[str, Any]
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, figures: Path | None = None, form: str = "svg") -> Path:
     """Writes report.html and report.md into the folder of a finished run, each completely or not at all.
 
     Args:
         run: a folder in which `cv` or `ablate` has finished.
+        figures: a folder for the figures as files, to which report.md then links.
+        form: their format, one of `plots.files.FORMATS`.
 
     Returns:
         The path of report.html.
 
     Raises:
-        MfhcaError: the run is not finished, a file of it is damaged, or the folder cannot be written.
+        MfhcaError: the run is not finished, a file of it is damaged, or a file cannot be written.
     """
     record = read_record(run)
-    first, sections = _first_screen(record), list(_sections(record, Analyses(run, record)))
-    pages = {
-        renderer.extension: _render(renderer, record, first, sections) for renderer in (Markdown(), Html())
-    }
-    for extension, page in pages.items():
-        write_atomically(run / f"report.{extension}", page)
-    return run / "report.html"
+    sections = list(_sections(record, Analyses(run, record)))
+    return write_pages(record, run / "report", sections, file_date(run / RESULTS_FILE), figures, form)
+
+
+def file_date(path: Path) -> str:
+    """The day on which a file was written (UTC)."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+
+
+def write_pages(
+    record: Record,
+    out: Path,
+    sections: Sequence[Section],
+    date: str,
+    figures: Path | None = None,
+    form: str = "svg",
+) -> Path:
+    """Writes a page and its Markdown; see `write_report`.
+
+    Args:
+        record: what is shown.
+        out: path of both files without their extension.
+        sections: in order.
+        date: of the results.
+        figures, form: see `write_report`.
+
+    Returns:
+        The path of the page.
+    """
+    first, html, markdown = _first_screen(record), Html(), Markdown()
+    page = _render(html, record, first, sections, date)
+    if figures is not None:
+        files = write_figures(figures, html.shown, form)
+        markdown = Markdown({name: os.path.relpath(file, out.parent) for name, file in files.items()})
+    write_atomically(out.with_name(f"{out.name}.md"), _render(markdown, record, first, sections, date))
+    path = out.with_name(f"{out.name}.html")
+    write_atomically(path, page)
+    return path
 
 
 def _sections(record: Record, analyses: Analyses) -> Iterator[Section]:
@@ -107,6 +145,7 @@ def _sections(record: Record, analyses: Analyses) -> Iterator[Section]:
         ("published", "Published scores", scores.published(record)),
         ("emotions", "Emotions", details.emotions(record)),
         ("groups", "Groups of utterances", details.groups(record)),
+        ("calibration", "How far the probabilities can be trusted", details.calibration(record)),
         ("training", "Training", learning_curves.training(record)),
         ("features", "What the features look like", analyses.features()),
         ("attention", "What the networks attend to", analyses.attention()),
@@ -121,7 +160,11 @@ def _sections(record: Record, analyses: Analyses) -> Iterator[Section]:
 
 
 def _render(
-    renderer: Html | Markdown, record: Record, first: Mapping[str, Any], sections: list[Section]
+    renderer: Html | Markdown,
+    record: Record,
+    first: Mapping[str, Any],
+    sections: Sequence[Section],
+    date: str,
 ) -> str:
     """The whole report in one format."""
     environment = Environment(
@@ -143,10 +186,11 @@ def _render(
     head = renderer.raw(body("first_screen", first))
     page = environment.get_template(f"page.{renderer.extension}.j2").render(
         first_screen=head,
-        all_oracle=first["all_oracle"],
+        mark=first["mark"],
         sections=[(section.name, section.title, content) for section, content in bodies if content.strip()],
         style=renderer.raw((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         version=version("mfhca"),
+        date=date,
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
 
@@ -156,11 +200,16 @@ def _first_screen(record: Record) -> dict[str, Any]:
     results, rows = record.results, record.rows
     first = rows[record.reference or next(iter(rows))]
     oracles = [row for row in rows.values() if row.is_oracle]
+    seen = [row for row in rows.values() if row.transductive]
     return {
         "first": first,
         "all_oracle": len(oracles) == len(rows),
+        "mark": ", ".join(
+            ["oracle"] * (len(oracles) == len(rows)) + ["transductive"] * (len(seen) == len(rows))
+        ),
+        "untrained": _untrained(record),
         "oracles": oracles,
-        "transductive": [row for row in rows.values() if row.transductive],
+        "transductive": seen,
         "shared_speakers": [row for row in rows.values() if row.shared_speakers],
         "others": len(rows) - len(record.networks),
         "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
@@ -173,6 +222,18 @@ def _first_screen(record: Record) -> dict[str, Any]:
         "pooled": headline(rows) == "pooled",
         "tile_list": _score_tiles(record, record.single) if record.single else _row_tiles(record),
     }
+
+
+def _untrained(record: Record) -> dict[str, list[str]]:
+    """Classes that no training speaker has -> the folds, and the rows of an ablation, in which they have none."""
+    found: dict[str, list[str]] = {}
+    for row in record.rows.values():
+        for fold in row.folds:
+            if fold.classes_untrained:
+                where = fold.id if record.single else f"{fold.id} of {quoted(row)}"
+                folds = found.setdefault(", ".join(fold.classes_untrained), [])
+                folds += [where] if where not in folds else []
+    return found
 
 
 def _score_tiles(record: Record, row: RowResults) -> list[Tile]:
@@ -192,7 +253,10 @@ def _score_tiles(record: Record, row: RowResults) -> list[Tile]:
         lines += [f"Standard deviation over the folds: {text.score(one.std)}"] if one.std is not None else []
         lines += [f"95 % CI: {text.interval(ends)}{' (approximate)' if pooled else ''}"] if ends else []
         lines += [chance[name]] if name in chance else []
-        head = f"{name.upper()} (oracle)" if row.is_oracle else name.upper()
+        if row.ensemble:
+            ensemble = getattr(row.ensemble.score(name), row.headline)
+            lines += [f"Ensemble of {row.ensemble.seeds} seeds: {text.score(ensemble)} %"]
+        head = f"{name.upper()} ({warning_of(row)})" if warning_of(row) else name.upper()
         tiles.append(Tile(head, f"{text.score(main_score(row, name, row.headline))} %", lines, MEANING[name]))
     return tiles
 

@@ -8,16 +8,65 @@ from math import ceil
 from mfhca_train.report.blocks import Cell
 from mfhca_train.report.text import count_range, plural
 from mfhca_train.results.record import Record
-from mfhca_train.results.schema import NETWORK, AblationResults, Change, Comparison, FoldResult, RowResults
+from mfhca_train.results.schema import (
+    LOGISTIC,
+    MAJORITY,
+    NETWORK,
+    SVM,
+    AblationResults,
+    Change,
+    Comparison,
+    FoldResult,
+    RowResults,
+)
 
 LEVEL = 0.05  # below which a Holm-adjusted p value counts as significant
 SEEDS_ADVISED = 5
+ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
+TRANSDUCTIVE_MARK = "TRANSDUCTIVE: normalised over test utterances"
+NORMS = {"standard": "training speakers", "minmax": "training speakers (min-max)", "none": "not normalised"}
+NORMS["speaker"] = "each speaker"
 LAST_TENTH = 0.1  # of the epochs: a best epoch there means that more epochs might help
 
 
 def title_of(row: RowResults) -> str:
-    """A row's title, marked if its epoch was selected on the test speaker."""
-    return f"{row.title} (ORACLE)" if row.is_oracle else row.title
+    """A row's title, marked if its epoch was selected on the test speaker or its features saw test utterances."""
+    title = row.title
+    if row.transductive and not title.endswith("(transductive)"):
+        title += " (transductive)"
+    return f"{title} (ORACLE)" if row.is_oracle else title
+
+
+def warning_of(row: RowResults) -> str:
+    """What makes the scores of a row not comparable with those of honest, inductive rows; empty if nothing does."""
+    return ", ".join(["oracle"] * row.is_oracle + ["transductive"] * row.transductive)
+
+
+def mark_of(row: RowResults) -> str:
+    """The same, explained, above a picture."""
+    return "\n".join([ORACLE_MARK] * row.is_oracle + [TRANSDUCTIVE_MARK] * row.transductive)
+
+
+def trained_on(row: RowResults) -> str:
+    """The protocol of a row, and whether its validation speakers were trained on in the end."""
+    return f"{row.protocol}, refit" if row.config["train"].get("refit") else row.protocol
+
+
+def normalised_over(row: RowResults) -> str:
+    """Whose utterances normalise the features of a row.
+
+    Each side for itself where they differ; a dash for a row without features.
+    """
+    if row.kind == MAJORITY:
+        return "–"
+    inputs, train = row.config["model"]["inputs"], row.config["train"]
+    sides = {"both": ("spec", "ssl"), "spec": ("spec",), "ssl": ("ssl",)}[inputs]
+    values: dict[str, str] = {side: NORMS.get(train[f"{side}_norm"], train[f"{side}_norm"]) for side in sides}
+    if row.kind in (SVM, LOGISTIC) and values["ssl"] == NORMS["none"]:
+        values["ssl"] = NORMS["standard"]  # these baselines standardise their input in any case
+    if len(set(values.values())) == 1:
+        return values[sides[0]]
+    return ", ".join(f"{side}: {value}" for side, value in values.items())
 
 
 def quoted(row: RowResults) -> str:
@@ -29,7 +78,14 @@ def label(record: Record, name: str) -> Cell:
     """A row's title as the first cell of a table row."""
     row = record.rows[name]
     tag = "reference" if name == record.reference else ""
-    return Cell(row.title, tag=tag, warning="oracle" if row.is_oracle else "")
+    title = title_of(row).removesuffix(" (ORACLE)")
+    return Cell(title, tag=tag, warning="oracle" if row.is_oracle else "")
+
+
+def ensemble_label(row: RowResults) -> Cell:
+    """The first cell of the line of a row's ensemble of seeds."""
+    count = row.ensemble.seeds if row.ensemble else 0
+    return Cell(title_of(row), tag=f"ensemble of {plural(count, 'seed')}")
 
 
 def reference_index(record: Record) -> list[int]:

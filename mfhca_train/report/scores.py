@@ -12,14 +12,17 @@ from mfhca_train.report.blocks import Cell, Cells, Figure, Table
 from mfhca_train.report.plots.rows import Difference, forest_picture
 from mfhca_train.report.rows import (
     comparisons,
+    ensemble_label,
     headline,
     is_significant,
     label,
+    normalised_over,
     quoted,
-    reference_index,
     title_of,
+    trained_on,
     unequal_seeds,
     untested_oracles,
+    warning_of,
 )
 from mfhca_train.report.text import interval, p_value, points, points_interval, score
 from mfhca_train.results.comparison import WORTH, differences
@@ -38,23 +41,27 @@ def scores(record: Record) -> dict[str, Any] | None:
     if record.single:
         return None
     head = ["Row", "Protocol", "Folds × seeds", "WA", "UA", "F1", "WA pooled", "UA pooled"]
-    rows: list[Cells] = [
-        [
-            label(record, name),
-            row.protocol,
+    rows: list[Cells] = []
+    marked: list[int] = []
+    for name, row in record.rows.items():
+        how: Cells = [
+            Cell(trained_on(row), f"norm: {normalised_over(row)}"),
             f"{row.n_folds} × {len(row.seeds)}",
-            *(mean_sd(row.score(one)) for one in SCORES),
-            *(Cell(score(one.pooled), interval(one.pooled_ci95)) for one in (row.wa, row.ua)),
         ]
-        for name, row in record.rows.items()
-    ]
+        marked += [len(rows)] if name == record.reference else []
+        means = [mean_sd(row.score(one)) for one in SCORES]
+        pooled = [Cell(score(one.pooled), interval(one.pooled_ci95)) for one in (row.wa, row.ua)]
+        rows.append([label(record, name), *how, *means, *pooled])
+        if row.ensemble:
+            ensemble = [row.ensemble.score(one) for one in SCORES]
+            means, values = [score(one.mean) for one in ensemble], [score(one.pooled) for one in ensemble[:2]]
+            rows.append([ensemble_label(row), *how, *means, *values])
     left_out = record.results.left_out
     reasons: list[Cells] = [[name, Cell(reason, code=True)] for name, reason in left_out.items()]
     return {
         "headline": headline(record.rows),
-        "table": Table(
-            "scores of every row", head, rows, numbers=range(2, 8), marked=reference_index(record)
-        ),
+        "ensembles": any(row.ensemble for row in record.rows.values()),
+        "table": Table("scores of every row", head, rows, numbers=range(2, 8), marked=marked),
         "grid_note": record.results.note.strip(),
         "left_out": left_out,
         "reasons": Table("rows left out", ["Left out", "Reason, and how to compute its features"], reasons),
@@ -179,7 +186,7 @@ def published(record: Record) -> dict[str, Any] | None:
     theirs = [(entry.title, one) for entry in results.cited for one in entry.published]
     theirs += [(one.system, one) for one in results.yardsticks]
     if record.single:
-        mark = Cell("This run", strong=True, warning="oracle" if record.single.is_oracle else "")
+        mark = Cell("This run", strong=True, warning=warning_of(record.single))
         ours = [(mark, record.single, form, None) for form in dict.fromkeys(one.score for _, one in theirs)]
     rows: list[Cells] = [
         [first, *_our_cells(row, form), *_their_cells(one)] for first, row, form, one in ours

@@ -12,6 +12,7 @@ from mfhca_train.report.rows import (
     epoch_limit,
     fewest_seeds,
     is_undecidable,
+    mark_of,
     smallest_p,
     title_of,
     unequal_seeds,
@@ -34,7 +35,11 @@ def table(content: object) -> str:
     Raises:
         ValueError: it is not the content of a results.json.
     """
-    results = parse_results(content)
+    return rows_table(parse_results(content))
+
+
+def rows_table(results: AblationResults) -> str:
+    """The same of results that were read already."""
     lines = _rows(results) if results.grid else _folds(next(iter(results.rows.values())))
     remarks = [*_remarks(results), *([results.note.strip()] if results.note else [])]
     return "\n".join([line.rstrip() for line in lines] + remarks)
@@ -42,20 +47,25 @@ def table(content: object) -> str:
 
 def _folds(row: RowResults) -> Iterator[str]:
     """Every fold, mean, standard deviation and pooled scores of a row."""
-    oracle = " (ORACLE: the epoch was selected on the test speaker)" if row.is_oracle else ""
+    marks = "".join(f" ({mark})" for mark in mark_of(row).splitlines())
     yield (
-        f"protocol {row.protocol}{oracle}: {plural(row.n_utterances, 'utterance')}, "
+        f"protocol {row.protocol}{marks}: {plural(row.n_utterances, 'utterance')}, "
         f"{plural(row.n_segments, 'segment')}, {plural(row.parameters, 'parameter')}"
     )
     yield f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on"
     for fold in row.folds:
         absent = f"  absent: {', '.join(fold.classes_absent)}" if fold.classes_absent else ""
+        absent += f"  not in training: {', '.join(fold.classes_untrained)}" if fold.classes_untrained else ""
         scores = " ".join(percent(getattr(fold, name)) for name in SCORES)
         epoch = f"{fold.best_epoch}/{fold.epochs}"
         yield f"{fold.id:>8} {fold.seed:>4} {scores}  {epoch:>9}  {', '.join(fold.validation_speakers)}{absent}"
     for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
         scores = " ".join(percent(getattr(row.score(name), key)) for name in SCORES)
         yield f"{label:>8} {'':>4} {scores}{'  <- headline' if row.headline == key else ''}"
+    if row.ensemble:
+        for key in ("mean", "pooled"):
+            scores = " ".join(percent(getattr(row.ensemble.score(name), key)) for name in SCORES)
+            yield f"{key:>8} {'':>4} {scores}  of the ensemble of {row.ensemble.seeds} seeds"
     yield from _layers(row)
 
 
@@ -76,7 +86,14 @@ def _rows(results: AblationResults) -> Iterator[str]:
         name: title_of(row) + " (reference)" * (name == results.reference)
         for name, row in results.rows.items()
     }
-    width = max(map(len, [*titles.values(), *(entry.title for entry in results.cited), "row"]))
+    ensembles = {
+        name: f"  ensemble of {row.ensemble.seeds} seeds"
+        for name, row in results.rows.items()
+        if row.ensemble
+    }
+    width = max(
+        map(len, [*titles.values(), *ensembles.values(), *(entry.title for entry in results.cited), "row"])
+    )
     yield results.title
     yield (
         f"{results.corpus}, label set {results.label_set}, protocol {results.protocol} unless a row says otherwise; "
@@ -94,6 +111,11 @@ def _rows(results: AblationResults) -> Iterator[str]:
         spread = " ".join(f"{percent(score.mean)} ±{percent(score.std)}" for score in (row.wa, row.ua))
         pooled = f"{percent(row.wa.pooled)} {percent(row.ua.pooled)}"
         yield f"{titles[name]:<{width}}  {spread}  {pooled}  {_tests(row)}  {_published(row.published, sources)}"
+        if row.ensemble:
+            wa, ua = row.ensemble.wa, row.ensemble.ua
+            means = " ".join(f"{percent(score.mean)} {'':7}" for score in (wa, ua))
+            pooled = f"{percent(wa.pooled)} {percent(ua.pooled)}"
+            yield f"{ensembles[name]:<{width}}  {means}  {pooled}"
     for entry in results.cited:
         yield f"{entry.title:<{width}}  {'':<87}  {_published(entry.published, sources)}"
     for number, source in enumerate(sources, start=1):
@@ -156,6 +178,8 @@ def _remarks(results: AblationResults) -> Iterator[str]:
         yield "ORACLE: the epoch was selected on the test speaker; compare only with rows of the same protocol"
     if any(row.shared_speakers for row in results.rows.values()):
         yield "KNOWN SPEAKERS: the official split has test speakers in training, too; unknown ones get lower scores"
+    if results.grid and any(row.transductive for row in results.rows.values()):
+        yield "transductive: features normalised over unlabelled test utterances; compare only with such rows"
     seeds = fewest_seeds(results)
     if results.grid and seeds < SEEDS_ADVISED:
         yield (

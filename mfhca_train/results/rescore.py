@@ -49,7 +49,11 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
             _rescored(folder, unit, row.classes, pooling) for folder, unit in zip(folders, units, strict=True)
         ]
         n_folds = row.n_folds if row.complete else row.n_folds + 1
-        found[name] = head(plain(row)) | summarise(files, None, row.classes, row.protocol, n_folds)
+        summary = summarise(files, None, row.classes, row.protocol, n_folds)
+        if pooling != "mean":  # both come from the means in predictions.csv
+            summary.pop("ensemble", None)
+        summary.pop("calibration")
+        found[name] = head(plain(row)) | summary
     return found
 
 

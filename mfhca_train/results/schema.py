@@ -18,6 +18,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from mfhca_cache.common.typed import Count, Fraction, Number, Positive
+from mfhca_train.results.probabilities import Calibration, SeedEnsemble
 from mfhca_train.results.published import Claim, PublishedScore
 
 RUN_FILE, RESULTS_FILE, DATA_FILE = "run.json", "results.json", "data.csv"  # of a run
@@ -72,6 +73,7 @@ class FoldResult(File, frozen=True, kw_only=True):
     n_segments: Positive
     confusion: tuple[tuple[Count, ...], ...]  # utterances; rows = reference
     chosen: str | None = None  # of a row that selects among others: whose unit this is
+    classes_untrained: tuple[str, ...] | None = None  # without an utterance of the training speakers
 
 
 class UnitResult(File, frozen=True, kw_only=True):
@@ -101,6 +103,7 @@ class UnitResult(File, frozen=True, kw_only=True):
     parameters: dict[str, Count]  # by module, and "total"
     layer_weights: dict[str, Number] | None = None  # by layer of the encoder; None where one layer is read
     chosen: str | None = None
+    classes_untrained: tuple[str, ...] | None = None
     files: dict[str, str]  # SHA-256 of the unit's other files
 
     def __post_init__(self) -> None:
@@ -134,22 +137,6 @@ class LayerWeight(File, frozen=True, kw_only=True):
     std: Number | None
 
 
-class EnsembleScore(File, frozen=True, kw_only=True):
-    """A score of the ensemble of seeds."""
-
-    mean: Fraction  # over folds
-    pooled: Fraction
-
-
-class SeedEnsemble(File, frozen=True, kw_only=True):
-    """Utterances scored by the mean log-probabilities over seeds."""
-
-    seeds: Positive
-    wa: EnsembleScore
-    ua: EnsembleScore
-    f1: EnsembleScore
-
-
 class Results(File, frozen=True, kw_only=True):
     """results.json of a `cv` run, and the common part of every row of an ablation's."""
 
@@ -181,6 +168,7 @@ class Results(File, frozen=True, kw_only=True):
     environments: tuple[Environment, ...] = ()  # where units were trained in different ones
     layer_weights: dict[str, LayerWeight] | None = None
     ensemble: SeedEnsemble | None = None  # of two seeds or more
+    calibration: Calibration | None = None  # of rows whose outputs are meant as probabilities
     default_preset: str | None = None  # nobody named it: the corpus is small and has no card
     yardsticks: tuple[PublishedScore, ...] = ()
 

@@ -17,12 +17,13 @@ from mfhca_cache.common.typed import problems
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import from_dict
 from mfhca_train.data.folds import ORACLES
-from mfhca_train.results import layer_weights, seed_ensemble
+from mfhca_train.results import layer_weights, probabilities
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
 from mfhca_train.results.schema import SCORES, FoldResult, UnitResult, unit_folder
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 
+GENDERS = {"f": "female", "m": "male"}  # as manifests abbreviate them
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
 
 
@@ -173,7 +174,7 @@ def summarise(
         "folds": [{key: unit[key] for key in FoldResult.__struct_fields__ if key in unit} for unit in units],
         **_environments(units),
         **layer_weights.summary(units),
-        **seed_ensemble.summary(units, predictions, classes),
+        **probabilities.summary(units, predictions, classes),
     }
 
 
@@ -230,6 +231,7 @@ def _breakdowns(
         "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
         "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
         "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
+        "gender": _breakdown(predictions, classes, lambda row: _gender(chosen[row["utterance"]])),
     }
 
 
@@ -255,6 +257,11 @@ def _duration(utterance: Utterance) -> str | None:
     else:
         return None
     return next(name for name, low, high in DURATIONS if low <= seconds < high)
+
+
+def _gender(utterance: Utterance) -> str | None:
+    """The speaker's gender; None if the manifest has none."""
+    return GENDERS.get(utterance.gender, utterance.gender) or None
 
 
 def _style(utterance: str) -> str | None:

@@ -9,12 +9,13 @@ from mfhca_cache.common.typed import plain
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.results.published import comparable, encoders_of, of_same_encoder
-from mfhca_train.results.schema import CITED, NETWORK
+from mfhca_train.results.schema import CHOSEN, CITED, LOGISTIC, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.finished import finished_folders
 from mfhca_train.runs.grid import Grid, GridRow
 from mfhca_train.runs.plan import LabelledCorpus, Plan, Request
 
+PROBABILISTIC = (NETWORK, LOGISTIC, CHOSEN)  # kinds of rows; the margins of an svm are no probabilities
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
 
 
@@ -41,6 +42,8 @@ def aggregate(
         entry = plans[row.name]
         files = read_units(finished_folders(request.out, entry.row), entry.digest, classes)
         summary = summarise(files, labelled.utterances, classes, entry.row.protocol, len(entry.row.folds))
+        if row.kind not in PROBABILISTIC:
+            del summary["calibration"]
         rows[row.name] = {
             # In the title, because every table, figure and sentence shows it.
             "title": f"{row.title} (transductive)" if entry.row.config.transductive else row.title,

@@ -102,6 +102,7 @@ def write_outputs(
     write_atomically(folder / SEGMENTS, csv_text(["utterance", "valid_frames", *columns], rows))
     confusion = confusion_matrix(labels, predicted, len(classes))
     test = scores(confusion)
+    untrained = untrained_classes(corpus, fold, refit=train_speakers is not None)
     result = {
         "id": fold.id,
         "seed": seed,
@@ -126,6 +127,20 @@ def write_outputs(
         "stopped_by": stopped_by,
         "validation_wa": selected["validation_wa"],
         "validation_ua": selected["validation_ua"],
+        **({"classes_untrained": untrained} if untrained else {}),
         **extra,
     }
     return write_result(folder, result)
+
+
+def untrained_classes(corpus: Corpus, fold: Fold, refit: bool) -> list[str]:
+    """The classes of which a fold has no training utterance, so that nothing can learn them.
+
+    Args:
+        corpus: its labels are read.
+        fold: of the corpus.
+        refit: the validation utterances are trained on, too.
+    """
+    trained_on = corpus.of_fold(fold, "train", *(("validation",) if refit else ()))
+    present = set(corpus.labels[trained_on].tolist())
+    return [name for k, name in enumerate(corpus.classes) if k not in present]

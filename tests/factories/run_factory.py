@@ -42,6 +42,7 @@ def make_utterances(
             speaker,
             name,
             session=f"Ses{at // 2 + 1:02d}" if sessions else "",
+            gender="fm"[at % 2] if sessions else "",
             samples=16000 * (1 + (3 * n + k) % 8),
             sample_rate=16000,
         )
@@ -213,7 +214,7 @@ def section(page: str, name: str) -> str:
 def leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
     """Replaces all pictures of a report, except those of analyses, by empty ones."""
     for module, names in (
-        (details, ("confusion_picture", "fold_picture", "strip_picture")),
+        (details, ("confusion_picture", "fold_picture", "reliability_picture", "strip_picture")),
         (learning_curves, ("curve_picture", "curves_picture")),
         (score_sections, ("forest_picture",)),
     ):

@@ -24,20 +24,20 @@ WIDTH = 3.3  # inches
 SHADES = 40  # of a map: more are not visible, and make the page larger
 
 
-def feature_picture(analysis: Analysis, name: str, title: str, oracle: bool) -> Picture:
+def feature_picture(analysis: Analysis, name: str, title: str, mark: str) -> Picture:
     """t-SNE of a network's final features: the test speakers large, the others pale.
 
     Args:
         analysis: with coordinates.
-        name: of the picture, unique in the page, letters and digits.
+        name: of the picture, unique in the page.
         title: shown.
-        oracle: the epoch was selected on the test speaker; the picture then says so.
+        mark: a warning above the picture, see `rows.mark_of`; empty for none.
     """
     classes = analysis.summary["classes"]
     at, label = analysis.arrays["points.coordinates"], analysis.arrays["points.label"]
     right = analysis.arrays["points.prediction"] == label
     tested = analysis.arrays["points.role"] == TEST
-    with canvas(WIDTH, WIDTH + 0.55, oracle) as figure:
+    with canvas(WIDTH, WIDTH + 0.55, mark) as figure:
         from matplotlib.lines import Line2D
 
         axes = figure.add_subplot(xticks=[], yticks=[])
@@ -75,13 +75,13 @@ def class_look(k: int) -> tuple[str, str]:
     return CLASS_COLOURS[k % len(CLASS_COLOURS)], MARKERS[(k + k // len(CLASS_COLOURS)) % len(MARKERS)]
 
 
-def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> Picture:
+def example_picture(analysis: Analysis, index: int, name: str, mark: str) -> Picture:
     """One utterance: level, attention over time, spectrogram, gates of each block, saliency.
 
     Args:
         analysis: with examples.
         index: of the example.
-        name, oracle: as in `feature_picture`.
+        name, mark: as in `feature_picture`.
     """
     about, example = analysis.summary, analysis.summary["examples"][index]
     parts = example_parts(analysis.arrays, index)
@@ -95,7 +95,7 @@ def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> 
     over_time = about["attended"] == "time"
     blocks = sum(part.endswith("-h") for part in parts)
     heights = [0.5, *([0.75] if over_time else []), 0.8, *[0.55] * blocks, 0.55]
-    with canvas(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, oracle) as figure:
+    with canvas(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, mark) as figure:
         panels = iter(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
         figure.suptitle(
             f"{classes[example['label']]}{taken}",
@@ -103,7 +103,7 @@ def example_picture(analysis: Analysis, index: int, name: str, oracle: bool) -> 
             ha="left",
             fontsize=9,
             color=SECOND if taken else INK,
-        ) if not oracle else None
+        ) if not mark else None
         if "wave" in parts:
             _draw_wave(next(panels), parts["wave"], seconds)
         else:

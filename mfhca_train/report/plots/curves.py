@@ -1,4 +1,4 @@
-"""Learning curves; how pictures are drawn is in svg.py."""
+"""Learning curves and reliability diagrams; how pictures are drawn is in svg.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from mfhca_train.report.blocks import Picture
-from mfhca_train.report.plots.svg import FIRST, MOST_LINES, SECOND, canvas, svg
+from mfhca_train.report.plots.svg import FIRST, MOST_LINES, MUTED, SECOND, canvas, short, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from mfhca_train.results.probabilities import Calibration
 
 
 def curve_picture(
@@ -20,20 +22,20 @@ def curve_picture(
     title: str,
     groups: Mapping[str, Sequence[Sequence[float]]],
     best: Sequence[int],
-    oracle: bool,
+    mark: str,
     limits: tuple[float, float] | None = None,
 ) -> Picture:
     """One value over the epochs: a thin line for each unit, a thick one for their median.
 
     Args:
-        name: of the picture, unique in the page, letters only.
+        name: of the picture, unique in the page.
         title: shown, with the unit.
         groups: one or two labels -> the curve of every unit, by epoch.
         best: the selected epoch of every unit, from 1; marked on the last group's lines.
-        oracle: as in confusion_picture.
+        mark: as in confusion_picture.
         limits: of the value axis; by default those of the values.
     """
-    with canvas(3.3, 2.5, oracle) as figure:
+    with canvas(3.3, 2.5, mark) as figure:
         axes = figure.add_subplot()
         draw_curves(axes, groups, best, (FIRST, SECOND))
         if limits:
@@ -54,7 +56,7 @@ def curves_picture(
     losses: Mapping[str, Sequence[Sequence[float]]],
     scores: Mapping[str, Sequence[Sequence[float]]],
     best: Sequence[int],
-    oracle: bool,
+    mark: str,
     limits: tuple[tuple[float, float], tuple[float, float]],
 ) -> Picture:
     """Losses and UA of one row over the epochs, in two panels.
@@ -65,10 +67,10 @@ def curves_picture(
         losses: "training" and what the epoch was selected on -> the curve of every unit, nats.
         scores: one label -> the curve of every unit, in %.
         best: the selected epoch of every unit, from 1.
-        oracle: the epoch was selected on the test speaker; the picture then says so.
+        mark: as in confusion_picture.
         limits: of losses and scores, the same for all rows.
     """
-    with canvas(3.5, 1.75, oracle) as figure:
+    with canvas(3.5, 1.75, mark) as figure:
         left, right = figure.subplots(1, 2)
         draw_curves(left, losses, best, (FIRST, SECOND))
         draw_curves(right, scores, best, (SECOND,))
@@ -84,6 +86,38 @@ def curves_picture(
             if values
         )
         return svg(figure, name, f"Learning curves: {title}", description)
+
+
+def reliability_picture(found: Calibration, title: str, mark: str, name: str) -> Picture:
+    """How often the most probable class is right by its probability, above the share of utterances in each range.
+
+    Args:
+        found: of a row.
+        title: of the row.
+        mark: as in confusion_picture.
+        name: of the picture, unique in the page.
+    """
+    with canvas(3.0, 3.0, mark) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        upper.plot([0, 100], [0, 100], ":", color=MUTED, linewidth=1.2)
+        confidence = [100 * one.confidence for one in found.bins]
+        upper.plot(confidence, [100 * one.accuracy for one in found.bins], "o-", color=FIRST, markersize=4)
+        for one in found.bins:
+            share = 100 * one.n / found.n
+            lower.bar(50 * (one.low + one.high), share, 100 * (one.high - one.low) * 0.9, color=SECOND)
+        upper.set_title(f"{short(title, 44)}: ECE {100 * found.ece:.1f}")
+        upper.set_ylabel("right (%)")
+        upper.set_ylim(0, 102)
+        lower.set_ylabel("share (%)")
+        lower.set_xlabel("probability of the most probable emotion (%)")
+        lower.set_xlim(0, 102)
+        for axes in (upper, lower):
+            axes.grid(axis="y")
+        description = "; ".join(
+            f"probability {one.low:.0%} to {one.high:.0%}: {one.accuracy:.0%} of {one.n} right"
+            for one in found.bins
+        )
+        return svg(figure, name, f"Reliability: {title}", description)
 
 
 def draw_curves(

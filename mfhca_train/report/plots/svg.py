@@ -35,7 +35,7 @@ LARGEST = 1.5  # CSS pixels for a point: letters of 8 points are then 12 pixels 
 LONGEST_LABEL = 14  # characters; the tables have the whole name
 MOST_LINES = 40  # more units than this are a band, not lines, and their bars are thinner
 MOST_NUMBERED = 12  # classes; in a larger confusion matrix numbers cannot be read
-ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
+MARKS = (" (ORACLE)", " (transductive)")  # at the end of a title; never cut off
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],  # comes with matplotlib; the page shows its own, narrower one
@@ -66,18 +66,18 @@ STYLE_ATTRIBUTE = re.compile(r'style="[^"]*"')
 
 
 def confusion_picture(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str], oracle: bool, name: str = "confusion"
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], mark: str, name: str = "confusion"
 ) -> Picture:
     """The confusion matrix: each row in % as shades and numbers, and the counts.
 
     Args:
         confusion: (K, K) counts, rows = reference.
         classes: K names.
-        oracle: the epoch was selected on the test speaker; the picture then says so.
+        mark: a warning above the picture, see `rows.mark_of`; empty for none.
         name: of the picture, unique in the page.
     """
     count = len(classes)
-    with canvas(1.1 + 0.42 * count, 1.0 + 0.42 * count, oracle) as figure:
+    with canvas(1.1 + 0.42 * count, 1.0 + 0.42 * count, mark) as figure:
         from matplotlib.patches import Rectangle
 
         axes = figure.add_subplot(aspect="equal", xlim=(0, count), ylim=(count, 0))
@@ -116,7 +116,7 @@ def confusion_picture(
 
 
 def fold_picture(
-    scores: Mapping[str, tuple[float, float]], mean: tuple[float, float], chance: float, oracle: bool
+    scores: Mapping[str, tuple[float, float]], mean: tuple[float, float], chance: float, mark: str
 ) -> Picture:
     """WA and UA of every fold as bars.
 
@@ -124,9 +124,9 @@ def fold_picture(
         scores: fold id -> (WA, UA), fractions.
         mean: of the folds.
         chance: UA at chance level.
-        oracle: as in confusion_picture.
+        mark: as in confusion_picture.
     """
-    with canvas(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), oracle) as figure:
+    with canvas(3.5, 0.75 + (0.27 if len(scores) <= MOST_LINES else 0.16) * len(scores), mark) as figure:
         axes = figure.add_subplot(xlim=(0, 100), ylim=(len(scores) - 0.5, -0.5))
         handles: list[Any] = []
         for which, (name, colour, dash) in enumerate((("WA", FIRST, "-"), ("UA", SECOND, "--"))):
@@ -159,20 +159,31 @@ def _import_matplotlib() -> None:
 
 
 @contextmanager
-def canvas(width: float, height: float, oracle: bool = False) -> Iterator[Figure]:
-    """An empty figure (inches) in our style, whatever the user's matplotlibrc says; an oracle's is marked."""
+def style(settings: Mapping[Any, Any] | None = None) -> Iterator[None]:
+    """Our style and further settings, whatever the user's matplotlibrc says."""
     _import_matplotlib()
     import matplotlib
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         # The page's font draws the text; matplotlib only measures it, and may lack a script's letters.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        figure = Figure(figsize=(width, height + 0.2 * oracle))
-        if oracle:
-            figure.suptitle(ORACLE_MARK, fontsize=7, color=SECOND, weight="bold")
+        matplotlib.rcParams.update(settings or {})
+        yield
+
+
+@contextmanager
+def canvas(width: float, height: float, mark: str = "") -> Iterator[Figure]:
+    """An empty figure (inches) in our style; with a mark above it."""
+    _import_matplotlib()  # before the next line imports it
+    from matplotlib.figure import Figure
+
+    with style():
+        lines = mark.splitlines()
+        figure = Figure(figsize=(width, height + 0.2 * len(lines)))
+        if lines:
+            figure.suptitle(mark, fontsize=7, color=SECOND, weight="bold")
         yield figure
 
 
@@ -199,7 +210,7 @@ def svg(figure: Figure, name: str, title: str, description: str) -> Picture:
         f'<title id="{name}-title">{escape(clean(title))}</title>'
         f'<desc id="{name}-desc">{escape(clean(description))}</desc>\n{body}'
     )
-    return Picture(title, description, drawn_as)
+    return Picture(title, description, drawn_as, name, figure)
 
 
 def _page_colours(style: re.Match[str]) -> str:
@@ -207,10 +218,15 @@ def _page_colours(style: re.Match[str]) -> str:
 
 
 def short(name: str, longest: int = LONGEST_LABEL) -> str:
-    """A name as it fits beside an axis.
+    """A name as it fits beside an axis; marks at the end of a title stay.
 
-    >>> short("a very long name")
-    'a very long n…'
+    >>> short("a very long name"), short("a title that is long (ORACLE)", 20)
+    ('a very long n…', 'a title th… (ORACLE)')
     """
     name = clean(name)
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    if len(name) <= longest:
+        return name
+    marks = ""
+    while mark := next((mark for mark in MARKS if name.endswith(mark)), ""):
+        name, marks = name.removesuffix(mark), mark + marks
+    return f"{name[: longest - 1 - len(marks)]}…{marks}"

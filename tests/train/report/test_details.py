@@ -31,7 +31,10 @@ def test_figures_are_those_of_results_json(tmp_path: Path) -> None:
             ", ".join(unit["validation_speakers"]),
         ]
         assert row[8] == (", ".join(unit["classes_absent"]) or "–")
-    foot = {row[0]: row[2:5] for row in table[-6:]}
+    foot = {row[0]: row[2:5] for row in table[-8:]}
+    for key in ("mean", "pooled"):
+        values = [score(results["ensemble"][name][key]) for name in SCORES]
+        assert foot[f"ensemble of 2 seeds, {key}"] == values
     for label, key in (
         ("mean", "mean"),
         ("sd over folds", "std"),
@@ -62,6 +65,8 @@ def test_recalls_folds_and_groups_follow_from_the_predictions(ablation_run: Path
     page = Page(ablation_run / "report.html")
     recalls = table(page, "Row", *FOUR)
     folds = table(page, "Row", "01", "02")
+    genders = next(t for t in page.tables if t[0][1].startswith("female"))
+    assert genders[0][1:] == ["femalen = 75", "malen = 75"]
     styles = next(t for t in page.tables if t[0][1].startswith("improvised"))
     assert styles[0][1:] == ["improvisedn = 70", "scriptedn = 80"]
     for title, row in ROWS.items():
@@ -73,6 +78,22 @@ def test_recalls_folds_and_groups_follow_from_the_predictions(ablation_run: Path
         wanted = [judged([x for x in lines if style in x[0]])["ua"] for style in ("impro", "script")]
         cells = next(line[1:] for line in styles if bare(line[0]) == title)
         assert cells == [f"{100 * value:.2f}" for value in wanted]
+        women = {f"{n:02d}" for n in range(1, 11, 2)}
+        wanted = [judged([x for x in lines if (x[1] in women) == female])["ua"] for female in (True, False)]
+        cells = next(line[1:] for line in genders if bare(line[0]) == title)
+        assert cells == [f"{100 * value:.2f}" for value in wanted]
+
+
+def test_calibration_follows_from_the_predictions(ablation_run: Path) -> None:
+    """With one probability for all answers there is one range, and its error is the whole error."""
+    shown = table(Page(ablation_run / "report.html"), "Row", "Utterances", "Mean probability")
+    assert list(shown) == [
+        title for title in ROWS if title != "Support vectors"
+    ]  # margins are no probabilities
+    bins = read_sealed(ablation_run / "results.json")["rows"]["full"]["calibration"]["bins"]
+    assert sum(one["n"] for one in bins) == 150 == int(shown["Full"][0])
+    error = sum(one["n"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 150
+    assert shown["Full"][3] == f"{100 * error:.2f}"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -81,7 +102,17 @@ def test_sessions_of_iemocap_are_broken_down(tmp_path: Path) -> None:
     groups = [
         row[0] for table in Page(write_report(tmp_path)).tables if table[0][0] == "Group" for row in table
     ]
-    assert groups[4:7] == ["Group", "Ses01", "Ses02"]
+    assert groups[4:] == [
+        "Group",
+        "Ses01",
+        "Ses02",
+        "Group",
+        "female",
+        "male",
+        "Group",
+        "improvised",
+        "scripted",
+    ]
 
 
 def test_many_folds_one_epoch_many_classes_and_an_infinite_loss_are_drawn(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ablation_factory import SKILLS, make_ablation, small_grid
+from ablation_factory import ROWS, SKILLS, make_ablation, small_grid
 from places import REPOSITORY
 from recompute import signed, table
 from run_factory import Page, make_run, report_page
@@ -35,7 +35,7 @@ def test_verdict_follows_the_interval(tmp_path: Path, skill: float, verdict: str
 def test_the_first_sentences_name_the_best_row_and_significant_differences(ablation_run: Path) -> None:
     page = Page(ablation_run / "report.html")
     text, shown = page.text, table(page, "Row", "Protocol")
-    best = max(shown, key=lambda title: float(shown[title][3].split(" ")[0]))
+    best = max(ROWS, key=lambda title: float(shown[title][3].split(" ")[0]))
     assert f"Highest UA: “{best}” with {shown[best][3].split(' ')[0]} %" in text
     passed = [title for title, row in table(page, "Row", "UA (95 % CI)").items() if float(row[2]) < 0.05]
     assert "Without attention" in passed

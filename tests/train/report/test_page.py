@@ -17,7 +17,9 @@ from run_factory import HOSTILE, Page, edit, make_run, report_page
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.report.page import write_report
+from mfhca_train.report.terminal import table as terminal_table
 from mfhca_train.report.text import interval, score
+from mfhca_train.results.checksums import read_sealed
 from mfhca_train.results.schema import SCORES
 from mfhca_train.runs.grid import read_grid
 
@@ -83,7 +85,7 @@ def test_ids_of_the_page_are_unique_and_references_resolve(cv_run: Path) -> None
         for one in (value or "").split()
     }
     assert wanted <= set(ids)
-    assert page.source.count("<svg") == 5 == page.source.count('role="img"')
+    assert page.source.count("<svg") == 6 == page.source.count('role="img"')
 
 
 def test_pictures_take_every_colour_from_the_page(cv_run: Path) -> None:
@@ -103,8 +105,8 @@ def test_page_of_an_ablation_is_whole_and_needs_nothing_else(ablation_run: Path)
     wanted = {(value or "")[1:] for _, name, value in page.attributes if name == "href"}
     wanted |= {v for _, n, value in page.attributes if n == "aria-labelledby" for v in (value or "").split()}
     assert wanted <= set(ids)
-    # Two forests, folds and seeds, four confusion matrices, curves of the three networks.
-    assert page.source.count("<svg") == 2 + 2 + 4 + 3 == page.source.count('role="img"')
+    # Two forests, folds and seeds, four confusion matrices, curves and calibration of the three networks.
+    assert page.source.count("<svg") == 2 + 2 + 4 + 3 + 3 == page.source.count('role="img"')
     drawn = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
     assert not re.search(r"#[0-9a-f]{6}\b", drawn)
     defined = set(re.findall(r"(--[a-z-]+):", page.source))
@@ -192,7 +194,7 @@ def test_oracle_is_marked_in_banner_title_figures_and_pictures(cv_run: Path, tmp
         assert ("(ORACLE)" in page.source[: page.source.index("</title>")]) == oracle
         assert page.text.count("WA (oracle)") == oracle
         drawn = re.findall(r"<svg.*?</svg>", page.source, re.DOTALL)
-        assert len(drawn) == 5
+        assert len(drawn) == 6
         assert all(("ORACLE: epoch selected on the test speaker" in picture) == oracle for picture in drawn)
         assert ("were not seen in training" in page.text) != oracle
         assert ("holds for new speakers" in page.text) != oracle
@@ -271,7 +273,33 @@ def test_fewer_than_five_seeds_of_an_ablation_are_said(tmp_path: Path, seeds: in
 @pytest.mark.usefixtures("undrawn")
 def test_speaker_normalisation_is_marked_as_transductive(cv_copy: Path) -> None:
     head = "Transductive: these scores use unlabelled test utterances."
-    assert head not in report_page(cv_copy).text
+    assert "ransductive" not in report_page(cv_copy).text
     edit(cv_copy / "results.json", "r['transductive'] = True")
-    assert head in report_page(cv_copy).text
+    page = report_page(cv_copy)
+    assert head in page.text
+    assert page.text.count("WA (transductive)") == 1
+    assert "(TRANSDUCTIVE)" in page.source[: page.source.index("</title>")]
+    assert page.source.count("<h2 id=") == page.source.count('<span class="mark">transductive</span></h2>')
+    assert "% (transductive)" in page.text
     assert f"> **{head}**" in (cv_copy / "report.md").read_text()
+    said = terminal_table(read_sealed(cv_copy / "results.json"))
+    assert "(TRANSDUCTIVE: normalised over test utterances)" in said
+
+
+def test_pictures_of_a_transductive_run_are_marked(cv_copy: Path) -> None:
+    edit(cv_copy / "results.json", "r['transductive'] = True")
+    drawn = re.findall(r"<svg.*?</svg>", report_page(cv_copy).source, re.DOTALL)
+    assert len(drawn) == 6
+    assert all("TRANSDUCTIVE: normalised over test utterances" in picture for picture in drawn)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_classes_that_no_training_speaker_has_are_named(cv_copy: Path) -> None:
+    assert "No training speaker" not in report_page(cv_copy).text
+    for file, entry in (("results.json", "r['folds'][0]"), ("model/seed-0/fold-03/result.json", "r")):
+        edit(cv_copy / file, f"{entry}['classes_untrained'] = ['anger']")
+    page = report_page(cv_copy)
+    assert "No training speaker has an utterance of anger. It cannot be recognised in fold 03." in page.text
+    column = page.table("Fold")[0].index("Not in training")
+    assert [row[column] for row in page.table("Fold")[1:5]] == ["anger", "–", "–", "–"]
+    assert "not in training: anger" in terminal_table(read_sealed(cv_copy / "results.json"))

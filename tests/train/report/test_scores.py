@@ -13,18 +13,27 @@ from run_factory import Page, report_page
 from scipy import stats
 
 from mfhca_train.report.page import write_report
+from mfhca_train.report.terminal import table as terminal_table
 from mfhca_train.report.text import score
 from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.summary import percent
+
+NORMS = dict.fromkeys(ROWS, "spec: training speakers, ssl: not normalised") | {
+    "Support vectors": "training speakers"
+}
 
 
 def test_scores_follow_from_the_predictions(ablation_run: Path) -> None:
     page = Page(ablation_run / "report.html")
     shown = table(page, "Row", "Protocol")
-    assert list(shown) == list(ROWS)
+    said = terminal_table(read_sealed(ablation_run / "results.json"))
+    assert said.count("ensemble of 2 seeds") == 3
+    ensembles = {title: f"{title} ensemble of 2 seeds" for title in ROWS if title != "Support vectors"}
+    assert list(shown) == [name for title in ROWS for name in (title, ensembles.get(title)) if name]
     for title, row in ROWS.items():
         units = predictions(ablation_run, row)
         seeds = sorted({seed for seed, _ in units})
-        assert shown[title][:2] == ["strict", f"10 × {len(seeds)}"]
+        assert shown[title][:2] == [f"strictnorm: {NORMS[title]}", f"10 × {len(seeds)}"]
         for column, name in enumerate(("wa", "ua", "f1"), start=2):
             folds = list(by_speaker(ablation_run, row, name).values())
             assert shown[title][column] == f"{100 * np.mean(folds):.2f} ± {100 * np.std(folds, ddof=1):.2f}"
@@ -34,6 +43,12 @@ def test_scores_follow_from_the_predictions(ablation_run: Path) -> None:
                 for one in seeds
             ]
             assert shown[title][column].startswith(f"{100 * np.mean(pooled):.2f}")
+        if title in ensembles:
+            together = read_sealed(ablation_run / "results.json")["rows"][row]["ensemble"]
+            values = [together[name]["mean"] for name in ("wa", "ua", "f1")]
+            values += [together[name]["pooled"] for name in ("wa", "ua")]
+            assert shown[ensembles[title]][2:] == [score(value) for value in values]
+            assert percent(together["wa"]["pooled"]) in said
 
 
 def test_differences_and_their_tests_follow_from_the_predictions(ablation_run: Path) -> None:
@@ -126,4 +141,4 @@ def test_published_scores_are_next_to_those_of_the_run(cv_copy: Path) -> None:
     assert len(blocks) == len(page.tables)
     assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in block}) == 1 for block in blocks)
     assert "| **This run** | " + " | ".join(pooled) in text
-    assert text.count("*Picture (see report.html)") == 5
+    assert text.count("*Picture (see report.html)") == 6

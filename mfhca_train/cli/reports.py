@@ -1,0 +1,131 @@
+"""The commands `report`, `compare` and `runs`, which read finished runs.
+
+Only click and the standard library are imported, so that `--help` is fast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mfhca_cache.common.console import Command
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.cli.options import FOLDER
+
+FIGURE_FORMATS = ("svg", "pdf", "png")  # report.plots.files.FORMATS, tested
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option(
+    "--figures",
+    type=FOLDER,
+    metavar="DIR",
+    help="Also write every figure to DIR, with a list of captions; report.md links to them. Of several RUNS each gets "
+    "a folder in DIR.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FIGURE_FORMATS),
+    help="Format of --figures: fonts are outlined (svg) or embedded (pdf).  [default: svg]",
+)
+@click.option("--latex", is_flag=True, help="Also write scores.tex, a table for a paper (package booktabs).")
+@click.option("--csv", "as_csv", is_flag=True, help="Also write scores.csv: every score as a fraction.")
+def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex: bool, as_csv: bool) -> None:
+    """Write report.html and report.md of finished RUNS again, and print their scores.
+
+    Figures and tables for a paper are written on request. For example:
+
+    \b
+      mfhca-train report runs/emodb --figures paper/figures --format pdf --latex --csv
+    """
+    if form and figures is None:
+        raise click.UsageError("--format is that of --figures; add --figures DIR")
+    from mfhca_cache.common.files import write_atomically
+    from mfhca_train.report import score_files
+    from mfhca_train.report.page import write_report
+    from mfhca_train.report.terminal import table
+    from mfhca_train.results.checksums import read_sealed
+    from mfhca_train.results.record import read_record
+
+    for run in runs:
+        folder = figures / run.resolve().name if figures and len(runs) > 1 else figures
+        page = write_report(run, folder, form or "svg")
+        click.echo(table(read_sealed(run / "results.json")))
+        click.echo(page)
+        for wanted, name, text in ((latex, "scores.tex", "latex"), (as_csv, "scores.csv", "csv")):
+            if wanted:
+                write_atomically(run / name, getattr(score_files, text)(read_record(run)))
+                click.echo(run / name)
+        if folder:
+            click.echo(folder)
+    if len(runs) > 1:
+        click.echo(
+            f"{len(runs)} separate reports. To test the runs against each other: mfhca-train compare "
+            f"{' '.join(map(str, runs))}"
+        )
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=FOLDER, metavar="RUN...")
+@click.option(
+    "--row", "rows", multiple=True, metavar="NAME", help="Only this row of ablations (repeat for more)."
+)
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="PAGE.html",
+    help="The page to write; the same as Markdown next to it.  [default: comparison.html next to the first RUN]",
+)
+@click.option("--latex", is_flag=True, help="Also write the table for a paper, PAGE.tex (package booktabs).")
+@click.option("--csv", "as_csv", is_flag=True, help="Also write every score as a fraction, PAGE.csv.")
+def compare(
+    runs: tuple[Path, ...], rows: tuple[str, ...], out: Path | None, latex: bool, as_csv: bool
+) -> None:
+    """Compare finished runs: settings that differ, scores, and a paired test over the test speakers.
+
+    The first RUN is the reference (of an ablation, its reference row). Runs on other features or with other labels are
+    refused. For example:
+
+    \b
+      mfhca-train compare runs/small runs/paper
+    """
+    if out is not None and out.suffix != ".html":
+        raise click.UsageError(f"--out {out}: write NAME.html; NAME.md is written next to it")
+    from mfhca_cache.common.files import write_atomically
+    from mfhca_train.report import score_files
+    from mfhca_train.report.terminal import rows_table
+    from mfhca_train.runs.compare import comparison, write_comparison
+
+    out = out or runs[0].absolute().parent / "comparison.html"
+    compared = comparison(runs, rows)
+    page = write_comparison(compared, out)
+    click.echo(rows_table(compared.record.results))
+    click.echo("\n".join(compared.differences()))
+    click.echo(page)
+    for wanted, suffix, text in ((latex, ".tex", score_files.latex), (as_csv, ".csv", score_files.csv)):
+        if wanted:
+            write_atomically(out.with_suffix(suffix), text(compared.record))
+            click.echo(out.with_suffix(suffix))
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=FOLDER, metavar="DIR")
+def runs(folder: Path) -> None:
+    """List the runs in DIR and its subfolders: corpus, protocol, UA and whether they are complete.
+
+    For example:
+
+    \b
+      mfhca-train runs runs
+    """
+    from mfhca_train.runs.listing import list_runs, table
+
+    found = list_runs(folder)
+    if not found:
+        raise MfhcaError(
+            f"{folder}: no run in this folder; `mfhca-train cv MANIFEST --cache DIR --out {folder}/NAME` makes one"
+        )
+    click.echo(table(found))

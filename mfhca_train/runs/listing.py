@@ -1,0 +1,118 @@
+"""The runs below a folder as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import printable
+from mfhca_train.report.page import file_date
+from mfhca_train.report.rows import title_of, warning_of
+from mfhca_train.report.text import plural
+from mfhca_train.results.checksums import read_run_file, read_sealed
+from mfhca_train.results.record import parse_results
+from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
+from mfhca_train.results.summary import percent
+
+HEAD = ("run", "row", "corpus", "protocol", "UA ± sd", "pooled UA", "folds × seeds", "date", "state")
+NUMBERS = ("UA ± sd", "pooled UA", "folds × seeds")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One row of a run; texts of an unfinished or damaged run may be empty.
+
+    Attributes:
+        run: the folder, relative to the one that was searched.
+        row: title of the row of an ablation, marked if its scores are not comparable with others; of a cross-validation
+            the mark alone.
+        corpus: name and label set.
+        protocol: of the row.
+        ua, pooled: mean ± standard deviation over folds, and the pooled value, in %.
+        size: folds × seeds.
+        date: of results.json, YYYY-MM-DD (UTC).
+        state: complete, or what is missing.
+    """
+
+    run: str
+    row: str = ""
+    corpus: str = ""
+    protocol: str = ""
+    ua: str = ""
+    pooled: str = ""
+    size: str = ""
+    date: str = ""
+    state: str = ""
+
+
+def list_runs(folder: Path) -> list[Listed]:
+    """Every row of every run below a folder; a run that cannot be read is listed with the reason.
+
+    Raises:
+        MfhcaError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise MfhcaError(f"{folder}: no such folder; pass the one that holds the runs")
+    return [line for run in sorted(_find(folder)) for line in _lines(folder, run)]
+
+
+def _find(folder: Path) -> Iterator[Path]:
+    """Folders with a run.json; what is inside them is not searched."""
+    for place, folders, files in os.walk(folder):
+        if RUN_FILE in files:
+            folders.clear()
+            yield Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+
+
+def _lines(folder: Path, run: Path) -> Iterator[Listed]:
+    name = run.relative_to(folder).as_posix()
+    name = run.resolve().name if name == "." else name
+    try:
+        if not (run / RESULTS_FILE).exists():
+            units = len(list(run.glob(f"*/seed-*/fold-*/{RESULT_FILE}")))
+            for key, identity in read_run_file(run).rows.items():
+                own = len(list(run.glob(f"{key}/seed-*/fold-*/{RESULT_FILE}")))
+                state = f"not finished: {plural(own, 'unit')}" if units else "nothing trained yet"
+                corpus = f"{identity.corpus} ({identity.label_set})"
+                row = "" if key == CV_ROW else key
+                yield Listed(name, row, corpus, identity.protocol, state=state)
+            return
+        results = parse_results(read_sealed(run / RESULTS_FILE))
+    except (MfhcaError, ValueError) as error:
+        yield Listed(name, state=f"cannot be read: {str(error).removeprefix(f'{run}/')}")
+        return
+    date = file_date(run / RESULTS_FILE)
+    for row in results.rows.values():
+        size = f"{row.n_folds} × {len(row.seeds)}"
+        ua = percent(row.ua.mean).strip() + (
+            "" if row.ua.std is None else f" ± {percent(row.ua.std).strip()}"
+        )
+        state = "complete" if row.complete else f"only {plural(row.n_folds, 'fold')}"
+        corpus = f"{row.corpus} ({row.label_set})"
+        pooled = percent(row.ua.pooled).strip()
+        title = title_of(row) if results.grid else warning_of(row)
+        yield Listed(name, title, corpus, row.protocol, ua, pooled, size, date, state)
+
+
+def table(lines: Sequence[Listed]) -> str:
+    """The runs as text; the name of a run with several rows is written once."""
+    cells: list[tuple[str, ...]] = [HEAD]
+    for k, line in enumerate(lines):
+        first = k == 0 or lines[k - 1].run != line.run
+        own = (line.row, line.corpus, line.protocol, line.ua, line.pooled, line.size, line.date, line.state)
+        cells.append((line.run if first else "", *own))
+    cells = [tuple(map(printable, line)) for line in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [name in NUMBERS for name in HEAD]
+    shown = [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in cells
+    ]
+    return "\n".join(shown)
