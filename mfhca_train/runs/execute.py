@@ -41,7 +41,7 @@ from mfhca_train.runs.plan import (
     Row,
     make_plan,
 )
-from mfhca_train.training import classical, outputs, queue
+from mfhca_train.training import classical, queue
 
 
 def execute(
@@ -85,7 +85,6 @@ def execute(
                         "features; do not compare it with rows that never see them",
                         plan.row.name,
                     )
-            _warn_of_untrained_classes(plans, features)
             if unfinished:
                 if grid is not None:
                     _adopt(request, plans, environment)
@@ -171,24 +170,6 @@ def _record(
         DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),
     }
     return folder.record(out, about, request.device, request.cluster, to_train)
-
-
-def _warn_of_untrained_classes(plans: Mapping[str, Plan], features: OpenFeatures) -> None:
-    """Warns once of each fold in which no training speaker has a class."""
-    found: dict[str, list[str]] = {}
-    for plan in plans.values():
-        for unit in plan.unfinished:
-            corpus = features.of(plan.row.recipes)
-            untrained = outputs.untrained_classes(corpus, unit.fold, plan.row.config.train.refit)
-            if untrained:
-                folds = found.setdefault(", ".join(untrained), [])
-                folds += [unit.fold.id] if unit.fold.id not in folds else []
-    for classes, folds in found.items():
-        log.LOG.warning(
-            "no training speaker has an utterance of %s in fold %s, so it cannot be recognised there",
-            classes,
-            ", ".join(folds),
-        )
 
 
 def _adopt(request: Request, plans: Mapping[str, Plan], environment: Mapping[str, Any]) -> None:

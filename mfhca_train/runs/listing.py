@@ -78,8 +78,7 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
                 own = len(list(run.glob(f"{key}/seed-*/fold-*/{RESULT_FILE}")))
                 state = f"not finished: {plural(own, 'unit')}" if units else "nothing trained yet"
                 corpus = f"{identity.corpus} ({identity.label_set})"
-                row = "" if key == CV_ROW else key
-                yield Listed(name, row, corpus, identity.protocol, state=state)
+                yield Listed(name, "" if key == CV_ROW else key, corpus, identity.protocol, state=state)
             return
         results = parse_results(read_sealed(run / RESULTS_FILE))
     except (MfhcaError, ValueError) as error:
