@@ -14,8 +14,9 @@ import pytest
 from mfhca_train.config.settings import Config
 from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, RowScores
 from mfhca_train.inference.output import as_csv, as_json, as_table, attention_csv, shown
-from mfhca_train.inference.prediction import Attention, Failure, Prediction, normalised
+from mfhca_train.inference.prediction import Attention, Failure, Prediction
 from mfhca_train.model.saved import Inputs
+from mfhca_train.results.probabilities import normalised
 from mfhca_train.results.schema import Score
 
 CLASSES = ("anger", "joy")
