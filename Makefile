@@ -35,6 +35,9 @@ LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 FEATURES = $(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" $(LABELS)
 STATUS = $(VENV)/bin/mfhca-cache status "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
+# Error messages of these targets name the variables of this file besides options.
+doctor manifest features status verify cv ablations report: export MFHCA_MAKE = 1
+
 .PHONY: help install doctor manifest features status verify cv ablations report test lint docs acceptance torture picture bench clean
 
 help: ## list the targets and variables

@@ -15,6 +15,7 @@ import click
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import DEVICES
+from mfhca_cache.common.remedies import completed
 from mfhca_cache.common.start import FULL
 from mfhca_cache.common.text import printable
 
@@ -53,7 +54,7 @@ class Command(click.Command):
             try:
                 return super().invoke(ctx)
             except MfhcaError as error:
-                log.LOG.error("%s", error)
+                log.LOG.error("%s", completed(str(error), ctx.params))
                 ctx.exit(1)
             except KeyboardInterrupt:
                 log.LOG.info("interrupted; run the same command again to resume")

@@ -21,7 +21,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.corpora.folder import Scan
-from mfhca_cache.manifest.card import Card, LabelSet, check_expected, find_card, read_card
+from mfhca_cache.manifest.card import Card, ExpectedCounts, LabelSet, check_expected, find_card, read_card
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.speakers import speaker_table, speaker_warnings
 
@@ -222,8 +222,20 @@ def _installed_card(corpus: str) -> Card:
 
 
 def _differences(card: Card, result: Scan) -> list[str]:
-    """Differences from the counts on the card; without -v only those of one label set, the default if it has any."""
+    """Differences from the counts on the card; without -v only the cause, or those of one label set.
+
+    If whole speakers are missing, all other differences follow from that. Otherwise the label set is the default one,
+    if it has any difference.
+    """
     every = check_expected(card, result.utterances)
+    expected = card.expected.get(card.default_set)
+    of_speaker = expected.speakers if isinstance(expected, ExpectedCounts) and expected.speakers else {}
+    labels = card.label_sets[card.default_set].mapping
+    counts = Counter(u.speaker for u in result.utterances if u.emotion in labels)
+    missing = [speaker for speaker in of_speaker if not counts[speaker]]
+    complete = {speaker: count for speaker, count in of_speaker.items() if speaker not in missing} == counts
+    if missing and complete and log.level() > log.VERBOSE:
+        return [f"no utterance of the speakers {', '.join(missing)}; those of the others are complete"]
     others = tuple(f"label set {name}, " for name in card.label_sets if name != card.default_set)
     default = [line for line in every if not line.startswith(others)]
     return default if default and log.level() > log.VERBOSE else every

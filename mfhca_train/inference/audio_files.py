@@ -26,7 +26,7 @@ class AudioFiles:
         paths: each file once; the files of a folder in the order of their names.
         hidden: number of skipped files and folders whose names begin with a dot.
         others: number of skipped files without an audio suffix, by suffix.
-        unreadable: folders that cannot be read, and the reason.
+        unreadable: folders that cannot be read, and the reason; next to other files also named folders without audio.
     """
 
     paths: list[Path] = field(default_factory=list)
@@ -54,6 +54,7 @@ def find_audio(paths: Iterable[Path]) -> AudioFiles:
     """
     result = AudioFiles()
     seen: set[str] = set()
+    empty: list[Path] = []
 
     def add(path: Path) -> None:
         absolute = os.path.abspath(path)  # noqa: PTH100, links are not resolved
@@ -68,6 +69,7 @@ def find_audio(paths: Iterable[Path]) -> AudioFiles:
         if not path.is_dir():
             add(path)
             continue
+        audio, problems = 0, len(result.unreadable)
         for folder, folders, files in os.walk(path, onerror=add_unreadable):
             result.hidden += sum(name.startswith(".") for name in (*folders, *files))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -75,6 +77,11 @@ def find_audio(paths: Iterable[Path]) -> AudioFiles:
                 file = Path(folder) / name
                 if file.suffix.lower() in SUFFIXES and not (file.exists() and not file.is_file()):
                     add(file)
+                    audio += 1
                 else:
                     result.others[file.suffix.lower()] += 1
+        if not audio and len(result.unreadable) == problems:
+            empty.append(path)
+    if result.paths:
+        result.unreadable |= {str(path): f"{path}: no audio files in this folder" for path in empty}
     return result

@@ -22,12 +22,19 @@ from typing import Any, Final
 
 from places import REPOSITORY
 
-from faults import edits, flips, full_disk, identity, kills
+from faults import edits, flips, full_disk, identity, kills, machines
 from faults.command import load
 from faults.trial import Outcome, Trial, do_all, read
 from faults.world import EDITED, World, prepare
 
-GROUPS: Final = {"kills": kills, "flips": flips, "full disk": full_disk, "edits": edits, "identity": identity}
+GROUPS: Final = {
+    "kills": kills,
+    "flips": flips,
+    "full disk": full_disk,
+    "edits": edits,
+    "identity": identity,
+    "machine": machines,
+}
 PROMISES: Final = {name: dict(module.PROMISES) for name, module in GROUPS.items()}
 FAMILIES: Final[dict[str, str]] = {**kills.FAMILIES, **flips.FAMILIES, **full_disk.FAMILIES}
 
@@ -43,6 +50,7 @@ LONG: Final = {
     **dict.fromkeys(full_disk.PROMISES, 5),
     **dict.fromkeys(edits.PROMISES, 4),
     **dict.fromkeys(identity.PROMISES, 4),
+    **dict.fromkeys(machines.PROMISES, 2),
 }
 SHORT: Final = {
     "kill -9 of `features`": 3,
@@ -59,6 +67,9 @@ SHORT: Final = {
     "a shard deleted between `status` and `cv`": 1,
     "audio edited after extraction": 1,
     **dict.fromkeys(identity.PROMISES, 1),
+    "two users of a group share cache and run": 1,
+    "bad audio files among good ones: `features`": 1,
+    "bad audio files among good ones: `predict`": 1,
 }
 
 

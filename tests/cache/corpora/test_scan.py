@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from iemocap_factory import SMALL, write_iemocap
 
+from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora import scan
-from mfhca_cache.manifest.card import find_card, read_card
+from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.manifest.card import ExpectedCounts, find_card, read_card
 from mfhca_cache.manifest.manifest import read_manifest
+from mfhca_cache.manifest.utterance import Utterance
 
 
 @pytest.fixture
@@ -81,3 +85,31 @@ def test_a_label_that_the_card_does_not_know_is_left_out_by_name(tmp_path: Path)
         scan.build("iemocap", tmp_path / "root", out)
     assert "M001: label 'bored'" in str(scan.build("iemocap", tmp_path / "root", out, allow_partial=True))
     assert len(read_manifest(out).utterances) == 4
+
+
+def test_missing_speakers_are_one_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a session of IEMOCAP is missing: otherwise every class, speaker and label set would be a line."""
+    path = find_card("iemocap")
+    assert path is not None
+    card = read_card(path)
+    rows = [
+        Utterance(f"Ses0{s}{g}_{n}", "x.wav", f"{s}{g}", "ang", str(s))
+        for s in (1, 2, 3)
+        for g in "FM"
+        for n in range(s)
+    ]
+    speakers = {f"{s}{g}": s for s in (1, 2, 3) for g in "FM"}
+    counts = ExpectedCounts(utterances=12, classes={"ang": 12}, speakers=speakers)
+    card = msgspec.structs.replace(card, expected={"utterances": 12, "four": counts})
+
+    def differences(*left_out: str) -> list[str]:
+        kept = [u for u in rows if u.speaker not in left_out and u.utterance not in left_out]
+        return scan._differences(card, Scan(tuple(kept)))
+
+    assert differences() == []
+    assert differences("3F", "3M") == [
+        "no utterance of the speakers 3F, 3M; those of the others are complete"
+    ]
+    assert len(differences("3F", "Ses02M_1")) > 2  # not the only cause
+    monkeypatch.setattr(log, "level", lambda: log.VERBOSE)
+    assert len(differences("3F", "3M")) > 2

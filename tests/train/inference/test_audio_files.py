@@ -45,6 +45,16 @@ def test_named_files_are_kept_whatever_they_are_called_and_once(tmp_path: Path) 
     assert find_audio([]).skipped == ""
 
 
+def test_a_named_folder_without_audio_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("empty/notes.txt", "other/a.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    folders = [tmp_path / "empty", tmp_path / "other"]
+    assert find_audio(folders).unreadable == {str(folders[0]): f"{folders[0]}: no audio files in this folder"}
+    assert find_audio([*folders[1:], *folders[1:], tmp_path]).unreadable == {}
+    assert find_audio(folders[:1]).paths == []
+
+
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
