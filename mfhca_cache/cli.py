@@ -28,6 +28,7 @@ from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.progress import progress
 from mfhca_cache.common.text import size_text
+from mfhca_cache.exchange.commands import export_command, import_command
 from mfhca_cache.options import (
     FOLDER,
     ManifestCommand,
@@ -243,3 +244,7 @@ def prune(
     for leftover in leftovers:
         remove(leftover)
     echo(f"removed {len(leftovers)} ({total})")
+
+
+main.add_command(import_command)
+main.add_command(export_command)

@@ -76,8 +76,8 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME=COLUMN",
             multiple=True,
             callback=_columns,
-            help="For a FILE: the column to take for utterance, path, speaker, emotion, session, gender, start_s or "
-            "end_s; repeat for several. The others are guessed from common names.",
+            help="For a FILE: the column to take for utterance, path, speaker, emotion, session, gender, fold, start_s "
+            "or end_s; repeat for several. The others are guessed from common names.",
         ),
     )
     for option in reversed(options):

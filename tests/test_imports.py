@@ -23,7 +23,7 @@ ROOMS = {
         "cli.py",
         "interface.py",
         "options.py",
-        *("build", "common", "corpora", "doctor", "features", "manifest", "recipe", "store"),
+        *("build", "common", "corpora", "doctor", "exchange", "features", "manifest", "recipe", "store"),
     },
     "mfhca_train": {
         "__init__.py",

@@ -125,7 +125,7 @@ class Builder:
         self._encoder = self._load_encoder()
         for target in self._targets.values():
             write_recipe(target.folder, target.recipe, target.frame_shape)
-        record_manifest(self._targets.values(), manifest, self._sources.root)
+        record_manifest([target.folder for target in self._targets.values()], manifest, self._sources.root)
         recipes = {kind: target.recipe for kind, target in self._targets.items()}
         extractor: Extractor[tuple[_Work, Source]] = Extractor(recipes, self._encoder, self._jobs)
         self._started = time.monotonic()

@@ -166,7 +166,7 @@ def compute(
         say("nothing to compute")
     remove_finished_parts(plan)
     try:
-        existing = [target for target in plan.targets if target.folder.exists()]
+        existing = [target.folder for target in plan.targets if target.folder.exists()]
         record_manifest(existing, manifest, plan.sources.root)
     except MfhcaError as error:  # a finished cache may be read-only
         say(f"note: `prune` will not know that this manifest uses the cache: {error}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfhca_cache.build.plan import Plan, Target
+from mfhca_cache.build.plan import Plan
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock, read_json, write_json
 from mfhca_cache.manifest.manifest import read_manifest
@@ -27,23 +27,23 @@ class User:
     root: Path
 
 
-def record_manifest(targets: Iterable[Target], manifest: Path, root: Path) -> None:
+def record_manifest(folders: Iterable[Path], manifest: Path, root: Path) -> None:
     """Adds a manifest to manifests.json of each recipe's folder; an entry with another root is replaced.
 
     Raises:
         MfhcaError: the folder cannot be written.
     """
     user = User(manifest.resolve(), root.resolve())
-    for target in targets:
-        while user not in recorded_users(target.folder):
+    for folder in folders:
+        while user not in recorded_users(folder):
             try:
                 # Two runs with two manifests may record them at the same time: without the lock one would be lost.
-                with lock(target.folder / f".{MANIFESTS}.lock", str(target.folder / MANIFESTS)):
-                    others = {u for u in recorded_users(target.folder) if u.manifest != user.manifest}
+                with lock(folder / f".{MANIFESTS}.lock", str(folder / MANIFESTS)):
+                    others = {u for u in recorded_users(folder) if u.manifest != user.manifest}
                     value = [
                         {"manifest": str(u.manifest), "root": str(u.root)} for u in sorted({*others, user})
                     ]
-                    write_json(target.folder / MANIFESTS, value)
+                    write_json(folder / MANIFESTS, value)
             except MfhcaError as error:
                 if not isinstance(error.__cause__, BlockingIOError):
                     raise

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
 
 DEFAULT_KINDS = (LogSpec.kind, Ssl.kind)  # what the paper's model reads; other kinds only on request
+FORMATS = ("npz", "kaldi", "parquet", "hf")  # of an export
+CONTENTS = ("frames", "segments", "statistics")  # of an export
 BATCH_SIZE = 8  # segments; the fastest of 1 to 32 on two cores
 # Options that affect some kinds only; without any of these kinds they would have no effect and are refused.
 KINDS_OF_OPTION = {"db_reference": ("logspec", "logmel"), "compute_dtype": ("ssl",), "layer": ("ssl",)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_json, write_json
-from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, Recipe, key_of
+from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, External, Recipe, key_of
 
 FORMAT = "mfhca-recipe"
 RECIPE_FILE = "recipe.json"
@@ -32,6 +32,11 @@ class RecipeFolder:
     recipe: dict[str, Any]  # may have fields of a later version of this program
     frame_shape: tuple[int, ...]  # (T, F): frames per segment, values per frame; (M, T, F) with all layers
     layer: int | None = None  # the layer to read if all are stored; None: as stored
+
+    @property
+    def command(self) -> str:
+        """The command that fills this folder."""
+        return f"mfhca-cache {'import' if self.kind == External.kind else 'features'}"
 
     @property
     def read_as(self) -> dict[str, Any]:
@@ -61,6 +66,11 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         MfhcaError: the kind is unknown, or fields are unknown or missing.
     """
     kind = KINDS.get(str(values.get("kind")))
+    if values.get("kind") == External.kind:
+        raise MfhcaError(
+            "the networks read features that another program made and `mfhca-cache import` stored; that program is "
+            "not known, so new audio has no such features: there is no encoder to compute them"
+        )
     if kind is None:
         raise MfhcaError(f"recipe kind {values.get('kind')!r} is unknown, expected one of {', '.join(KINDS)}")
     given = {name: value for name, value in values.items() if name != "kind"}
@@ -83,7 +93,7 @@ def ssl_name(backbone: str, layer: int | str = -1) -> str:
     return name if layer == -1 else f"{name}-{layer if layer == ALL_LAYERS else f'layer{layer}'}"
 
 
-def folder_for(cache: Path, recipe: Recipe, name: str | None = None) -> Path:
+def folder_for(cache: Path, recipe: Recipe | External, name: str | None = None) -> Path:
     """The folder with a recipe's key, whatever its name; if there is none, the path for a new one.
 
     Args:
@@ -117,7 +127,7 @@ def recipe_folders(cache: Path) -> list[Path]:
         ) from error
 
 
-def write_recipe(folder: Path, recipe: Recipe, frame_shape: tuple[int, ...]) -> None:
+def write_recipe(folder: Path, recipe: Recipe | External, frame_shape: tuple[int, ...]) -> None:
     """Writes recipe.json into a recipe's folder, which is created if needed; an existing one is checked.
 
     Args:

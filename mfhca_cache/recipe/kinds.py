@@ -37,6 +37,7 @@ MINIMUM = {
     "bins": 1,
     "bands": 1,
     "coefficients": 1,
+    "frame_rate": 1,
     "version": 1,
 }
 
@@ -208,9 +209,33 @@ class Ssl(_Recipe):
             raise MfhcaError(f"ssl.layer is {self.layer!r}, expected a whole number or {ALL_LAYERS}")
 
 
+@dataclass(frozen=True)
+class External(_Recipe):
+    """Frames that another program computed: (frames, width) per segment.
+
+    How they were computed is not known, so their content decides the key: other values are another recipe. The width is
+    in recipe.json, beside the recipe.
+    """
+
+    kind: ClassVar[str] = "external"
+
+    content_sha256: (
+        str  # hexadecimal, of the frames of all utterances as they were given, see `exchange.external`
+    )
+    frame_rate: float  # Hz
+    frames: int  # per segment: segment_samples at the frame rate
+    sample_rate: int = 16000  # Hz; of the segments' unit, as in the other kinds
+    segment_samples: int = 48000  # 3 s; III.A
+    tail: str = "pad"  # pad | overlap | drop; III.A pads
+    minimum_tail_samples: int = 0  # a shorter tail is dropped unless it is the only segment; our choice
+    dtype: str = "float16"  # as stored
+    version: int = 1  # of the code: increased when the same fields give different values
+
+
 Spectral = LogSpec | LogMel | Mfcc  # computed from a short-time spectrum, without an encoder
 Recipe = Spectral | Ssl
 SPECTRAL: tuple[type[Spectral], ...] = (LogSpec, LogMel, Mfcc)
+# The kinds that are computed from audio.
 KINDS: dict[str, type[Recipe]] = {kind.kind: kind for kind in (*SPECTRAL, Ssl)}
 
 

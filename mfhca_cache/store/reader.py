@@ -68,7 +68,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     if len(matches) == 1:
         return matches[0]
     request = f"{kind} features" + (f" with a name starting with {prefix!r}" if prefix else "")
-    option = "--ssl" if kind == "ssl" else "--spec"
+    option = {"ssl": "--ssl", "external": "--ssl or --spec"}.get(kind, "--spec")
     if matches:
         names = listing([f"{recipe.path.name}{_differences(recipe, matches)}" for recipe in matches])
         raise MfhcaError(
@@ -79,7 +79,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     raise MfhcaError(
         f"{cache}: no {request}"
         + (f" (the cache has {existing}); choose one of these, or" if existing else ";")
-        + " run `mfhca-cache features` first"
+        + f" run `mfhca-cache {'import' if kind == 'external' else 'features'}` first"
     )
 
 
@@ -140,7 +140,7 @@ class Features:
             which = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
             names = "\n" + listing(missing) if len(missing) > 1 else ""
             raise MfhcaError(
-                f"{recipe.path}: no features of {which}; run `mfhca-cache features MANIFEST --root DIR "
+                f"{recipe.path}: no features of {which}; run `{recipe.command} MANIFEST --root DIR "
                 f"--cache {quote(str(recipe.path.parent))}` for this manifest{names}"
             )
         shards: list[Shard] = []

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.hardware import resolve_device
+from mfhca_cache.recipe.kinds import External
 from mfhca_train.analysis import attention, embedding, examples, probe
 from mfhca_train.analysis.selection import Selection, TrainedRow
 from mfhca_train.analysis.stored import TEST, TRAINING, VALIDATION, Axes, FoldMeasures, Measures, Points
@@ -114,6 +115,9 @@ def _axes(inputs: Inputs) -> Axes:
     """The axes of the spectrogram."""
     recipe = inputs.recipes["spec"]
     rate = recipe["sample_rate"]
+    if recipe["kind"] == External.kind:
+        width = float(inputs.shapes["spec"][-1])
+        return {"seconds": recipe["segment_samples"] / rate, "kind": recipe["kind"], "top_khz": width}
     linear = recipe["kind"] == "logspec"
     return {
         "seconds": recipe["frames"] * recipe["hop_samples"] / rate,

@@ -1,7 +1,8 @@
 """The recipes of a cache that a network reads.
 
 A network has up to three inputs: "spec" (a spectrogram, `logspec` or `logmel`), "ssl" (hidden states) and
-"mfcc" (the baseline's third input).
+"mfcc" (the baseline's third input). Features of another program (kind `external`) are read as "spec" or "ssl" if they
+are named.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder
-from mfhca_cache.recipe.kinds import ALL_LAYERS
+from mfhca_cache.recipe.kinds import ALL_LAYERS, External
 from mfhca_cache.store.reader import find_recipe, list_recipes
 
 SPEC_KINDS = ("logspec", "logmel")  # in order of preference, unless --spec names one
@@ -44,9 +45,11 @@ def choose_recipes(
     """
     chosen: dict[str, RecipeFolder] = {}
     if inputs != "ssl":
-        chosen["spec"] = _find(cache, _spec_kind(cache, spec), spec)
+        chosen["spec"] = _find(cache, _kind(cache, "spec", SPEC_KINDS, spec), spec)
     if inputs != "spec":
-        chosen["ssl"] = with_layer(_find(cache, SSL_KIND, _name_with(cache, ssl, ssl_layer)), ssl_layer)
+        kind = _kind(cache, "ssl", (SSL_KIND,), ssl)
+        name = _name_with(cache, ssl, ssl_layer) if kind == SSL_KIND else ssl
+        chosen["ssl"] = with_layer(_find(cache, kind, name), ssl_layer)
     if mfcc:
         chosen["mfcc"] = _find(cache, MFCC_KIND, _mfcc_name(cache, chosen.get("spec")))
     for a, b in pairwise(chosen.values()):
@@ -73,6 +76,8 @@ def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
     stored, layers = recipe.recipe.get("layer"), recipe.frame_shape[0]
     if wanted in ("auto", stored):
         return recipe
+    if recipe.kind == External.kind:
+        raise MfhcaError(f"{recipe.path}: has no layers; remove model.ssl_layer={wanted}")
     if stored != ALL_LAYERS:
         raise MfhcaError(
             f"{recipe.path}: holds only layer {stored}, but model.ssl_layer={wanted} needs "
@@ -97,16 +102,27 @@ def _name_with(cache: Path, name: str | None, layer: int | str) -> str | None:
     return able[0].path.name if layer != "auto" and len(able) == 1 else name
 
 
-def _spec_kind(cache: Path, name: str | None) -> str:
-    """The kind of spectrogram that a name prefix stands for; without one, the preferred kind of the cache."""
-    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind in SPEC_KINDS]
-    named = [r for r in recipes if name is None or r.path.name.startswith((name, f"{r.kind}-{name}"))]
-    kinds = [kind for kind in SPEC_KINDS if any(recipe.kind == kind for recipe in named)]
-    if name is not None and len(kinds) > 1:
+def _kind(cache: Path, side: str, kinds: tuple[str, ...], name: str | None) -> str:
+    """The kind of features that a name prefix stands for; without one, the first of `kinds` in the cache."""
+    named = [
+        recipe
+        for recipe in list_recipes(cache)
+        if (recipe.kind in kinds and name is None)
+        or (recipe.kind in (*kinds, External.kind) and name and is_named(recipe, name))
+    ]
+    found = [kind for kind in (*kinds, External.kind) if any(recipe.kind == kind for recipe in named)]
+    if name is not None and len(found) > 1:
         names = listing([recipe.path.name for recipe in named])
-        raise MfhcaError(f"{cache}: --spec {name} matches several recipes; write more of the name:\n{names}")
-    spelled = [kind for kind in SPEC_KINDS if (name or "").startswith(kind)]
-    return (*kinds, *spelled, *SPEC_KINDS)[0]
+        raise MfhcaError(
+            f"{cache}: --{side} {name} matches several recipes; write more of the name:\n{names}"
+        )
+    spelled = [kind for kind in (*kinds, External.kind) if (name or "").startswith(kind)]
+    return (*found, *spelled, *kinds)[0]
+
+
+def is_named(recipe: RecipeFolder, name: str) -> bool:
+    """Whether the name of a recipe's folder begins with `name`, with or without its kind."""
+    return recipe.path.name.startswith((name, f"{recipe.kind}-{name}"))
 
 
 def _mfcc_name(cache: Path, spec: RecipeFolder | None) -> str | None:
@@ -119,14 +135,20 @@ def _mfcc_name(cache: Path, spec: RecipeFolder | None) -> str | None:
 
 def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
     """As `find_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
-    cached = {recipe.kind for recipe in list_recipes(cache)}
-    if kind not in cached:
+    recipes = list_recipes(cache)
+    cached = {recipe.kind for recipe in recipes}
+    if kind not in cached and kind != External.kind:
         encoder = " --backbone ENCODER" if kind == SSL_KIND else ""
         missing = "no" if cache.is_dir() else "no such folder, so no"
         alone = cached == {SSL_KIND} and kind in SPEC_KINDS
+        option = "--spec" if kind in SPEC_KINDS else "--ssl"
+        others = [
+            recipe.path.name for recipe in recipes if recipe.kind == External.kind and kind != MFCC_KIND
+        ]
         raise MfhcaError(
             f"{cache}: {missing} {kind} features; "
             + ("train on the hidden states alone with `--set model.inputs=ssl`, or " if alone else "")
+            + (f"choose imported ones with {option} {' or '.join(others)}, or " if others else "")
             + f"run `mfhca-cache features MANIFEST --root DIR --cache {quote(str(cache))} --kind {kind}{encoder}` "
             "with the same options as the other kinds"
         )

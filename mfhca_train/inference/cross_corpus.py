@@ -17,7 +17,7 @@ from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder, explain
-from mfhca_cache.recipe.kinds import KINDS, key_of
+from mfhca_cache.recipe.kinds import KINDS, External, key_of
 from mfhca_cache.store.reader import list_recipes
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
@@ -143,6 +143,13 @@ def find_recipes(
     missing = {side: recipe for side, recipe in wanted.items() if side not in found}
     if not missing:
         return found
+    if any(recipe["kind"] == External.kind for recipe in missing.values()):
+        names = ", ".join(ensemble.inputs.names.values())
+        raise MfhcaError(
+            f"{cache}: the networks read features that another program made ({names}); "
+            "only the very same features can be evaluated, because nothing else says that those of another corpus were "
+            "made in the same way; import both corpora with one manifest, and use cv"
+        )
     near = [
         f"{folder.path.name} differs: {'; '.join(explain(folder.recipe, recipe, ('in the cache', 'in the run')))}"
         for recipe in missing.values()

@@ -8,11 +8,12 @@ from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.recipe.kinds import External
 from mfhca_cache.store.reader import list_recipes
 from mfhca_train.config.parse import value_of, with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold
-from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes
+from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes, is_named
 from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
 from mfhca_train.runs.plan import LabelledCorpus, Request, Row, folds_of, select_folds
@@ -147,8 +148,8 @@ def _matching(
     matching = [
         recipe
         for recipe in recipes
-        if recipe.kind in KINDS[side]
-        and (prefix is None or recipe.path.name.startswith((prefix, f"{recipe.kind}-{prefix}")))
+        if (recipe.kind in KINDS[side] or (recipe.kind == External.kind and prefix and side != "mfcc"))
+        and (prefix is None or is_named(recipe, prefix))
         and all(recipe.recipe.get(field, value) == value for field, value in row.recipe.items())
     ]
     if side == "spec" and prefix is None:  # with both kinds of spectrogram in the cache, the preferred one
@@ -164,9 +165,7 @@ def _recipe_name(
     matching, prefix = _matching(request, row, side, recipes), _name_prefix(request, row, side)
     base_prefix = {"spec": grid.base.spec, "ssl": grid.base.ssl}.get(side)
     if len(matching) > 1 and prefix is None and base_prefix:
-        matching = [
-            r for r in matching if r.path.name.startswith((base_prefix, f"{r.kind}-{base_prefix}"))
-        ] or matching
+        matching = [r for r in matching if is_named(r, base_prefix)] or matching
     if len(matching) > 1:
         base = {field: value for field, value in grid.base.recipe.items() if field not in row.recipe}
         of_base = [r for r in matching if all(r.recipe.get(f, v) == v for f, v in base.items())]
@@ -184,9 +183,13 @@ def _missing_features(
     kinds, phrases = [], []
     for side in missing:
         prefix = _name_prefix(request, row, side)
-        kind = next((kind for kind in KINDS[side] if prefix and prefix.startswith(kind)), KINDS[side][0])
+        known = (*KINDS[side], External.kind)
+        kind = next((kind for kind in known if prefix and prefix.startswith(kind)), known[0])
         kinds.append(kind)
         phrases.append(f"no {kind} features" + (f" named {prefix}..." if prefix and prefix != kind else ""))
+    if any(External.kind in phrase for phrase in phrases):
+        command = f"mfhca-cache import {quote(str(request.manifest))} --cache {quote(str(request.cache))}"
+        return f"{' and '.join(phrases)}: {command} --features DIR --name NAME"
     arguments = [f"--kind {kind}" for kind in kinds]
     arguments += [f"--{field.replace('_', '-')} {value}" for field, value in row.recipe.items()]
     arguments += [f"--label-set {quote(request.label_set)}"] if request.label_set else []

@@ -34,6 +34,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "session": ("session", "session_id"),
     "gender": ("gender", "sex"),
+    "fold": ("fold", "split", "partition"),
     "emotion": ("emotion", "emo", "label", "emotion_label", "class", "category"),
     "start_s": ("start_s", "start", "start_time", "begin"),
     "end_s": ("end_s", "end", "end_time"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 3.3  # inches
 SHADES = 40  # of a map: more are not visible, and make the page larger
+UNITS = {"logspec": "kHz", "logmel": "mel"}  # of the bins, by kind of features
 
 
 def feature_picture(analysis: Analysis, name: str, title: str, mark: str) -> Picture:
@@ -112,7 +113,7 @@ def example_picture(analysis: Analysis, index: int, name: str, mark: str) -> Pic
             _draw_weights(next(panels), parts["weights"], seconds)
         image: dict[str, Any] = {
             "extent": (0, count * seconds, 0, about["spec"]["top_khz"]),
-            "linear": about["spec"]["kind"] == "logspec",
+            "unit": UNITS.get(about["spec"]["kind"], "value"),
         }
         _draw_map(next(panels), parts["spec"], "spectrogram", "gray_r", **image)
         for k in range(blocks):
@@ -172,7 +173,7 @@ def _draw_weights(axes: Axes, weights: Array, seconds: float) -> None:
 
 
 def _draw_map(
-    axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, float, float, float], linear: bool
+    axes: Axes, maps: Array, title: str, colours: str, extent: tuple[float, float, float, float], unit: str
 ) -> None:
     """(S, time, frequency): segments one after the other."""
     import matplotlib
@@ -181,12 +182,11 @@ def _draw_map(
     few = matplotlib.colormaps[colours].resampled(SHADES)
     axes.imshow(joined, cmap=few, origin="lower", aspect="auto", extent=extent, interpolation="none")
     axes.set_title(title, fontsize=7)
-    if linear:
+    if unit == "kHz":
         axes.locator_params(axis="y", nbins=2)
-        axes.set_ylabel("kHz", fontsize=7)
     else:
         axes.set_yticks([])
-        axes.set_ylabel("mel", fontsize=7)
+    axes.set_ylabel(unit, fontsize=7)
 
 
 def _mark_padding(axes: Axes, real: Sequence[float], seconds: float) -> None:

@@ -48,7 +48,10 @@ def test_a_database_gives_the_manifest_made_by_hand(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     genders = {"f": "female", "m": "male"}
     database = write(tmp_path / "audio", rows)
-    assert made(tmp_path, "audformat", database) == [replace(u, gender=genders[u.gender]) for u in rows]
+    expected = [
+        replace(u, gender=genders[u.gender], fold="test" if u.speaker == "anna" else "train") for u in rows
+    ]
+    assert made(tmp_path, "audformat", database) == expected
 
 
 def test_segments_become_spans(tmp_path: Path) -> None:

@@ -53,11 +53,11 @@ def test_splits_are_folders(tmp_path: Path) -> None:
     }
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
     found = made(tmp_path, "hf", str(tmp_path / "saved"))
-    assert [(u.utterance, u.path) for u in found] == [
-        ("anna/0", "a/0.wav"),
-        ("anna/1", "a/1.wav"),
-        ("ben/0", "b/0.wav"),
-        ("ben/1", "b/1.wav"),
+    assert [(u.utterance, u.path, u.fold) for u in found] == [
+        ("anna/0", "a/0.wav", "a"),
+        ("anna/1", "a/1.wav", "a"),
+        ("ben/0", "b/0.wav", "b"),
+        ("ben/1", "b/1.wav", "b"),
     ]
 
 
@@ -69,7 +69,7 @@ def test_an_audio_folder_gives_the_manifest_made_by_hand(tmp_path: Path, split: 
         writer = csv.writer(file)
         writer.writerow(["file_name", "utt_id", "speaker", "emotion", "gender"])
         writer.writerows((u.path, u.utterance, u.speaker, u.emotion, u.gender) for u in rows)
-    expected = [replace(u, path=f"{split}/{u.path}".lstrip("/")) for u in rows]
+    expected = [replace(u, path=f"{split}/{u.path}".lstrip("/"), fold=split) for u in rows]
     assert made(tmp_path, "hf") == expected
 
 

@@ -68,6 +68,16 @@ def test_guesses_are_said_and_columns_given_take_precedence(tmp_path: Path) -> N
     assert made(tmp_path, "table", file, "--column", "speaker=who", "--column", "utterance=name") == expected
 
 
+def test_an_official_split_is_kept(tmp_path: Path) -> None:
+    rows = corpus(tmp_path / "audio")
+    table = [
+        row | {"split": "test" if u.speaker == "dora" else "train"}
+        for row, u in zip(cells(rows), rows, strict=True)
+    ]
+    found = made(tmp_path, "table", str(write(tmp_path / "list.csv", table)))
+    assert found == [replace(u, fold="test" if u.speaker == "dora" else "train") for u in rows]
+
+
 def test_spans_name_the_utterances_of_one_file(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     table = [{"file": "anna\\1.wav", "speaker": "anna", "emotion": "joy", "start": "0", "end": "0.05"}]
