@@ -61,8 +61,7 @@ DEFAULTS = Settings()
     metavar="SAMPLES",
     type=click.IntRange(min=0),
     default=DEFAULTS.minimum_tail_samples,
-    show_default=True,
-    help="Drop a shorter final segment (samples at 16 kHz).",
+    help="Drop a shorter final segment (samples at 16 kHz).  [default: the corpus card's, else 0]",
 )
 @copies_option()
 @jobs_option("Threads for reading audio", "one per core")

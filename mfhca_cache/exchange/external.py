@@ -63,7 +63,7 @@ def import_features(
     label_set: str | None = None,
     dtype: str = "float16",
     tail: str = "pad",
-    minimum_tail_samples: int = 0,
+    minimum_tail_samples: int | None = None,
     accept_copies: bool = False,
     allow_outside: bool = False,
     jobs: int = 1,
@@ -79,7 +79,8 @@ def import_features(
         root: the corpus root. Without it the lengths of the audio must be in the manifest, and the digests of the audio
             are those that other features of the cache have recorded; without these too, the features' own.
         frame_rate: frames per second; needed for frames of whole utterances (50 for HuBERT and emotion2vec).
-        label_set, tail, minimum_tail_samples: as for the other features of the cache.
+        label_set, tail, minimum_tail_samples: as for the other features of the cache; the last one by default as on the
+            corpus card, else 0.
         dtype: as stored, float16 or float32.
         accept_copies: accept equal features under two speakers.
         allow_outside: follow links that lead out of the root.
@@ -99,14 +100,14 @@ def import_features(
     if not utterances:
         raise MfhcaError(f"{manifest}: no utterance of label set {table.label_set(label_set).name}")
     readers = find_frames(source, utterances)
+    of_card = None if table.card is None else table.card.features.minimum_tail_samples
+    shortest = (of_card or 0) if minimum_tail_samples is None else minimum_tail_samples
     recordings = (
         recorded(cache, utterances)
         if root is None
         else read_recordings(utterances, root, jobs, allow_outside)
     )
-    draft = External(
-        "", frame_rate or 1, 1, tail=tail, minimum_tail_samples=minimum_tail_samples, dtype=dtype
-    )
+    draft = External("", frame_rate or 1, 1, tail=tail, minimum_tail_samples=shortest, dtype=dtype)
     digests: dict[str, str] = {}
     shapes: dict[str, tuple[int | None, int]] = {}  # frames per segment if they are cut, width
     problems: list[str] = []
