@@ -133,7 +133,7 @@ def _older_shard(world: World, folder: Path, chance: random.Random) -> Outcome:
     told = scene.do("status").output
     if not ("stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
-    _refusal(found, scene.do("cv"), "holds another run", edited.utterance)
+    _refusal(found, scene.do("cv"), "other audio than their features", edited.utterance)
     _again(found, scene, world, "features", "cv", edit=edit)
     return found
 
@@ -157,7 +157,7 @@ def _manifest(world: World, folder: Path, chance: random.Random) -> Outcome:
     edit_label(scene, number)
     _refusal(found, scene.do("cv"), "holds another run", edited.utterance, edited.emotion)
     write_manifest(scene.manifest, [row for row in rows if row != edited])
-    _refusal(found, scene.do("cv"), "holds another run", f"{edited.utterance}: only there")
+    _refusal(found, scene.do("cv"), "holds another run", f"{edited.utterance}: only in that run")
     other = next(row.speaker for row in rows if row.speaker != edited.speaker)
     write_manifest(scene.manifest, [replace(r, speaker=other) if r == edited else r for r in rows])
     _refusal(found, scene.do("cv"))
@@ -179,7 +179,7 @@ def _audio(world: World, folder: Path, chance: random.Random) -> Outcome:
     told = scene.do("status").output
     if not ("1 stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
-    _again(found, scene, world, "cv")  # stands on the features that are there
+    _refusal(found, scene.do("cv"), "other audio than their features", edited.utterance)
     # The trial is a copy of a corpus that still exists, so its other audio replaces the features on request only.
     _refusal(found, scene.do("features"), "--replace", edited.utterance)
     replaced = run([*COMMANDS["features"], "--replace"], scene.folder)

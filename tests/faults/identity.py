@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import Mapping
@@ -9,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from faults.command import run
 from faults.edits import _again, _refusal
 from faults.scene import COMMANDS, difference, outcome
 from faults.trial import Outcome, Trial
 from faults.world import World
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
+from mfhca_cache.store.shard import read_shard
+from mfhca_cache.store.writer import ShardWriter
 
 
 def trials(counts: Mapping[str, int]) -> list[Trial]:
@@ -77,6 +82,67 @@ def _older_format(world: World, folder: Path, chance: random.Random) -> Outcome:
     return found
 
 
+def _other_bits(world: World, folder: Path, chance: random.Random) -> Outcome:
+    """Features of the same audio with another last bit, as another processor or number of threads computes them."""
+    scene, found = world.after("cv").copy(folder), Outcome(tried=1)
+    path = chance.choice(sorted(scene.cache.glob("ssl-*/*.h5")))
+    whole, shard = path.read_bytes(), read_shard(path)
+    origins, spans = shard.origins(), shard.rows()
+    values = (
+        np.frombuffer(whole, shard.dtype, math.prod(shard.shape), shard.offset).reshape(shard.shape).copy()
+    )
+    values[0, 0, 0] = np.nextafter(values[0, 0, 0], np.float16(100))
+    with ShardWriter(
+        path.parent, shard.key, shard.kind, shard.speaker, shard.shape[1:], shard.dtype.name
+    ) as writer:
+        for name, (first, count) in spans.items():
+            valid = shard.valid_frames[first : first + count]
+            writer.append(name, origins[name], values[first : first + count], valid)
+        writer.finish(None, (), shard.provenance)
+    verified = scene.do("verify")
+    if verified.code:
+        found.lose(f"the trial's own shard is not valid: {verified.output[-300:]}")
+    _refusal(found, scene.do("cv"), "holds another run", "features_digest")
+    path.write_bytes(whole)
+    _again(found, scene, world, "cv")
+    return found
+
+
+def _copied_unit(world: World, folder: Path, chance: random.Random) -> Outcome:
+    scene, found = world.after("cv").copy(folder), Outcome(tried=1)
+    one, other = chance.sample(sorted((scene.folder / "runs/cv/model/seed-0").glob("fold-*")), 2)
+    shutil.rmtree(other)
+    shutil.copytree(one, other)
+    for name in ("rescore", "predict", "cv", "report"):
+        _refusal(found, scene.do(name), "copied or renamed", other.name)
+    shutil.rmtree(other)
+    _again(found, scene, world, "cv")
+    return found
+
+
+def _encoder_files(world: World, folder: Path, chance: random.Random) -> Outcome:
+    scene, found = world.before("cv").copy(folder), Outcome(tried=1)
+    encoder = scene.folder / "data/hubert-demo"
+    name, text, told = chance.choice(ENCODER_FILES)
+    (encoder / name).write_text(text)
+    for command in ("features", "status"):
+        _refusal(found, scene.do(command), told)
+    found.lose(difference(outcome(scene, "features"), world.expected("features")))
+    (encoder / name).unlink()
+    _again(found, scene, world, "features", "cv")
+    return found
+
+
+# A file that changes what an encoder computes, or whose code would run; and what the refusal names.
+ENCODER_FILES: Final = (
+    ("adapter_config.json", '{"peft_type": "LORA"}', "adapter_config.json"),
+    (
+        "processor_config.json",
+        '{"feature_extractor": {"auto_map": {"AutoFeatureExtractor": "x.X"}}}',
+        "auto_map",
+    ),
+    ("processor_config.json", '{"feature_extractor": {"feature_extractor_type": "Other"}}', "Other"),
+)
 FAULTS: Final = {
     "paths of two utterances swapped in the manifest": (
         "`status` and `cv` name them; the old manifest gives the old results",
@@ -87,6 +153,18 @@ FAULTS: Final = {
         _other_corpus,
     ),
     "`prune --yes` while the manifests are out of reach": ("everything is kept", _unmounted),
+    "features of the same audio with other last bits": (
+        "a run on the first ones refuses to resume and says which digest differs; the first ones give the old results",
+        _other_bits,
+    ),
+    "a unit's folder copied to another fold": (
+        "`report`, `rescore`, `predict` and `cv` say so; without it `cv` trains the fold again, with the same bytes",
+        _copied_unit,
+    ),
+    "a file added to the encoder": (
+        "`features` and `status` refuse it by name; nothing is computed",
+        _encoder_files,
+    ),
     "a shard of an older format": ("`status` and `cv` say so, `features` computes it again", _older_format),
 }
 PROMISES: Final = {fault: promise for fault, (promise, _) in FAULTS.items()}
