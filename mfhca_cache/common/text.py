@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 EXAMPLES = 3  # names shown
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # the beginning of a cell that a spreadsheet would run
 
 # Control characters except tab and line feed (C0, DEL, C1), line separators, and marks that reorder or hide text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -55,3 +57,21 @@ def first_names(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - EXAMPLES} more" if len(ordered) > EXAMPLES else ""
     return ", ".join(ordered[:EXAMPLES]) + more
+
+
+def as_cell(value: Any) -> Any:
+    """A value for a CSV file: a text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    >>> as_cell("=1+1"), as_cell("'-x.wav"), as_cell("a=b"), as_cell(-1.5)
+    ("'=1+1", "''-x.wav", 'a=b', -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def from_cell(text: str) -> str:
+    """The inverse of `as_cell` for texts.
+
+    >>> from_cell("'=1+1"), from_cell("''-x.wav"), from_cell("'tis.wav"), from_cell("-1.5")
+    ('=1+1', "'-x.wav", "'tis.wav", '-1.5')
+    """
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text

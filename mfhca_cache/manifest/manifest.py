@@ -18,6 +18,7 @@ from shlex import quote
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
+from mfhca_cache.common.text import as_cell, from_cell
 from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, read_card
 from mfhca_cache.manifest.utterance import (
     FOLD,
@@ -154,7 +155,7 @@ def read_manifest(path: str | Path) -> Manifest:
         line = reader.line_num + 1
         for fields in reader:
             if any(field.strip() for field in fields):
-                rows.add(line, header, [field.strip() for field in fields])
+                rows.add(line, header, [from_cell(field.strip()) for field in fields])
             line = reader.line_num + 1
     except csv.Error as error:
         raise MfhcaError(f"{path}: line {reader.line_num} is not CSV ({error}); correct it") from error
@@ -184,7 +185,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, [*WRITTEN, *optional], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
     write_atomically(Path(path), buffer.getvalue())
 
 

@@ -26,6 +26,7 @@ from mfhca_cache.common.files import (
     sha256_text,
     write_atomically,
 )
+from mfhca_cache.common.text import from_cell
 from mfhca_cache.common.typed import decode, plain
 from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
@@ -200,4 +201,4 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise MfhcaError(f"{path}: cannot be read ({reason}); delete {path.parent} and run again") from error
     if any(None in row or None in row.values() for row in rows):
         raise MfhcaError(f"{path}: rows of different lengths; delete {path.parent} and run again")
-    return rows
+    return [{from_cell(name): from_cell(value) for name, value in row.items()} for row in rows]

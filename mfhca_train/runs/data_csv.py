@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mfhca_cache.common.files import sha256_text, write_atomically
+from mfhca_cache.common.text import from_cell
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about
 from mfhca_train.results.files import csv_text
@@ -42,7 +43,7 @@ def differences(out: Path, corpus: Corpus) -> list[str]:
     """How the utterances differ from those in the file; empty if there is no readable file."""
     try:
         with open(out / DATA_FILE, newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
+            header, *rows = ([from_cell(cell) for cell in row] for row in csv.reader(file))
     except (OSError, ValueError, csv.Error):
         return []
     if tuple(header) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):

@@ -124,7 +124,11 @@ def test_an_analysis_of_other_folds_is_not_shown_and_repeated(single: Path, tmp_
 
 def test_without_audio_only_the_waveforms_are_missing(single: Path, tmp_path: Path) -> None:
     folder = copy(single, tmp_path)
-    cross_validate(analysed_request(folder, root=tmp_path / "nowhere"))
+    root = tmp_path / "unreadable"  # the files whose digests the features have, but no audio
+    root.mkdir()
+    for u in read_manifest(folder / "corpus.csv").utterances:
+        (root / u.path).write_text(f"{u.utterance}/0/False")
+    cross_validate(analysed_request(folder, root=root))
     assert "warning: figures without waveforms: " in (folder / "run" / LOG_FILE).read_text()
     assert (folder / "run" / "model" / FILE).read_bytes() == (single / "run" / "model" / FILE).read_bytes()
 
