@@ -141,12 +141,13 @@ def read_bundle(path: Path) -> Ensemble:
     return checked(Ensemble(path, card, config, members))
 
 
-def open_ensemble(path: Path, row: str | None = None) -> Ensemble:
+def open_ensemble(path: Path, row: str | None = None, speaker: str | None = None) -> Ensemble:
     """The networks of a folder that is a run or a bundle.
 
     Args:
         path: the folder.
         row: of an ablation's run.
+        speaker: of the training corpus; of a run, only networks that were tested on this speaker are read.
 
     Raises:
         MfhcaError: it is neither, or see `read_run` and `read_bundle`.
@@ -154,7 +155,7 @@ def open_ensemble(path: Path, row: str | None = None) -> Ensemble:
     if not path.is_dir():
         raise MfhcaError(f"{path}: no such folder; pass a run's or a bundle's")
     if not is_bundle(path):
-        return read_run(path, row)
+        return read_run(path, row, speaker)
     if row is not None:
         raise MfhcaError(f"{path}: a bundle has no rows; leave --row out")
     return read_bundle(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from mfhca_train.results.schema import (
     CV_ROW,
     NETWORK,
     File,
+    FoldResult,
     Results,
     Score,
     UnitResult,
@@ -169,10 +170,7 @@ class Ensemble:
         """
         tested = tuple(member for member in self.members if speaker in member.card.test_speakers)
         if not tested:
-            known = sorted({name for member in self.members for name in member.card.test_speakers})
-            raise MfhcaError(
-                f"{self.source}: no network was tested on speaker {speaker}; {did_you_mean(speaker, known)}"
-            )
+            raise _not_tested(self.source, speaker, (member.card for member in self.members))
         for member in tested:
             if speaker in (*member.card.train_speakers, *member.card.validation_speakers):
                 raise MfhcaError(
@@ -195,12 +193,18 @@ class Ensemble:
         return replace(self, members=members)
 
 
-def read_run(run: Path, row: str | None = None) -> Ensemble:
+def _not_tested(source: Path, speaker: str, folds: Iterable[NetworkCard | FoldResult]) -> MfhcaError:
+    known = sorted({name for fold in folds for name in fold.test_speakers})
+    return MfhcaError(f"{source}: no network was tested on speaker {speaker}; {did_you_mean(speaker, known)}")
+
+
+def read_run(run: Path, row: str | None = None, speaker: str | None = None) -> Ensemble:
     """The networks of a finished run.
 
     Args:
         run: a folder in which `cv` or `ablate` has finished.
         row: of an ablation; needed where it has several.
+        speaker: only networks that were tested on this speaker are read.
 
     Raises:
         MfhcaError: it is no finished run, has no such row, or a file is missing, damaged or of another run.
@@ -210,7 +214,10 @@ def read_run(run: Path, row: str | None = None) -> Ensemble:
     identity = run_file.rows[row]
     digest = identity_digest(identity)
     members = []
-    for fold in results[row].folds:
+    folds = [fold for fold in results[row].folds if speaker in (None, *fold.test_speakers)]
+    if not folds and speaker is not None:
+        raise _not_tested(run, speaker, results[row].folds)
+    for fold in folds:
         folder = unit_folder(run, row, fold.seed, fold.id)
         unit = msgspec.convert(read_result(folder, digest), UnitResult)
         card = NetworkCard(

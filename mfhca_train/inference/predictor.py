@@ -126,7 +126,7 @@ class Predictor:
         Raises:
             MfhcaError: the folder is neither; see also the class.
         """
-        return cls(_select(open_ensemble(Path(path), row), speaker), backbone, **options)
+        return cls(_select(open_ensemble(Path(path), row, speaker), speaker), backbone, **options)
 
     @classmethod
     def from_run(
@@ -139,7 +139,7 @@ class Predictor:
         **options: Any,
     ) -> Predictor:
         """The networks of a finished run of `cv` or `ablate`; see `open`."""
-        return cls(_select(read_run(Path(path), row), speaker), backbone, **options)
+        return cls(_select(read_run(Path(path), row, speaker), speaker), backbone, **options)
 
     @classmethod
     def from_bundle(

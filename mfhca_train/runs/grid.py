@@ -38,6 +38,7 @@ RowName = Annotated[
 ]
 Setting = str | int | float | bool | list[int]
 USED_BY_CHOSEN = ("name", "title", "kind", "reference", "published", "candidates")
+FILE_SUFFIXES = (".json", ".html", ".md", ".csv", ".txt")  # of files beside the rows' folders
 REMEDY = "correct the grid"
 
 
@@ -104,6 +105,11 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True, rename={"rows": 
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two rows are called {twice[0]!r}")
+        for name in names:
+            if name.endswith(FILE_SUFFIXES):
+                raise ValueError(
+                    f"row {name!r} is named like a file of a run; choose a name without its suffix"
+                )
         trained = [row for row in self.rows if row.kind != CITED]
         if not trained:
             raise ValueError("no [[row]] to train")

@@ -342,3 +342,14 @@ def test_the_official_split_may_be_called_fold_or_split(tmp_path: Path, name: st
 def test_a_split_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(MfhcaError, match=message):
         manifest_with(tmp_path, "utterance,path,speaker,emotion," + text)
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted_and_read_back(tmp_path: Path) -> None:
+    rows = (Utterance("=1+1", "-a/@b.wav", "+s", "joy"), Utterance("'=2", "'tis.wav", "s", "joy"))
+    write_manifest(tmp_path / "a.csv", rows)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["'=1+1", "'-a/@b.wav", "'+s"],
+        ["''=2", "'tis.wav", "s"],
+    ]
+    assert read_manifest(tmp_path / "a.csv").utterances == rows

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.log import FILE as LOG_FILE
+from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_train.analysis.stored import FILE, read
 from mfhca_train.cli.main import main
 from mfhca_train.report.page import write_report

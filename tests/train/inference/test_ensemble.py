@@ -39,6 +39,15 @@ def test_a_speaker_selects_the_fold_that_held_them_out() -> None:
         ensemble.of_folds(["9"])
 
 
+def test_only_the_networks_of_a_speaker_are_read(tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained().run, tmp_path / "run"))
+    for fold in ("1F", "1M", "2M"):
+        (run / f"model/seed-0/fold-{fold}/best.safetensors").write_bytes(b"never read")
+    assert [m.card.fold for m in read_run(run, speaker="2F").members] == ["2F"]
+    with pytest.raises(MfhcaError, match="no network was tested on speaker X; there are: 1F, 1M, 2F, 2M"):
+        read_run(run, speaker="X")
+
+
 def test_an_ablation_wants_a_row(tmp_path: Path) -> None:
     grid = write_grid(
         tmp_path / "grid.toml",
