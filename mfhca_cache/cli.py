@@ -39,8 +39,26 @@ from mfhca_cache.options import (
 )
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
 
+TRAIN_COMMANDS = (
+    "cv",
+    "ablate",
+    "config",
+    "report",
+    "rescore",
+    "predict",
+    "export",
+    "evaluate",
+    "compare",
+    "runs",
+)  # tested
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=Commands,
+    other="mfhca-train",
+    elsewhere=TRAIN_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mfhca")
 def main() -> None:
     """Stage one: manifests of corpora, and features computed once into a cache."""

@@ -6,14 +6,14 @@ import errno
 import importlib.metadata
 import platform
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.common.remedies import completed
 from mfhca_cache.common.start import FULL
@@ -74,13 +74,29 @@ class Command(click.Command):
 
 
 class Commands(click.Group):
-    """A group of such commands; -q and -v are allowed before or after the command's name."""
+    """A group of such commands; -q and -v are allowed before or after the command's name.
+
+    Args:
+        other: the program of the other stage.
+        elsewhere: the names of its commands, for the message about a name that is not one here.
+    """
 
     command_class = Command
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, other: str = "", elsewhere: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*args, **options)
         self.params += _verbosity()
+        self.other, self.elsewhere = other, elsewhere
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            if name in self.elsewhere:
+                ctx.fail(f"{name} is a command of the other stage; write {self.other} {name}")
+            ctx.fail(f"there is no command {name!r}; {did_you_mean(name, self.commands)}")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)  # in the order of use, as they are defined

@@ -28,6 +28,7 @@ LOG: Final = logging.getLogger("mfhca")
 LOG.setLevel(logging.DEBUG)
 FILE: Final = "log.txt"
 QUIET, USUAL, VERBOSE = logging.ERROR, logging.INFO, logging.DEBUG
+COLOURS: Final = {logging.ERROR: "red", logging.WARNING: "yellow"}
 BUFFERED_RECORDS: Final = 10_000  # until log.txt is opened
 Handler = TypeVar("Handler", bound=logging.Handler)
 
@@ -56,8 +57,13 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = _Lines().format(record) if self.level <= VERBOSE else _Lines().formatMessage(record)
         bars = sys.modules.get("tqdm")
+        for level, colour in COLOURS.items():
+            if record.levelno == level:
+                word, colon, rest = text.partition(":")
+                text = click.style(word + colon, fg=colour, bold=True) + rest
         with bars.tqdm.external_write_mode(sys.stderr) if bars else contextlib.nullcontext():
-            click.echo(text, err=True)
+            # Without a terminal click removes the colours itself.
+            click.echo(text, err=True, color=False if os.environ.get("NO_COLOR") else None)
 
 
 class _File(logging.Handler):

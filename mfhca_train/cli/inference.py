@@ -149,6 +149,8 @@ def _write_predictions(
     else:
         write_atomically(out, written)
         click.echo(out)
+    if predictor.ensemble.is_demo:
+        LOG.warning("the networks were trained on the synthetic demo: their predictions mean nothing")
     seen = [prediction for prediction in predictions if prediction.seen_by]
     if seen:
         LOG.warning(

@@ -10,7 +10,7 @@ import click
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.console import Commands
 from mfhca_train.cli.inference import evaluate, export, predict
-from mfhca_train.cli.options import FOLDER, run_options, setting_options
+from mfhca_train.cli.options import FOLDER, RunCommand, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
 from mfhca_train.cli.reports import compare, report, runs
 from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS
@@ -22,22 +22,31 @@ if TYPE_CHECKING:
 
 POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # the keys of rescore.POOLINGS, tested
 
+CACHE_COMMANDS = ("doctor", "manifest", "features", "status", "verify", "prune", "import", "export")  # tested
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=Commands,
+    other="mfhca-cache",
+    elsewhere=CACHE_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="mfhca")
 def main() -> None:
     """Train and evaluate MFHCA on cached features (see mfhca-cache)."""
 
 
-@main.command()
+@main.command(cls=RunCommand)
 @click.argument("manifest", type=FOLDER)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
+@click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it takes.")
 def cv(
     manifest: Path,
     out: Path,
     preset: str | None,
     settings: tuple[str, ...],
     config_file: Path | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
@@ -57,12 +66,18 @@ def cv(
     request = Request(
         manifest, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
     )
+    if dry_run:
+        from mfhca_train.runs.dry_run import describe
+
+        for line in describe(request):
+            click.echo(line)
+        return
     results = cross_validate(request)
     click.echo(table(results))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
 
 
-@main.command()
+@main.command(cls=RunCommand)
 @click.argument("grid", type=FOLDER)
 @click.argument("manifest", type=FOLDER)
 @run_options(seeds=ABLATION_SEEDS, protocol=None)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mfhca_cache.common.cluster import cluster_options
-from mfhca_cache.common.console import copies_option, device_option, jobs_option, threads_option
+from mfhca_cache.common.console import Command, copies_option, device_option, jobs_option, threads_option
 from mfhca_train.config.defaults import PROTOCOL, THREADS
 
 PROTOCOL_NAMES = (
@@ -21,6 +21,22 @@ PROTOCOL_NAMES = (
     "column",
 )  # the keys of data.folds.PROTOCOLS, tested
 FOLDER = click.Path(path_type=Path)
+
+
+class RunCommand(Command):
+    """A command with --set; the message about an option that does not exist names the setting that is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from mfhca_train.config.parse import FIELDS
+
+            end = "." + error.option_name.lstrip("-").replace("-", "_")
+            if names := [name for name in FIELDS if name.endswith(end)]:
+                error.message = f"there is no option {error.option_name}; write --set {names[0]}=VALUE"
+                error.possibilities = None
+            raise
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:

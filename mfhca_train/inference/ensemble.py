@@ -144,6 +144,11 @@ class Ensemble:
             f"protocol {self.card.protocol}{marks}"
         )
 
+    @property
+    def is_demo(self) -> bool:
+        """Whether the networks were trained on the synthetic demo, so that what they predict means nothing."""
+        return self.card.corpus == "demo"
+
     def build(self, device: str) -> list[MFHCA]:
         """The members as networks in evaluation mode, in order.
 

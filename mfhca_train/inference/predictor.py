@@ -104,6 +104,12 @@ class Predictor:
         self._models = ensemble.build(self._device)
         self._normalisers = [member.inputs.normalisers for member in ensemble.members]
 
+    def __repr__(self) -> str:
+        meaning = (
+            "; trained on the synthetic demo: its predictions mean nothing" if self.ensemble.is_demo else ""
+        )
+        return f"Predictor({self.ensemble.title}; {', '.join(self.ensemble.classes)}{meaning})"
+
     @classmethod
     def open(
         cls,

@@ -15,7 +15,17 @@ from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.finished import finished_folders
-from mfhca_train.runs.plan import RUN_FORMAT, Plan, Request, Row, check, folds_of, read_labels, select_folds
+from mfhca_train.runs.plan import (
+    RUN_FORMAT,
+    LabelledCorpus,
+    Plan,
+    Request,
+    Row,
+    check,
+    folds_of,
+    read_labels,
+    select_folds,
+)
 
 __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
 
@@ -29,17 +39,9 @@ def cross_validate(request: Request) -> dict[str, Any]:
     Raises:
         MfhcaError: the features do not fit the manifest, the run folder holds another run, or a unit failed.
     """
-    with phase(f"reading {request.manifest} and making folds"):
-        labelled = read_labels(request)
-        published = read_published(request.manifest)
-        folds = folds_of(labelled, request.protocol, request.config)
-    selected = select_folds(folds, request.folds)
-    check(request, labelled, [request.protocol])
-    model = request.config.model
-    recipes = choose_recipes(
-        request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
-    )
-    row = Row(CV_ROW, request.config, request.protocol, request.seeds, folds, selected, recipes)
+    labelled, row = plan_row(request)
+    published = read_published(request.manifest)
+    folds, recipes = row.folds, row.recipes
 
     def results(plans: Mapping[str, Plan]) -> dict[str, Any]:
         plan = plans[CV_ROW]
@@ -53,6 +55,24 @@ def cross_validate(request: Request) -> dict[str, Any]:
         return summary | note | {"yardsticks": plain(scores)}
 
     return execute(request, labelled, [row], results)
+
+
+def plan_row(request: Request) -> tuple[LabelledCorpus, Row]:
+    """The labelled corpus and the one row of a cross-validation.
+
+    Raises:
+        MfhcaError: the manifest cannot be read, or the request does not fit it or the cache.
+    """
+    with phase(f"reading {request.manifest} and making folds"):
+        labelled = read_labels(request)
+        folds = folds_of(labelled, request.protocol, request.config)
+    selected = select_folds(folds, request.folds)
+    check(request, labelled, [request.protocol])
+    model = request.config.model
+    recipes = choose_recipes(
+        request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
+    )
+    return labelled, Row(CV_ROW, request.config, request.protocol, request.seeds, folds, selected, recipes)
 
 
 def aggregate(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,13 @@ def fit(
             return read_result(folder, identity)
         if process.has_room(device, corpus.stored_bytes(), concurrent):
             corpus.copy_to(device)
-        result = _Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
+        result = Trainer(corpus, fold, seed, config, work, device, identity).run(on_epoch)
         for name in (CHECKPOINT, REFIT_CHECKPOINT):
             (work / name).unlink(missing_ok=True)
     return result
 
 
-class _Trainer:
+class Trainer:
     """The state of one unit while it is trained."""
 
     def __init__(
@@ -132,9 +133,9 @@ class _Trainer:
         while len(history) < train.epochs and not _out_of_patience(history, train):
             epoch = len(history) + 1
             start = time.monotonic()
-            loss = self._train_epoch(epoch)
+            loss = self.train_epoch(epoch)
             train_seconds = time.monotonic() - start
-            evaluation = self._evaluate(validation, validation_segments)
+            evaluation = self.evaluate(validation, validation_segments)
             values = (epoch, loss, evaluation.loss, evaluation.scores.wa, evaluation.scores.ua)
             row: dict[str, float] = dict(zip(HISTORY_COLUMNS, values, strict=True))
             history.append(row)
@@ -172,7 +173,7 @@ class _Trainer:
         )
         while len(losses) < epochs:
             epoch = len(losses) + 1
-            losses.append({"epoch": epoch, "train_loss": self._train_epoch(epoch)})
+            losses.append({"epoch": epoch, "train_loss": self.train_epoch(epoch)})
             self._save_checkpoint(losses, "", REFIT_CHECKPOINT)
             log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, *losses[-1].values(), epochs)
         self.best_sha256 = save_best(self.work, self.model, epochs)
@@ -182,8 +183,8 @@ class _Trainer:
             self.work, self.model, self.optimiser, history, self.identity, self.environment, best_sha256, name
         )
 
-    def _train_epoch(self, epoch: int) -> float:
-        """One pass over the training segments in a new order; returns the mean loss."""
+    def train_epoch(self, epoch: int, limit: int | None = None) -> float:
+        """One pass over the training segments in a new order, or its first steps; returns the mean loss of a pass."""
         segments, train = self.segments, self.config.train
         derived = derived_seed(self.seed, self.stream, epoch)
         torch.manual_seed(derived)  # for dropout
@@ -194,7 +195,7 @@ class _Trainer:
         size = train.batch_size
         steps = -(-len(segments) // size)
         batches = self.corpus.batches(segments, order, size, self.normalisers, self.device)
-        for step, batch in enumerate(batches, start=(epoch - 1) * steps + 1):
+        for step, batch in enumerate(islice(batches, limit), start=(epoch - 1) * steps + 1):
             for group in self.optimiser.param_groups:
                 group["lr"] = train.lr * lr_factor(train, step, steps)
             if masks_anything(train):
@@ -213,7 +214,8 @@ class _Trainer:
             )
         return mean
 
-    def _evaluate(self, utterances: Array, segments: Segments) -> Evaluation:
+    def evaluate(self, utterances: Array, segments: Segments) -> Evaluation:
+        """The scores of the present weights."""
         return evaluate(
             self.model,
             self.corpus,
@@ -229,7 +231,7 @@ class _Trainer:
         load_best(self.work, self.model, int(selected["epoch"]), self.best_sha256, self.device)
         test = self.corpus.of_fold(self.fold, "test")
         segments = self.corpus.segments(test)
-        evaluation = self._evaluate(test, segments)
+        evaluation = self.evaluate(test, segments)
         save_inputs(self.work, self.inputs)
         return write_outputs(
             self.work,

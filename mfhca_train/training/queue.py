@@ -20,15 +20,12 @@ from typing import Any
 from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.manifest import read_manifest
-from mfhca_cache.recipe.folder import read_recipe
-from mfhca_train.data.corpus import Corpus
-from mfhca_train.data.inputs import SSL_KIND, with_layer
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
 from mfhca_train.training.epochs import POLL_SECONDS, OnEpoch
 from mfhca_train.training.progress import TrainingProgress
-from mfhca_train.training.unit import Unit
+from mfhca_train.training.trial import compile_loops
+from mfhca_train.training.unit import Unit, open_corpus
 
 ATTEMPTS = 3  # of a unit whose worker process is killed
 THREAD_VARIABLES = (
@@ -68,17 +65,9 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
     process.prepare_process(unit.threads)
     from mfhca_train.training.fit import fit  # imports torch, whose threads must be set first
 
-    manifest = read_manifest(unit.manifest)
-    label_set = manifest.label_set(unit.label_set)
-    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
-    if SSL_KIND in recipes:
-        recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
     log.LOG.debug("%s: started", unit.name)
     start = time.monotonic()
-    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
-        corpus.expect_unchanged(unit.shard_stats)
-        if corpus.label_digest() != unit.label_digest:
-            raise MfhcaError(f"{unit.manifest}: changed during the run; run the command again")
+    with open_corpus(unit) as corpus:
         fit(
             corpus,
             unit.fold,
@@ -134,6 +123,7 @@ def train(
             "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )
         units = [replace(unit, concurrent=jobs) for unit in units]
+        compile_loops(units)
     progress = TrainingProgress(units, jobs, on_epoch)
     with progress.shown():
         if cluster is not None and expected is not None:

@@ -15,8 +15,12 @@ from pathlib import Path
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder, lock
+from mfhca_cache.manifest.manifest import read_manifest
+from mfhca_cache.recipe.folder import read_recipe
 from mfhca_train.config.settings import Config
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
+from mfhca_train.data.inputs import SSL_KIND, with_layer
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE
 from mfhca_train.training import process
 
@@ -81,6 +85,25 @@ class Unit:
             folder=self.folder.absolute(),
             shard_stats={str(Path(path).absolute()): stat for path, stat in self.shard_stats.items()},
         )
+
+
+@contextlib.contextmanager
+def open_corpus(unit: Unit) -> Iterator[Corpus]:
+    """The features that a unit reads.
+
+    Raises:
+        MfhcaError: features or labels have changed since the unit was planned.
+    """
+    manifest = read_manifest(unit.manifest)
+    label_set = manifest.label_set(unit.label_set)
+    recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
+    if SSL_KIND in recipes:
+        recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
+    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
+        corpus.expect_unchanged(unit.shard_stats)
+        if corpus.label_digest() != unit.label_digest:
+            raise MfhcaError(f"{unit.manifest}: changed during the run; run the command again")
+        yield corpus
 
 
 def hidden_folder(folder: Path) -> Path:

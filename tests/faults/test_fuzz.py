@@ -266,7 +266,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable
         raise Stop
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("mfhca_train.training.fit._Trainer._finish", stop)
+    patch.setattr("mfhca_train.training.fit.Trainer._finish", stop)
     with pytest.raises(Stop):
         train_fold(folder, utterances(), train__epochs="1")
     patch.undo()

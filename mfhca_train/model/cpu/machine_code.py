@@ -41,6 +41,14 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     return code
 
 
+def is_cached(code: Any) -> bool:
+    """Whether the disk cache has machine code of a function from `compiled`."""
+    try:
+        return bool(code._cache._cache_file._load_index())
+    except Exception:  # no cache, or a damaged one
+        return False
+
+
 @functools.cache
 def source_stamp() -> str:
     """A digest of the sources in this folder and of the versions that determine the machine code."""

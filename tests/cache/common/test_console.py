@@ -81,3 +81,46 @@ def test_names_with_terminal_escapes_are_shown_as_text(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "no\\x1b]0;x\\x07: no such folder" in result.stderr
     assert "\x1b" not in result.output
+
+
+def test_a_command_of_the_other_stage_is_pointed_to() -> None:
+    for here, there, program in (
+        (train_command, cache_command, "mfhca-cache"),
+        (cache_command, train_command, "mfhca-train"),
+    ):
+        assert here.other == program  # type: ignore[attr-defined]
+        assert set(there.commands) <= set(here.elsewhere)  # type: ignore[attr-defined]
+        for name in set(there.commands) - set(here.commands):
+            result = CliRunner().invoke(here, [name, "x", "--root", "y"])
+            assert result.exit_code == 2
+            assert result.stderr.endswith(
+                f"Error: {name} is a command of the other stage; write {program} {name}\n"
+            )
+    assert (
+        "did you mean features? There are: doctor, " in CliRunner().invoke(cache_command, ["feature"]).stderr
+    )
+
+
+def test_an_option_that_is_a_setting_is_written_as_one() -> None:
+    for option, setting in (
+        ("--lr=1e-4", "train.lr"),
+        ("--batch-size", "train.batch_size"),
+        ("--hca", "model.hca"),
+    ):
+        result = CliRunner().invoke(train_command, ["cv", "x.csv", option, "8"])
+        assert result.exit_code == 2
+        assert result.stderr.endswith(
+            f"Error: there is no option {option.partition('=')[0]}; write --set {setting}=VALUE\n"
+        )
+    unknown = CliRunner().invoke(train_command, ["cv", "x.csv", "--nonsense"])
+    assert "No such option" in unknown.stderr
+
+
+def test_errors_are_red_on_a_terminal_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def printed() -> str:
+        return CliRunner().invoke(cache_command, ["verify", "--cache", "nowhere"], color=True).stderr
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert printed().startswith("\x1b[31m\x1b[1merror:\x1b[0m nowhere: ")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert printed().startswith("error: nowhere: ")
