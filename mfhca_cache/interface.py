@@ -37,6 +37,8 @@ def build_manifest(
     speaker_regex: str | None = None,
     source: str | Path | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    emotion_regex: str | None = None,
+    gender_regex: str | None = None,
 ) -> Manifest:
     """Scans a corpus folder and writes its manifest, as `mfhca-cache manifest` does.
 
@@ -50,6 +52,7 @@ def build_manifest(
             group, is the speaker.
         source: the table, database, cut set or dataset of another tool; by default the root.
         columns: column of the manifest -> column of `source`, e.g. {"speaker": "spk"}; guessed for the others.
+        emotion_regex, gender_regex: for "folders": find class (by default the folder's name) and gender in the path.
 
     Returns:
         The manifest that was written.
@@ -60,20 +63,24 @@ def build_manifest(
     from mfhca_cache.corpora import scan
     from mfhca_cache.manifest.manifest import read_manifest
 
-    speaker = None
-    if speaker_regex is not None:
-        try:
-            speaker = re.compile(speaker_regex)
-        except re.error as error:
-            raise MfhcaError(
-                f"speaker_regex {speaker_regex!r} is not a regular expression ({error})"
-            ) from error
-        if not speaker.groups:
-            raise MfhcaError(f"speaker_regex {speaker_regex!r} has no group; put brackets around the speaker")
+    given = {"speaker": speaker_regex, "emotion": emotion_regex, "gender": gender_regex}
+    found = {name: _compiled(name, text) for name, text in given.items()}
     output, table = (None if path is None else Path(path) for path in (out, source))
-    summary = scan.build(corpus, Path(root), output, allow_partial, speaker, table, columns)
+    summary = scan.build(corpus, Path(root), output, allow_partial, source=table, columns=columns, **found)
     log.LOG.info("%s", summary)
     return read_manifest(summary.out)
+
+
+def _compiled(name: str, text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        expression = re.compile(text)
+    except re.error as error:
+        raise MfhcaError(f"{name}_regex {text!r} is not a regular expression ({error})") from error
+    if not expression.groups:
+        raise MfhcaError(f"{name}_regex {text!r} has no group; put brackets around the {name}")
+    return expression
 
 
 def compute_features(

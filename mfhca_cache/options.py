@@ -66,9 +66,23 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--speaker-regex",
             "speaker",
             metavar="REGEX",
-            callback=_speaker_regex,
+            callback=_regex,
             help="For `folders`: searched in each path below the root; its group `speaker`, or else its first group, "
             r"is the speaker. Example: '/(?P<speaker>[a-z]+)_\d+'",
+        ),
+        click.option(
+            "--emotion-regex",
+            "emotion",
+            metavar="REGEX",
+            callback=_regex,
+            help="For `folders`: finds the class in each path.  [default: the folder of the file]",
+        ),
+        click.option(
+            "--gender-regex",
+            "gender",
+            metavar="REGEX",
+            callback=_regex,
+            help="For `folders`: finds the gender in each path.",
         ),
         click.option(
             "--column",
@@ -85,18 +99,21 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _speaker_regex(ctx: click.Context, _: click.Parameter, text: str | None) -> re.Pattern[str] | None:
-    """Compiles --speaker-regex, which `folders` requires and the other corpora do not have."""
-    if (text is not None) != (ctx.params.get("corpus") == FOLDERS):
+def _regex(ctx: click.Context, option: click.Parameter, text: str | None) -> re.Pattern[str] | None:
+    """Compiles an expression for `folders`, which requires that of the speaker; the other corpora have none."""
+    folders = ctx.params.get("corpus") == FOLDERS
+    if option.name == "speaker" and (text is not None) != folders:
         raise click.UsageError(f"--speaker-regex is for the corpus {FOLDERS!r}, which needs it")
     if text is None:
         return None
+    if not folders:
+        raise click.UsageError(f"--{option.name}-regex is for the corpus {FOLDERS!r}")
     try:
         expression = re.compile(text)
     except re.error as error:
         raise click.BadParameter(f"{text!r} is not a regular expression ({error})") from error
     if not expression.groups:
-        raise click.BadParameter(f"{text!r} has no group; put brackets around the speaker")
+        raise click.BadParameter(f"{text!r} has no group; put brackets around the {option.name}")
     return expression
 
 

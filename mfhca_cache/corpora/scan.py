@@ -98,6 +98,8 @@ def scan(
     speaker: re.Pattern[str] | None = None,
     source: Path | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    emotion: re.Pattern[str] | None = None,
+    gender: re.Pattern[str] | None = None,
 ) -> Scan:
     """Scans a corpus folder, or reads a table of another tool.
 
@@ -107,6 +109,7 @@ def scan(
         speaker: for FOLDERS only: finds the speaker in a path, see `class_folders.scan`.
         source: for FORMATS only: the file or folder to read; by default the root.
         columns: for FORMATS only: column of the manifest -> column of the table, see `foreign.columns`.
+        emotion, gender: for FOLDERS only: find class and gender in a path, see `class_folders.scan`.
 
     Returns:
         The utterances sorted by name, ignored files, and problems.
@@ -122,6 +125,8 @@ def scan(
         )
     if (name == FOLDERS) != (speaker is not None):
         raise MfhcaError(f"{FOLDERS} needs --speaker-regex, and no other corpus takes it")
+    if name != FOLDERS and (emotion or gender):
+        raise MfhcaError(f"--emotion-regex and --gender-regex are for {FOLDERS}; {name} tells both itself")
     if name not in FORMATS and (source is not None or columns):
         raise MfhcaError(f"FILE and --column are for {', '.join(FORMATS)}; {name} is read from --root alone")
     if name in FORMATS:
@@ -136,7 +141,7 @@ def scan(
     if speaker is not None:
         from mfhca_cache.corpora import class_folders
 
-        return class_folders.scan(root, speaker)
+        return class_folders.scan(root, speaker, emotion, gender)
     module = import_module(f"mfhca_cache.corpora.{name.replace('-', '_')}")
     if hasattr(module, "FILES"):
         from mfhca_cache.corpora.filenames import scan_filenames
@@ -155,6 +160,8 @@ def build(
     speaker: re.Pattern[str] | None = None,
     source: Path | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    emotion: re.Pattern[str] | None = None,
+    gender: re.Pattern[str] | None = None,
 ) -> Summary:
     """Scans a corpus and writes its manifest and, next to it, its card. The demo is synthesised first.
 
@@ -164,7 +171,7 @@ def build(
         out: the CSV file, by default manifests/CORPUS.csv, or with the stem of `source`. An existing card of the same
             stem next to it takes precedence.
         allow_partial: continue even though counts differ from the card or files cannot be used.
-        speaker, source, columns: see `scan`.
+        speaker, source, columns, emotion, gender: see `scan`.
 
     Returns:
         What was written.
@@ -178,7 +185,7 @@ def build(
         from mfhca_cache.corpora import demo
 
         demo.synthesise(root)
-    result = scan(corpus, root, speaker, source, columns)
+    result = scan(corpus, root, speaker, source, columns, emotion, gender)
     card = _card(corpus, out)
     if card is not None:
         result = _with_known_labels(result, card)

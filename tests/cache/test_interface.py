@@ -32,7 +32,9 @@ def test_defaults_are_those_of_the_command(
     function: Callable[..., Any], command_of_it: Any, others: set[str]
 ) -> None:
     """Every argument is an option and every option an argument; the manifest's path has another name there."""
-    renamed = {"manifest": "manifest_path", "speaker_regex": "speaker"}
+    renamed = {"manifest": "manifest_path"} | {
+        f"{name}_regex": name for name in ("speaker", "emotion", "gender")
+    }
     parameters = inspect.signature(function).parameters
     options = {option.name: option for option in command_of_it.params}
     ours = {renamed.get(name, name): value for name, value in parameters.items()}

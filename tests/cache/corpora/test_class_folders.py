@@ -39,7 +39,7 @@ def test_class_is_the_folder_and_speaker_the_group(tmp_path: Path) -> None:
     out = tmp_path / "mine.csv"
     result = call("folders", "--root", str(tmp_path / "mine"), "--speaker-regex", SPEAKER, "--out", str(out))
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"warning: {out}: 3 speakers: the protocol strict needs 4, or three with")
+    assert result.stderr.startswith(f"warning: {out}: 3 speakers: the protocol strict needs 4; pass")
     assert result.stdout.splitlines() == [
         f"{out}: 5 utterances of 3 speakers",
         "label set all: 5 utterances: happy 2, sad 3",
@@ -79,6 +79,32 @@ def test_the_speaker_may_be_in_a_folder_or_in_the_name(expression: str, speaker:
         "angry",
         "room/17/angry/anna3",
     )
+
+
+def test_emotion_and_gender_are_found_in_the_path(tmp_path: Path) -> None:
+    root, out = tmp_path / "mine", tmp_path / "mine.csv"
+    for name in ("F03_joy_1", "F03_rage_1", "M05_joy_1", "M05_rage_1"):
+        write_audio(root / "all" / f"{name}.wav", name, 0.05)
+    write_audio(root / "all/F03.wav", "x", 0.05)
+    options = ["folders", "--root", str(root), "--out", str(out), "--speaker-regex", r"([FM]\d+)"]
+    options += ["--emotion-regex", r"_(?P<emotion>[a-z]+)_", "--gender-regex", r"/([A-Z])\d"]
+    result = call(*options)
+    assert result.exit_code == 0, result.output
+    rows = read_manifest(out).utterances
+    assert [(u.speaker, u.emotion, u.gender) for u in rows] == [
+        ("F03", "joy", "f"),
+        ("F03", "rage", "f"),
+        ("M05", "joy", "m"),
+        ("M05", "rage", "m"),
+    ]
+    assert "without a label: all/F03.wav" in result.stdout
+    refused = call(*options[:-1], r"/(X)")
+    assert "--gender-regex '/(X)' finds no gender in it" in refused.stderr
+    for name in ("emotion", "gender"):
+        assert (
+            f"--{name}-regex is for the corpus 'folders'"
+            in call("emodb", "--root", ".", f"--{name}-regex", "(x)").stderr
+        )
 
 
 def test_files_without_speaker_are_listed_and_end_it(tmp_path: Path) -> None:
