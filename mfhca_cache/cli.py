@@ -129,7 +129,7 @@ def manifest(out: Path | None, **options: Any) -> None:
     "--replace", is_flag=True, help="Replace features that another manifest with another --root uses."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be computed, and compute nothing.")
-@cluster_options("local")
+@cluster_options()
 def features(
     device: str,
     threads: int | None,

@@ -55,20 +55,17 @@ class _Answer:
     records: list[logging.LogRecord]
 
 
-def cluster_options(local: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds --backend, --scheduler and --worker-timeout; the command is called with `cluster`, None for this machine.
-
-    Args:
-        local: name of the backend that uses this machine.
-    """
+def cluster_options() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds --backend, --scheduler and --worker-timeout; the command is called with `cluster`, None for this machine."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.option(
             "--backend",
-            type=click.Choice((local, "dask")),
-            default=local,
+            type=click.Choice(("local", "loky", "dask")),
+            metavar="local|dask",
+            default="local",
             show_default=True,
-            help="Run on this machine, or on the workers of a Dask scheduler.",
+            help="Run on this machine, or on the workers of a Dask scheduler. (loky is another name of local.)",
         )
         @click.option("--scheduler", metavar="ADDR", help="With dask: the scheduler, e.g. tcp://node1:8786.")
         @click.option(

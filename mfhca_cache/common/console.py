@@ -25,6 +25,32 @@ NO_MEMORY: Final = ("allocate memory", "failed to map segment", "can't start new
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
 FOLDERS: Final = ("out", "run", "cache")  # parameters with a folder for the log
 
+UNGROUPED: Final = 12  # so many options need no groups
+GROUPS: Final = {  # names of options by group, in the help
+    "Data": ("root", "cache", "out", "backbone", "label_set", "spec", "ssl", "allow_outside", "replace"),
+    "Features": (
+        "kinds",
+        "layer",
+        "dtype",
+        "compute_dtype",
+        "tail",
+        "minimum_tail_samples",
+        "pre_emphasis",
+        "db_reference",
+    ),
+    "Training and test": (
+        "preset",
+        "config_file",
+        "settings",
+        "protocol",
+        "folds",
+        "seeds",
+        "rows",
+        "skip_missing",
+    ),
+    "Machine": ("device", "threads", "jobs", "batch_size", "backend", "scheduler", "worker_timeout"),
+}
+
 
 class Command(click.Command):
     """A command with -q and -v that exits with code 1 on a failure.
@@ -40,6 +66,19 @@ class Command(click.Command):
 
     def get_short_help_str(self, limit: int = 300) -> str:
         return super().get_short_help_str(max(limit, 300))  # the complete first sentence; the list wraps it
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists many options in groups, the same in both tools."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        records = {option.name: option.get_help_record(ctx) for option in options}
+        rows = {name: record for name, record in records.items() if record is not None}
+        groups = GROUPS if len(rows) > UNGROUPED else {}
+        for title, names in groups.items():
+            if found := [rows.pop(name) for name in names if name in rows]:
+                with formatter.section(title):
+                    formatter.write_dl(found)
+        with formatter.section("Other options" if groups else "Options"):
+            formatter.write_dl(list(rows.values()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         self._arguments = list(args)

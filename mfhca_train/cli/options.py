@@ -127,7 +127,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             is_flag=True,
             help="Accept folds whose test speakers have a class that no training speaker has; it counts as errors.",
         ),
-        cluster_options("loky"),
+        cluster_options(),
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

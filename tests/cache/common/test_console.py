@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,17 @@ def test_errors_are_red_on_a_terminal_unless_no_color_is_set(monkeypatch: pytest
     assert printed().startswith("\x1b[31m\x1b[1merror:\x1b[0m nowhere: ")
     monkeypatch.setenv("NO_COLOR", "1")
     assert printed().startswith("error: nowhere: ")
+
+
+def test_help_has_every_option_once_in_its_group() -> None:
+    for main, name in ((train_command, "cv"), (train_command, "ablate"), (cache_command, "features")):
+        text = CliRunner().invoke(main, [name, "--help"]).stdout
+        titles = re.findall(r"^(\w[\w ]*):$", text, re.M)
+        assert titles[0] == "Data"
+        assert titles[-2:] == ["Machine", "Other options"]
+        for option in main.commands[name].params:
+            if isinstance(option, click.Option):
+                assert len(re.findall(rf"^  (?:-\w, )?{option.opts[-1]}\b(?!-)", text, re.M)) == 1, (
+                    option.name
+                )
+    assert "Options:" in CliRunner().invoke(cache_command, ["verify", "--help"]).stdout
