@@ -34,8 +34,8 @@ class RunCommand(Command):
 
             end = "." + error.option_name.lstrip("-").replace("-", "_")
             if names := [name for name in FIELDS if name.endswith(end)]:
-                error.message = f"there is no option {error.option_name}; write --set {names[0]}=VALUE"
-                error.possibilities = None
+                message = f"there is no option {error.option_name}; write --set {names[0]}=VALUE"
+                raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
             raise
 
 
