@@ -230,7 +230,7 @@ def messages() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("program", "names"),
     [
-        ("mfhca-cache", ["doctor", "features", "status"]),
+        ("mfhca-cache", ["doctor", "features", "status", "import", "export"]),
         ("mfhca-train", ["cv", "ablate", "report", "compare", "runs", "predict", "export", "evaluate"]),
     ],
 )
