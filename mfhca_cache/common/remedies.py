@@ -40,8 +40,8 @@ def completed(message: str, parameters: Mapping[str, Any]) -> str:
         value = parameters.get(name)
         if isinstance(value, str | os.PathLike):
             before = "" if name == "manifest" else f"(?<=--{name} )"
-            given = quote(os.fspath(value))
-            message = re.sub(f"{before}{placeholder}", lambda _, given=given: given, message)
+            given = quote(os.fspath(value)).replace("\\", r"\\")  # in a replacement a backslash is special
+            message = re.sub(f"{before}{placeholder}", given, message)
     if not os.environ.get(MAKE):
         return message
     named = dict.fromkeys(OPTION.findall(message))
