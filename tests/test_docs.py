@@ -204,7 +204,7 @@ def test_tables_for_a_paper_and_comparisons_are_written_as_the_page_says(
     make_run(tmp_path / "runs/small")
     make_run(tmp_path / "runs/large", settings={"train.lr": "1e-3"})
     shell(tmp_path, block("report.md", "shell", "paper"))
-    assert (tmp_path / "paper/figures/captions.md").exists()
+    assert (tmp_path / "figures/captions.md").exists()
     assert {path.name for path in (tmp_path / "runs/small").glob("scores.*")} == {"scores.tex", "scores.csv"}
     said = shell(tmp_path, block("report.md", "shell", "compare"))
     assert "train.lr: 1e-05 | 0.001" in said

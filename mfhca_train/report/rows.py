@@ -24,8 +24,7 @@ LEVEL = 0.05  # below which a Holm-adjusted p value counts as significant
 SEEDS_ADVISED = 5
 ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
 TRANSDUCTIVE_MARK = "TRANSDUCTIVE: normalised over test utterances"
-NORMS = {"standard": "training speakers", "minmax": "training speakers (min-max)", "none": "not normalised"}
-NORMS["speaker"] = "each speaker"
+NORMS = {"standard": "train", "minmax": "train (min-max)", "none": "none", "speaker": "speaker"}
 LAST_TENTH = 0.1  # of the epochs: a best epoch there means that more epochs might help
 
 
@@ -53,7 +52,7 @@ def trained_on(row: RowResults) -> str:
 
 
 def normalised_over(row: RowResults) -> str:
-    """Whose utterances normalise the features of a row.
+    """Whose utterances normalise the features of a row: of its training speakers, of each speaker, or none.
 
     Each side for itself where they differ; a dash for a row without features.
     """
@@ -66,7 +65,7 @@ def normalised_over(row: RowResults) -> str:
         values["ssl"] = NORMS["standard"]  # these baselines standardise their input in any case
     if len(set(values.values())) == 1:
         return values[sides[0]]
-    return ", ".join(f"{side}: {value}" for side, value in values.items())
+    return ", ".join(f"{side} {value}" for side, value in values.items())
 
 
 def quoted(row: RowResults) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mfhca_train.report.rows import comparisons, headline, normalised_over, title_of, trained_on
-from mfhca_train.report.text import clean, plural
+from mfhca_train.report.text import clean, count_range, plural
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Change, RowResults, Score
@@ -37,25 +37,29 @@ def latex(record: Record) -> str:
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
-        r"\centering",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_caption(record, pooled)}}}",
         rf"\label{{tab:{re.sub('[^a-zA-Z0-9]+', '-', f'{record.results.grid or record.results.corpus}')}}}",
-        r"\begin{tabular}{llrrcccc}",
+        r"\begin{tabular}{p{0.21\linewidth}lrcccc}",
         r"\toprule",
-        r"System & Protocol & Seeds & $n$ & WA & UA & WA pooled & UA pooled \\",
+        r"& & & \multicolumn{2}{c}{mean $\pm$ sd} & \multicolumn{2}{c}{pooled} \\",
+        r"\cmidrule(lr){4-5}\cmidrule(lr){6-7}",
+        r"System & Protocol & $n$ & WA & UA & WA & UA \\",
         r"\midrule",
     ]
     for name, row in record.rows.items():
         title = latex_text("MFHCA" if record.single else title_of(row))
         title += " (reference)" * (name == record.reference)
-        how = f"{latex_text(trained_on(row))} & {len(row.seeds)} & {row.n_utterances}"
+        how = f"{latex_text(trained_on(row))} & {row.n_utterances}"
         means = [_mean(score, pooled) + _stars(row, key) for key, score in (("wa", row.wa), ("ua", row.ua))]
         values = [_number(score.pooled, bold=pooled) for score in (row.wa, row.ua)]
-        lines.append(rf"{title} & {how} & {' & '.join([*means, *values])} \\")
+        lines.append(rf"\raggedright {title} & {how} & {' & '.join([*means, *values])} \\")
         if row.ensemble:
             both = (row.ensemble.wa, row.ensemble.ua)
             values = [_number(one.mean) for one in both] + [_number(one.pooled) for one in both]
-            lines.append(rf"\quad ensemble of seeds & {how} & {' & '.join(values)} \\")
+            lines.append(
+                rf"\raggedright --- ensemble of {row.ensemble.seeds} seeds & {how} & {' & '.join(values)} \\"
+            )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
@@ -63,8 +67,8 @@ def _caption(record: Record, pooled: bool) -> str:
     results = record.results
     parts = [
         f"{latex_text(results.title)}: corpus {latex_text(results.corpus)}, label set {latex_text(results.label_set)}, "
-        f"{len(results.classes)} classes. Scores in \\%: mean $\\pm$ standard deviation over the folds, seeds averaged "
-        "first, and pooled over all test utterances ($n$)."
+        f"{len(results.classes)} classes. Scores in \\%: mean $\\pm$ standard deviation over the folds, "
+        f"{_seeds(record)}averaged first, and pooled over all test utterances ($n$)."
     ]
     if pooled:
         parts.append("In some folds a class does not occur, so the pooled scores count.")
@@ -81,6 +85,12 @@ def _caption(record: Record, pooled: bool) -> str:
     if any(row.transductive for row in record.rows.values()):
         parts.append("Transductive: features normalised over unlabelled test utterances.")
     return " ".join(parts)
+
+
+def _seeds(record: Record) -> str:
+    """How many seeds the networks have, where there are several."""
+    counts = [len(row.seeds) for row in record.networks.values()]
+    return f"{count_range(counts)} seeds per network " if max(counts, default=1) > 1 else "seeds "
 
 
 def _number(fraction: float, bold: bool = False) -> str:

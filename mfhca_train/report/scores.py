@@ -55,7 +55,7 @@ def scores(record: Record) -> dict[str, Any] | None:
         if row.ensemble:
             ensemble = [row.ensemble.score(one) for one in SCORES]
             means, values = [score(one.mean) for one in ensemble], [score(one.pooled) for one in ensemble[:2]]
-            rows.append([ensemble_label(row), *how, *means, *values])
+            rows.append([ensemble_label(row), trained_on(row), how[1], *means, *values])
     left_out = record.results.left_out
     reasons: list[Cells] = [[name, Cell(reason, code=True)] for name, reason in left_out.items()]
     return {

@@ -18,9 +18,7 @@ from mfhca_train.report.text import score
 from mfhca_train.results.checksums import read_sealed, write_sealed
 from mfhca_train.results.summary import percent
 
-NORMS = dict.fromkeys(ROWS, "spec: training speakers, ssl: not normalised") | {
-    "Support vectors": "training speakers"
-}
+NORMS = dict.fromkeys(ROWS, "spec train, ssl none") | {"Support vectors": "train"}
 
 
 def test_scores_follow_from_the_predictions(ablation_run: Path) -> None:
