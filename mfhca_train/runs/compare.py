@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
+from mfhca_train.config.parse import from_dict
 from mfhca_train.report import details, learning_curves, repeat, scores, text
 from mfhca_train.report.blocks import Table
 from mfhca_train.report.findings import findings
@@ -28,7 +29,7 @@ WHAT = {"corpus": "corpora", "classes": "classes", "label_digest": "labels or sp
 DATA = "bits of the features or the audio"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """A row of one of the runs.
 
@@ -55,7 +56,7 @@ class Entry:
         return self.record.rows[self.row]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Compared:
     """Runs as one record.
 
@@ -195,17 +196,21 @@ def _recipe(entry: Entry, side: str) -> str:
 def _facts(entry: Entry) -> dict[str, str]:
     """What a row was made with, by name."""
     about, row = entry.record.about, entry.results
+    # With the defaults that run.json leaves out.
+    settings = repeat.flat(dataclasses.asdict(from_dict(row.config)))
+    if row.chosen_from:
+        del settings["train.lr"]  # in which the candidates differ
     return {
         "kind": row.kind,
         "protocol": row.protocol,
         "folds": ", ".join(dict.fromkeys(fold.id for fold in row.folds)),
         "seeds": ", ".join(map(str, row.seeds)),
-        **{name: text.setting(value) for name, value in repeat.flat(row.config).items()},
+        **{name: text.setting(list(v) if isinstance(v, tuple) else v) for name, v in settings.items()},
         **{f"features: {repeat.SIDES.get(side, side)}": _recipe(entry, side) for side in row.recipes},
         "threads": str(row.threads),
         "processor": about.cpu,
         "requested device": about.device,
-        **dict(about.versions.items()),
+        **about.versions,
     }
 
 

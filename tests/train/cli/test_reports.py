@@ -23,7 +23,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     """Two cross-validations with other settings and skill."""
     first, second = tmp_path / "small", tmp_path / "large"
     make_run(first, skill=0.9)
-    make_run(second, skill=0.2, settings={"train.lr": "1e-3"}, seeds=2)
+    make_run(second, skill=0.2, settings={"train.lr": "1e-3", "train.refit": "true"}, seeds=2)
     return first, second
 
 
@@ -32,6 +32,7 @@ def test_compare_names_settings_scores_and_tests(pair: tuple[Path, Path], tmp_pa
     result = run("compare", *pair, "--latex", "--csv")
     assert result.exit_code == 0, result.output
     assert "train.lr: 1e-05 | 0.001" in result.stdout
+    assert "train.refit: false | true" in result.stdout  # a default that run.json leaves out is shown, too
     assert "seeds: 0 | 0, 1" in result.stdout
     assert "exact sign-flip test" in result.stdout
     page = Page(tmp_path / "comparison.html")
