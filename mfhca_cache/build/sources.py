@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio, read_audio
+from mfhca_cache.features.audio import WRONG_LENGTH, Audio, read_audio
 from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import Recipe
 from mfhca_cache.store.schema import Origin
 
+LENGTH_TOLERANCE = 0.1  # seconds; the headers of MP3 files do not count the encoder's padding
+OTHER_LENGTH = "whose file has another length or sample rate than the manifest says (make the manifest again)"
 FILES_PER_TASK = 16  # with one file per task, handing it to a thread costs as much as hashing it
 
 
@@ -40,9 +42,15 @@ class Source:
         return Origin(self.digest, row.path, row.start_s, row.end_s)
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Reads and decodes the audio; see `audio.read_audio`."""
-        start_s, end_s = self.utterance.start_s, self.utterance.end_s
-        return read_audio(self.path, sample_rate, start_s, end_s, pre_emphasis)
+        """Reads and decodes the audio, see `audio.read_audio`; warns if it is not as long as the manifest says."""
+        row = self.utterance
+        audio = read_audio(self.path, sample_rate, row.start_s, row.end_s, pre_emphasis)
+        whole = row.start_s is None and row.end_s is None and WRONG_LENGTH not in audio.warnings
+        length = audio.native_samples if row.samples is None or not whole else row.samples
+        other_length = abs(audio.native_samples - length) > LENGTH_TOLERANCE * audio.native_rate
+        if other_length or row.sample_rate not in (None, audio.native_rate):
+            return replace(audio, warnings=(*audio.warnings, OTHER_LENGTH))
+        return audio
 
     def segments(self, recipe: Recipe) -> int:
         """Expected number of segments, from `seconds`; 1 if the length is unknown."""

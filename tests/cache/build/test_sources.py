@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from audio_factory import write_audio
 
-from mfhca_cache.build.sources import read_sources
+from mfhca_cache.build.sources import OTHER_LENGTH, read_sources
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -24,3 +24,17 @@ def test_link_out_of_the_root_is_refused_unless_it_is_allowed(root: Path, tmp_pa
 def test_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="nowhere: no such folder; pass the corpus folder as --root"):
         read_sources([], tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [((16_000, 16_000), False), ((None, None), False), ((17_000, 16_000), False), ((18_000, 16_000), True),
+     ((16_000, 8_000), True), ((None, 48_000), True)],
+)  # fmt: skip
+def test_audio_of_another_length_than_the_manifest_says_is_warned_of(
+    root: Path, length: tuple[int | None, int | None], said: bool
+) -> None:
+    """The report divides utterances by the manifest's durations."""
+    write_audio(root / "x.wav", "x", 1.0)
+    (source,) = read_sources([Utterance("x", "x.wav", "s", "joy", "", "", *length)], root).available.values()
+    assert (OTHER_LENGTH in source.read(16_000, 0.0).warnings) is said
