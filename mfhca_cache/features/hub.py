@@ -1,17 +1,97 @@
-"""Downloading checkpoints from the Hugging Face hub. Only the files that `checkpoint` reads are downloaded."""
+"""The Hugging Face hub and its local cache. Of a checkpoint, only the files that `checkpoint` reads are downloaded."""
 
 from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.checkpoint import CONFIG, INDEX, PREPROCESSOR, PROCESSOR, WEIGHTS, parts_of
+from mfhca_cache.common.files import sha256_file
+from mfhca_cache.features.checkpoint import (
+    CONFIG,
+    INDEX,
+    PREPROCESSOR,
+    PROCESSOR,
+    WEIGHTS,
+    parts_of,
+    weight_files,
+    weights_digest,
+)
 
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+OF_MODELS = "models--"  # begins the folder of a model in the hub's cache; its name follows, with -- for /
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint in the local hub cache: its name on the hub, the commit, and the folder of its files."""
+
+    name: str
+    revision: str
+    folder: Path
+
+
+def snapshot_of(folder: Path) -> Snapshot | None:
+    """What the place of a folder in the local hub cache says about it; None for a folder elsewhere.
+
+    >>> snapshot_of(Path("hub/models--facebook--hubert-base-ls960/snapshots/dba3bb0")).name
+    'facebook/hubert-base-ls960'
+    """
+    model, snapshots, revision = ("", "", "", *folder.absolute().parts)[-3:]
+    if snapshots != "snapshots" or not model.startswith(OF_MODELS):
+        return None
+    return Snapshot(model.removeprefix(OF_MODELS).replace("--", "/"), revision, folder)
+
+
+def find_cached(weights_sha256: str, config_sha256: str) -> Snapshot | None:
+    """A checkpoint of the local hub cache by its digests, whatever its name. The network is not used."""
+    from huggingface_hub import constants
+
+    for config in sorted(Path(constants.HF_HUB_CACHE).glob(f"{OF_MODELS}*/snapshots/*/{CONFIG}")):
+        folder = config.parent
+        try:
+            if sha256_file(config) != config_sha256:
+                continue
+            if weights_digest(weight_files(folder, folder.name)) == weights_sha256:
+                return snapshot_of(folder)
+        except (OSError, MfhcaError):  # incomplete: a download was interrupted
+            continue
+    return None
+
+
+def download_files(name: str, files: Sequence[str], revision: str | None = None) -> Path:
+    """The local folder of some files of a model on the hub. Files in the local hub cache are not downloaded again.
+
+    Args:
+        name: on the hub.
+        files: names of all files.
+        revision: a commit, branch or tag; None for the main branch.
+
+    Raises:
+        MfhcaError: the hub cannot be reached, or has no such model or file.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(file: str) -> Path:
+        try:
+            return Path(hf_hub_download(name, file, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            _look_up_hub()
+            return Path(hf_hub_download(name, file, revision=revision))
+
+    try:
+        return {fetch(file).parent for file in files}.pop()
+    except (OSError, ValueError) as error:
+        raise MfhcaError(
+            f"{name}: no such folder, and could not be downloaded from the hub ({one_line(error)}); download it "
+            f"elsewhere (`hf download {name} --local-dir FOLDER`) and pass the folder"
+        ) from error
 
 
 def is_cached(name: str) -> bool:

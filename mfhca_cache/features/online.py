@@ -17,6 +17,7 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features import hub
 from mfhca_cache.features.audio import Audio, read_audio, samples_digest
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.decode import CANCELLED, SILENT, Channels, to_rate
@@ -105,7 +106,8 @@ class OnlineExtractor:
 
     Args:
         recipes: the fields of each recipe, with the same segmentation.
-        backbone: folder or hub name of the encoder, if a recipe has hidden states.
+        backbone: folder or hub name of the encoder, if a recipe has hidden states; by default the one with the
+            recipe's digests in the local hub cache.
         names: cosmetic names of recipes by kind, for messages.
         device: "auto", "cpu", "cuda" or "mps", for the encoder.
         batch_size: segments per forward pass, rounded up to a multiple of 8.
@@ -205,10 +207,14 @@ def _checked_backbone(backbone: str | None, recipe: Ssl, name: str) -> Backbone:
     name = name or "the encoder"
     weights = recipe.weights_sha256[:DIGEST_DIGITS]
     if backbone is None:
-        raise MfhcaError(
-            f"the networks read hidden states of a speech encoder ({name}, weights {weights}...), and runs do not "
-            "store its location; pass --backbone FOLDER or its name on the hub"
-        )
+        cached = hub.find_cached(recipe.weights_sha256, recipe.config_sha256)
+        if cached is None:
+            raise MfhcaError(
+                f"the networks read hidden states of a speech encoder ({name}, weights {weights}...), which is not in "
+                "the local hub cache; pass --backbone FOLDER or its name on the hub"
+            )
+        log.LOG.info("encoder: %s, revision %s, from the local hub cache", cached.name, cached.revision)
+        backbone = str(cached.folder)
     resolved = resolve(backbone)
     for field in CHECKPOINT_FIELDS:
         actual, expected = (str(getattr(of, field))[:DIGEST_DIGITS] for of in (resolved, recipe))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mfhca_cache.store.reader import Features
-from mfhca_train.data.batch import Array, Normaliser
+from mfhca_train.data.batch import Affine, Array, Normaliser, on_device
 
 SMALLEST_DEVIATION = 1e-5  # of a bin, below which it counts as constant
 
@@ -63,6 +63,28 @@ def estimate_from_frames(recordings: Iterable[Array]) -> Normaliser:
         squares = squares + (values**2).sum(axis=-2)
     mean = sums / count
     return _normaliser(mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))
+
+
+def affine_of(
+    networks: Sequence[Mapping[str, Normaliser | None]],
+    recordings: Sequence[Mapping[str, tuple[Array, Array]]],
+    device: str,
+) -> list[Affine]:
+    """Scale and shift of each network's inputs; an input that is normalised per speaker is, over these recordings.
+
+    Args:
+        networks: the scaling of each, by side; all have the same methods.
+        recordings: of one speaker, by side: (S, T, F) or (S, M, T, F), and (S,) valid frames; else empty.
+        device: of the tensors.
+    """
+    speaker = {
+        side: estimate_from_frames(
+            segment[..., :count, :] for one in recordings for segment, count in zip(*one[side], strict=True)
+        )
+        for side, normaliser in networks[0].items()
+        if recordings and normaliser is not None and normaliser.per_speaker
+    }
+    return [on_device({**own, **speaker}, device) for own in networks]
 
 
 def _normaliser(centre: Array, width: Array) -> Normaliser:

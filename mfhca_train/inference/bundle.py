@@ -1,7 +1,9 @@
-"""Bundles: the networks of a run in two files that predict without the run and its cache.
+"""Bundles: the networks of a run in files that predict without the run and its cache.
 
     DIR/networks.safetensors   weights, normalisation and digests of the training audio of every network
-    DIR/card.json              classes, settings, recipes, speakers, scores with their protocol
+    DIR/card.json              classes, settings, recipes, speakers, scores with their protocol, encoder, corpus
+    DIR/README.md              the same for people, see `model_card`
+    DIR/onnx/                  on request, one file per network, see `onnx_heads`
 
 Equal runs give equal bytes: no time, path or name of a machine is stored.
 """
@@ -12,9 +14,10 @@ import hashlib
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,15 +25,18 @@ from torch import Tensor
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.typed import decode, plain
+from mfhca_cache.manifest.card import Card
 from mfhca_train.config.parse import from_dict
-from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, checked, read_run
+from mfhca_train.inference.ensemble import Ensemble, Member, NetworkCard, checked, read_run
+from mfhca_train.inference.hub import EncoderSource
+from mfhca_train.inference.model_card import BundleCard, CorpusSource, model_card
+from mfhca_train.inference.onnx_heads import FOLDER, write_onnx
 from mfhca_train.model.saved import pack_inputs, unpack_inputs
 from mfhca_train.results.checksums import read_sealed, write_sealed
-from mfhca_train.results.inputs_header import Side
 from mfhca_train.training.unit import publish_folder
 
 FORMAT, VERSION = "mfhca-bundle", 1
-CARD, NETWORKS = "card.json", "networks.safetensors"
+CARD, NETWORKS, README = "card.json", "networks.safetensors", "README.md"
 WEIGHTS, INPUTS = "weights.", "inputs."  # begin the names of a network's tensors, after its own name
 TITLE = "Speech emotion recognition: MFHCA on features of a frozen encoder"
 USE = "mfhca-train predict DIR AUDIO..."
@@ -39,25 +45,21 @@ WARNING = "ORACLE: epochs were selected on the test speakers, so the scores are 
 REMEDY = "export it again"
 
 
-class BundleCard(EnsembleCard, frozen=True, kw_only=True):
-    """card.json."""
-
-    format: Literal["mfhca-bundle"]
-    version: int
-    title: str
-    use: str
-    warning: str = ""
-    inputs: dict[str, Side]
-    networks: tuple[NetworkCard, ...]
-    networks_sha256: str  # of networks.safetensors
-
-
-def write_bundle(ensemble: Ensemble, out: Path) -> None:
+def write_bundle(
+    ensemble: Ensemble,
+    out: Path,
+    encoder: EncoderSource | None = None,
+    corpus: Card | None = None,
+    onnx: bool = False,
+) -> None:
     """Writes a bundle; the folder appears whole or not at all.
 
     Args:
         ensemble: the networks.
         out: the folder, which must not exist.
+        encoder: of their features, from `hub.encoder_of`.
+        corpus: the card of the training corpus, for its licence.
+        onnx: whether to write the networks as ONNX files too, see `onnx_heads`.
 
     Raises:
         MfhcaError: it exists, or cannot be written.
@@ -82,6 +84,8 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
         **plain(ensemble.card),
         "inputs": sides,
         "networks": plain([member.card for member in ensemble.members]),
+        **({"encoder": plain(encoder)} if encoder else {}),
+        **({"corpus_card": _source(corpus)} if corpus else {}),
         "networks_sha256": hashlib.sha256(payload).hexdigest(),
     }
     work = None
@@ -92,12 +96,19 @@ def write_bundle(ensemble: Ensemble, out: Path) -> None:
         work.mkdir()
         write_atomically(work / NETWORKS, payload)
         write_sealed(work / CARD, card)
+        if onnx:
+            write_onnx(ensemble, work / FOLDER)
+        write_atomically(work / README, model_card(msgspec.convert(card, BundleCard)))
         publish_folder(work, out.absolute())
     except OSError as error:
         raise MfhcaError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _source(corpus: Card) -> dict[str, str]:
+    return {name: text for name in CorpusSource.__struct_fields__ if (text := getattr(corpus, name))}
 
 
 def is_bundle(path: Path) -> bool:

@@ -167,14 +167,14 @@ class Ensemble:
             models.append(model)
         return models
 
-    def holding_out(self, speaker: str) -> Ensemble:
-        """The members that were tested on a speaker, and so neither trained nor selected on them.
+    def holding_out(self, speaker: str | None) -> Ensemble:
+        """The members that were tested on a speaker, and so neither trained nor selected on them; None: all.
 
         Raises:
             MfhcaError: there are none.
         """
-        tested = tuple(member for member in self.members if speaker in member.card.test_speakers)
-        if not tested:
+        tested = tuple(m for m in self.members if speaker in (None, *m.card.test_speakers))
+        if not tested and speaker is not None:
             raise _not_tested(self.source, speaker, (member.card for member in self.members))
         for member in tested:
             if speaker in (*member.card.train_speakers, *member.card.validation_speakers):

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+
+from mfhca_cache.common.errors import MfhcaError
+from mfhca_train.analysis.probe import attended
+from mfhca_train.inference.ensemble import Ensemble
+from mfhca_train.model.fusion import TIME
 from mfhca_train.results.metrics import Array
 from mfhca_train.results.probabilities import normalised
 
@@ -25,6 +33,54 @@ class Attention:
     ends: Array
     weights: Array
     padding: Array
+
+
+class FrameTimes(NamedTuple):
+    """The encoder's frames, in samples: their distance, their width, and the samples of a second."""
+
+    hop: int
+    view: int
+    sample_rate: int
+
+
+def attention_of(
+    weights: Array, valid: Array, starts: Array, seconds: float, frames: FrameTimes
+) -> Attention:
+    """Attention weights with their times.
+
+    Args:
+        weights: (S, L), rows sum to one.
+        valid: (S,) frames with audio.
+        starts: (S,) start of each segment, in seconds.
+        seconds: duration of the recording.
+        frames: of the encoder.
+    """
+    segment = np.repeat(np.arange(len(valid)), valid)
+    frame = np.concatenate([np.arange(count) for count in valid])
+    begins = starts[segment] + frame * frames.hop / frames.sample_rate
+    real = weights[segment, frame]
+    return Attention(
+        segment,
+        begins,
+        np.minimum(begins + frames.view / frames.sample_rate, seconds),
+        real,
+        np.maximum(weights.sum(axis=1) - np.bincount(segment, real, len(valid)), 0),
+    )
+
+
+def require_attention(ensemble: Ensemble) -> None:
+    """Checks that networks have attention over time.
+
+    Raises:
+        MfhcaError: they have none, or not over time.
+    """
+    config = ensemble.config.model
+    if attended(config) != TIME:
+        variant = f"{config.fusion}, model.hca={config.hca}" if config.fusion == "hca" else config.fusion
+        raise MfhcaError(
+            f"{ensemble.source}: with model.inputs={config.inputs}, model.fusion={variant} the networks have no "
+            "attention over time; leave attention out"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,3 +146,15 @@ class Failure:
 
     name: str
     reason: str
+
+
+def without_failures(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
+    """The predictions.
+
+    Raises:
+        MfhcaError: a recording cannot be used.
+    """
+    for result in results:
+        if isinstance(result, Failure):
+            raise MfhcaError(result.reason)
+        yield result

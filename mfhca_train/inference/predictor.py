@@ -1,9 +1,5 @@
 """Prediction from audio: recordings in, class probabilities out.
 
-    predictor = Predictor.from_run("runs/emodb", backbone="facebook/hubert-base-ls960")
-    for prediction in predictor.predict(["a.wav", "b.flac"]):
-        print(prediction.name, prediction.emotion, prediction.probabilities)
-
 Features are computed with the recipes of the run by the code of stage one, and rounded to the type that its cache
 stores; networks are applied as in `training.evaluate`.
 """
@@ -12,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +18,24 @@ import torch
 
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.recipe.kinds import Ssl
 from mfhca_train.analysis.attention import normalise_weights
-from mfhca_train.analysis.probe import attended, over_time
-from mfhca_train.data.batch import Affine, Array, as_batch, on_device
-from mfhca_train.data.normalise import estimate_from_frames
-from mfhca_train.inference.bundle import open_ensemble, read_bundle
+from mfhca_train.analysis.probe import over_time
+from mfhca_train.data.batch import Affine, Array, as_batch
+from mfhca_train.data.normalise import affine_of
+from mfhca_train.inference.bundle import CARD, NETWORKS, open_ensemble, read_bundle
 from mfhca_train.inference.ensemble import Ensemble, read_run
-from mfhca_train.inference.prediction import Attention, Failure, Prediction
-from mfhca_train.model.fusion import TIME
+from mfhca_train.inference.hub import find_bundle
+from mfhca_train.inference.model_card import BundleCard
+from mfhca_train.inference.prediction import (
+    Attention,
+    Failure,
+    FrameTimes,
+    Prediction,
+    attention_of,
+    require_attention,
+    without_failures,
+)
 from mfhca_train.results.metrics import mean_over_segments
 from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 
@@ -38,7 +44,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 8  # segments per batch of the encoder; the same number as in cli.inference, tested
 PathLike = str | os.PathLike[str]
-Features = tuple[Array, Array]  # (S, T, F) as stored, and (S,) valid frames
 
 
 @dataclass
@@ -57,7 +62,8 @@ class Predictor:
 
     Args:
         ensemble: the networks.
-        backbone: folder or hub name of the encoder, for networks that read hidden states.
+        backbone: folder or hub name of the encoder, for networks that read hidden states; by default the encoder of
+            the training features in the local hub cache.
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: segments per batch of the encoder.
         jobs: decoding threads; by default one per core.
@@ -92,6 +98,8 @@ class Predictor:
         recipes = ensemble.inputs.recipes
         self._kinds = {side: str(recipe["kind"]) for side, recipe in recipes.items()}
         names = {self._kinds[side]: name for side, name in ensemble.inputs.names.items()}
+        encoder = ensemble.card.encoder if isinstance(ensemble.card, BundleCard) else None
+        names |= {Ssl.kind: encoder.title} if encoder and encoder.title else {}
         self._extractor = OnlineExtractor(
             recipes.values(),
             None if backbone is None else os.fspath(backbone),
@@ -132,27 +140,29 @@ class Predictor:
         Raises:
             MfhcaError: the folder is neither; see also the class.
         """
-        return cls(_select(open_ensemble(Path(path), row, speaker), speaker), backbone, **options)
+        return cls(open_ensemble(Path(path), row, speaker).holding_out(speaker), backbone, **options)
 
     @classmethod
-    def from_run(
-        cls,
-        path: PathLike,
-        backbone: PathLike | None = None,
-        *,
-        row: str | None = None,
-        speaker: str | None = None,
-        **options: Any,
+    def from_pretrained(
+        cls, name: PathLike, backbone: PathLike | None = None, *, revision: str | None = None, **options: Any
     ) -> Predictor:
-        """The networks of a finished run of `cv` or `ablate`; see `open`."""
-        return cls(_select(read_run(Path(path), row, speaker), speaker), backbone, **options)
+        """As `open`, or a bundle by its name on the Hugging Face hub ("someone/emotions"), which is downloaded once.
+
+        Raises:
+            MfhcaError: see `open`; the hub cannot be reached, or has no such bundle or revision.
+        """
+        return cls.open(find_bundle(os.fspath(name), (CARD, NETWORKS), revision), backbone, **options)
 
     @classmethod
-    def from_bundle(
-        cls, path: PathLike, backbone: PathLike | None = None, *, speaker: str | None = None, **options: Any
-    ) -> Predictor:
-        """The networks of a bundle that `export` wrote; see `open`."""
-        return cls(_select(read_bundle(Path(path)), speaker), backbone, **options)
+    def from_run(cls, path: PathLike, backbone: PathLike | None = None, **options: Any) -> Predictor:
+        """The networks of a finished run of `cv` or `ablate`, not of a bundle; see `open`."""
+        row, speaker = options.pop("row", None), options.pop("speaker", None)
+        return cls(read_run(Path(path), row, speaker).holding_out(speaker), backbone, **options)
+
+    @classmethod
+    def from_bundle(cls, path: PathLike, backbone: PathLike | None = None, **options: Any) -> Predictor:
+        """The networks of a bundle that `export` wrote, not of a run; see `open`."""
+        return cls(read_bundle(Path(path)).holding_out(options.pop("speaker", None)), backbone, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -172,17 +182,16 @@ class Predictor:
         Raises:
             MfhcaError: a file cannot be used (`each` skips it), or the attention is not over time.
         """
-        return list(_without_failures(self.each(paths, attention)))
+        return list(without_failures(self.each(paths, attention)))
 
     def predict_array(
         self, samples: Array, sample_rate: int, attention: bool = False, name: str = "array"
     ) -> Prediction:
-        """Predicts the class of audio in memory.
+        """Predicts the class of audio in memory; see `predict`.
 
         Args:
             samples: (n,) or (n, channels), floating point with full scale 1.
             sample_rate: Hz.
-            attention: see `predict`.
             name: for messages.
 
         Raises:
@@ -190,7 +199,7 @@ class Predictor:
         """
         from mfhca_cache.features.online import Samples
 
-        (found,) = _without_failures(self._run([(name, Samples(samples, sample_rate, name))], attention))
+        (found,) = without_failures(self._run([(name, Samples(samples, sample_rate, name))], attention))
         return found
 
     def each(self, paths: Iterable[PathLike], attention: bool = False) -> Iterator[Prediction | Failure]:
@@ -204,18 +213,8 @@ class Predictor:
         return self._run([(os.fspath(path), AudioFile(Path(path))) for path in paths], attention)
 
     def require_attention(self) -> None:
-        """Checks that the networks have attention over time.
-
-        Raises:
-            MfhcaError: they have none, or not over time.
-        """
-        config = self.ensemble.config.model
-        if attended(config) != TIME:
-            variant = f"{config.fusion}, model.hca={config.hca}" if config.fusion == "hca" else config.fusion
-            raise MfhcaError(
-                f"{self.ensemble.source}: with model.inputs={config.inputs}, model.fusion={variant} the networks "
-                "have no attention over time; leave attention out"
-            )
+        """Checks that the networks have attention over time; see `prediction.require_attention`."""
+        require_attention(self.ensemble)
 
     def _run(
         self, recordings: Sequence[tuple[str, Readable]], attention: bool
@@ -225,12 +224,13 @@ class Predictor:
         frames = self.ensemble.inputs.shapes["ssl"][-2] if attention else 0
         queue: deque[tuple[_Pending, int]] = deque()
         extracted = self._extractor.run(recording for _, recording in recordings)
-        features: Sequence[Mapping[str, Features]] = ()
+        speaker = []
         if self.ensemble.config.transductive:  # the statistics of the speaker are over all recordings
             results = list(extracted)
-            features = [found.features for _, found in results if not isinstance(found, MfhcaError)]
+            good = [found.features for _, found in results if not isinstance(found, MfhcaError)]
+            speaker = [{side: one[kind] for side, kind in self._kinds.items()} for one in good]
             extracted = iter(results)
-        affine = self._affine(features)
+        affine = affine_of(self._normalisers, speaker, self._device)
         for index, found in extracted:
             name = recordings[index][0]
             if isinstance(found, MfhcaError):
@@ -244,19 +244,6 @@ class Predictor:
                 yield from self._process_batch(queue, affine)
         while queue:
             yield from self._process_batch(queue, affine)
-
-    def _affine(self, features: Sequence[Mapping[str, Features]]) -> list[Affine]:
-        """Scale and shift of each network's inputs; with normalisation per speaker, by these features."""
-        speaker = {
-            side: estimate_from_frames(
-                segment[..., :count, :]
-                for of_recording in features
-                for segment, count in zip(*of_recording[self._kinds[side]], strict=True)
-            )
-            for side, normaliser in self._normalisers[0].items()
-            if features and normaliser is not None and normaliser.per_speaker
-        }
-        return [on_device({**own, **speaker}, self._device) for own in self._normalisers]
 
     def _process_batch(
         self, queue: deque[tuple[_Pending, int]], networks: Sequence[Affine]
@@ -306,30 +293,8 @@ class Predictor:
         )
 
     def _attention(self, pending: _Pending) -> Attention:
-        """The weights with their times; see `prediction.Attention`."""
-        hop, view = self._extractor.frame_samples
-        _, valid = pending.recording.features[self._kinds["ssl"]]
-        weights = pending.weights / len(self._models)
-        segment = np.repeat(np.arange(len(valid)), valid)
-        frame = np.concatenate([np.arange(count) for count in valid])
-        starts = pending.recording.starts[segment] + frame * hop / self._sample_rate
-        real = weights[segment, frame]
-        return Attention(
-            segment,
-            starts,
-            np.minimum(starts + view / self._sample_rate, pending.recording.seconds),
-            real,
-            np.maximum(weights.sum(axis=1) - np.bincount(segment, real, len(valid)), 0),
-        )
-
-
-def _select(ensemble: Ensemble, speaker: str | None) -> Ensemble:
-    """All networks, or those that neither trained nor were selected on a speaker."""
-    return ensemble if speaker is None else ensemble.holding_out(speaker)
-
-
-def _without_failures(results: Iterable[Prediction | Failure]) -> Iterator[Prediction]:
-    for result in results:
-        if isinstance(result, Failure):
-            raise MfhcaError(result.reason)
-        yield result
+        """The mean weights over the networks, with their times."""
+        recording, weights = pending.recording, pending.weights / len(self._models)
+        frames = FrameTimes(*self._extractor.frame_samples, self._sample_rate)
+        _, valid = recording.features[self._kinds["ssl"]]
+        return attention_of(weights, valid, recording.starts, recording.seconds, frames)

@@ -108,7 +108,7 @@ def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
     Autograd then need not keep the map, and on a GPU the gradient is deterministic, unlike torch's own.
     """
     height, width = (
-        averaging_matrix(n, k, x.dtype, x.device) for n, k in zip(x.shape[2:], cells, strict=True)
+        averaging_matrix(int(n), k, x.dtype, x.device) for n, k in zip(x.shape[2:], cells, strict=True)
     )
     if x.is_contiguous(memory_format=torch.channels_last):
         flat: Tensor = height @ x.permute(0, 2, 3, 1).flatten(2)

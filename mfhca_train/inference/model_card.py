@@ -1,0 +1,138 @@
+"""The card of a bundle: card.json as a typed class, and README.md, which says the same to people and to the hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mfhca_train.config.parse import from_dict
+from mfhca_train.config.settings import Config
+from mfhca_train.data.folds import PROTOCOLS
+from mfhca_train.inference.ensemble import EnsembleCard, NetworkCard
+from mfhca_train.inference.hub import EncoderSource
+from mfhca_train.report import text
+from mfhca_train.report.blocks import Table
+from mfhca_train.report.markdown import Markdown
+from mfhca_train.results.inputs_header import Side
+from mfhca_train.results.schema import SCORES, File
+
+INPUTS = {"spec": "spectrograms", "ssl": "hidden states", "mfcc": "MFCCs"}
+TEMPLATES = Path(__file__).parent / "templates"
+CITATION = "MFHCA: Enhancing Speech Emotion Recognition Via Multi-Spatial Fusion and Hierarchical Cooperative Attention"
+
+
+class CorpusSource(File, frozen=True, kw_only=True):
+    """What the corpus card says of the training corpus."""
+
+    title: str
+    citation: str
+    licence: str
+    source: str
+    notes: str = ""
+
+
+class BundleCard(EnsembleCard, frozen=True, kw_only=True):
+    """card.json."""
+
+    format: Literal["mfhca-bundle"]
+    version: int
+    title: str
+    use: str
+    warning: str = ""
+    inputs: dict[str, Side]
+    networks: tuple[NetworkCard, ...]
+    encoder: EncoderSource | None = None  # None: no hidden states are read
+    corpus_card: CorpusSource | None = None  # None: the corpus has no card
+    networks_sha256: str  # of networks.safetensors
+
+    @property
+    def shared_speakers(self) -> bool:
+        """Whether a network was trained on one of its test speakers."""
+        return any(not {*n.test_speakers}.isdisjoint(n.train_speakers) for n in self.networks)
+
+
+def model_card(card: BundleCard) -> str:
+    """README.md of a bundle: Markdown with the metadata that the hub reads."""
+    renderer, config = Markdown(), from_dict(card.config)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=renderer.text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
+    environment.globals |= {"names": text.names, "plural": text.plural}
+    page = environment.get_template("model_card.md.j2").render(
+        card=card,
+        corpus=card.corpus_card,
+        encoder=card.encoder,
+        metadata=renderer.raw(_metadata(card)),
+        transductive=config.transductive,
+        protocol=PROTOCOLS.get(card.protocol, card.protocol),
+        folds=len({network.fold for network in card.networks}),
+        seeds=len({network.seed for network in card.networks}),
+        speakers=len({speaker for n in card.networks for speaker in (*n.train_speakers, *n.test_speakers)}),
+        scores=_scores(card),
+        recalls=Table(
+            "Recall of each class",
+            ["Class", "Recall in %"],
+            [[name, text.score(card.scores.recalls[name])] for name in card.classes],
+            numbers=(1,),
+        ),
+        settings=_changed(config),
+        inputs=[INPUTS[side] for side in card.inputs],
+        versions=[f"{name} {version}" for name, version in sorted(card.versions.items())],
+        citation=CITATION,
+    )
+    return re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
+
+
+def _metadata(card: BundleCard) -> str:
+    """YAML for the hub; a JSON value is YAML."""
+    values: dict[str, Any] = {
+        "license": "other",  # the corpus', which is rarely one of the hub's names
+        "library_name": "mfhca",
+        "pipeline_tag": "audio-classification",
+        "tags": ["speech-emotion-recognition", "mfhca", card.corpus],
+    }
+    if card.encoder and card.encoder.name:
+        values["base_model"] = card.encoder.name
+    return "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+
+
+def _scores(card: BundleCard) -> Table:
+    rows = []
+    for name in SCORES:
+        score = getattr(card.scores, name)
+        spread = "" if score.std is None else f" ± {text.score(score.std)}"
+        rows.append(
+            [
+                name.upper(),
+                f"{text.score(score.mean)}{spread}",
+                text.interval(score.ci95),
+                text.score(score.seed_std),
+                text.score(score.pooled),
+                text.interval(score.pooled_ci95),
+            ]
+        )
+    head = ["Score", "Mean ± sd over folds", "95 % CI", "sd over seeds", "Pooled", "95 % CI by speaker"]
+    return Table("Scores in %", head, rows, numbers=(1, 2, 3, 4, 5))
+
+
+def _changed(config: Config) -> Table:
+    """The settings that are not the defaults."""
+    default = Config().to_dict()
+    rows = [
+        [f"{group}.{name}", text.setting(value)]
+        for group, values in config.to_dict().items()
+        for name, value in values.items()
+        if default[group].get(name) != value
+    ]
+    return Table("Settings that are not the defaults", ["Setting", "Value"], rows)
