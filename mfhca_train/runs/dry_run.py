@@ -11,7 +11,8 @@ from mfhca_train.results.checksums import read_about
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.runs import folder
 from mfhca_train.runs.crossval import plan_row
-from mfhca_train.runs.plan import OpenFeatures, Request, make_plan
+from mfhca_train.runs.features import OpenFeatures
+from mfhca_train.runs.plan import Request, make_plan
 from mfhca_train.training import process
 from mfhca_train.training.progress import makespan
 from mfhca_train.training.trial import seconds_per_epoch
