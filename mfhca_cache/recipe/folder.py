@@ -36,7 +36,7 @@ class RecipeFolder:
     @property
     def command(self) -> str:
         """The command that fills this folder."""
-        return f"mfhca-cache {'import' if self.kind == External.kind else 'features'}"
+        return command_for(self.kind)
 
     @property
     def read_as(self) -> dict[str, Any]:
@@ -57,6 +57,15 @@ class RecipeFolder:
     def layers(self) -> int:
         """Number of layers a reader gets; 0 if there is a single one without an axis of its own."""
         return self.frame_shape[0] if len(self.frame_shape) == 3 and self.layer is None else 0
+
+
+def command_for(kind: str) -> str:
+    """The command that fills the folders of a kind.
+
+    >>> command_for("ssl"), command_for("external")
+    ('mfhca-cache features', 'mfhca-cache import')
+    """
+    return f"mfhca-cache {'import' if kind == External.kind else 'features'}"
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, read_recipe
+from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, command_for, read_recipe
 from mfhca_cache.store import schema
 from mfhca_cache.store.descriptor import open_file, read_exactly
 from mfhca_cache.store.schema import damaged
@@ -79,7 +79,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     raise MfhcaError(
         f"{cache}: no {request}"
         + (f" (the cache has {existing}); choose one of these, or" if existing else ";")
-        + f" run `mfhca-cache {'import' if kind == 'external' else 'features'}` first"
+        + f" run `{command_for(kind)}` first"
     )
 
 
@@ -174,7 +174,7 @@ class Features:
         except KeyError:
             folder = self.shards[0].path.parent
             raise MfhcaError(
-                f"{folder}: no features of utterance {utterance_id}; run `mfhca-cache features`"
+                f"{folder}: no features of utterance {utterance_id}; run `{command_for(self.shards[0].kind)}`"
             ) from None
 
     def utterance(self, utterance_id: str) -> tuple[Array, Array]:

@@ -139,7 +139,8 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
 
 def damaged(path: Path, reason: str) -> MfhcaError:
     """The error for a shard that cannot be used."""
-    return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache features` again")
+    command = "import" if path.parent.name.startswith("external-") else "features"
+    return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache {command}` again")
 
 
 def as_stored(

@@ -108,7 +108,7 @@ class Corpus:
             if features.shards[shard].speaker != u.speaker:
                 raise MfhcaError(
                     f"utterance {u.utterance}: the manifest says speaker {u.speaker}, the cache "
-                    f"{features.shards[shard].speaker}; run `mfhca-cache features` with this manifest"
+                    f"{features.shards[shard].speaker}; run `{self.recipes[side].command}` with this manifest"
                 )
             if count == 0:
                 raise MfhcaError(
@@ -118,7 +118,8 @@ class Corpus:
         if missing:
             raise MissingUtterancesError(
                 f"{features.shards[0].path.parent}: {len(missing)} of {len(self.utterances)} utterances have no "
-                "features; run `mfhca-cache features` and fix what it reports, or remove them from the manifest",
+                f"features; run `{self.recipes[side].command}` and fix what it reports, or remove them from the "
+                "manifest",
                 missing,
             )
         return np.array(spans, np.int64).reshape(-1, 4)

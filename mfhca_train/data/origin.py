@@ -14,6 +14,7 @@ from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_cache.recipe.folder import command_for
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.shard import SHA256, Array
@@ -45,7 +46,8 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
         folder = features.shards[0].path.parent
         raise MfhcaError(
             f"{folder}: the features of {len(different)} of {len(utterances)} utterances were computed from other "
-            "files, or other parts of files, than those in the manifest; run `mfhca-cache features` with this "
+            "files, or other parts of files, than those in the manifest; run "
+            f"`{command_for(features.shards[0].kind)}` with this "
             f"manifest:\n{listing(different)}"
         )
 

@@ -84,7 +84,7 @@ def test_imported_features_are_read_only_if_they_are_named(trip: Path) -> None:
     assert kinds(ssl="again-ssl") == {"spec": "logspec", "ssl": "external-again-ssl"}
     assert kinds(spec="external-again-l") == {"spec": "external-again-logspec", "ssl": "ssl"}
     with pytest.raises(
-        MfhcaError, match="2 recipes of external features with a name starting with 'again'; choose"
+        MfhcaError, match=r"2 recipes of external features with a name starting with 'again'; choose"
     ):
         kinds(ssl="again")
     with pytest.raises(
@@ -135,6 +135,36 @@ def test_nothing_of_the_test_speaker_reaches_a_fold_of_imported_features(tmp_pat
     assert len(results["plain"]) == 1
     assert results["plain"] == results["test"]
     assert results["plain"] != results["training"]
+
+
+def test_a_remedy_for_imported_features_is_to_import_them(tmp_path: Path) -> None:
+    imported_corpus(tmp_path)
+    config = with_settings(Config(), {"model.inputs": "ssl"})
+    asked = request(tmp_path, ssl="other", config=config)
+    (folder,) = (tmp_path / "cache").iterdir()
+    for changed, message in (
+        (
+            [*rows(), replace(rows()[0], utterance="new")],
+            "1 of 25 utterances have no features; run `mfhca-cache import`",
+        ),
+        (
+            [replace(rows()[0], path="x.wav"), *rows()[1:]],
+            "1 of 24 utterances were computed from other files.*import`",
+        ),
+        (
+            [*rows(), replace(rows()[0], utterance="new", path="s9.wav", speaker="s9")],
+            "no features of speaker s9; run `mfhca-cache import",
+        ),
+    ):
+        write_manifest(tmp_path / "corpus.csv", changed)
+        with pytest.raises(MfhcaError, match=message):
+            cross_validate(asked)
+    write_manifest(tmp_path / "corpus.csv", rows())
+    (folder / "s0.h5").write_bytes(b"")
+    with pytest.raises(
+        MfhcaError, match=r"s0.h5: not a feature shard; delete it and run `mfhca-cache import` again"
+    ):
+        cross_validate(asked)
 
 
 def test_spectrograms_and_imported_frames_train_together(tmp_path: Path) -> None:
