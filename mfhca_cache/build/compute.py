@@ -141,7 +141,13 @@ def compute(
             say(line)
     failed = dict(plan.sources.unreadable)
     if dry_run:
-        say(describe_work(plan))
+        seconds = plan.seconds
+        if seconds is None and plan.speakers:
+            from mfhca_cache.build.trial import estimate_seconds  # imports the encoder
+
+            jobs = request.jobs or cores()
+            seconds = estimate_seconds(plan, work.backbone, device, threads, batch_size, jobs)
+        say(describe_work(plan, seconds))
         _report_failures(failed, plan.sources.count)
         return plan
     if plan.speakers:

@@ -10,12 +10,9 @@ from mfhca_cache.common import log
 from mfhca_cache.common.text import duration_text, first_names, size_text
 
 
-def describe_work(plan: Plan) -> str:
-    """What a run would compute, and how long it would take."""
-    seconds = plan.seconds
-    time = (
-        "unknown: no earlier run recorded its speed" if seconds is None else f"about {duration_text(seconds)}"
-    )
+def describe_work(plan: Plan, seconds: float | None) -> str:
+    """What a run would compute, and how long it would take; None if that is not known."""
+    time = "unknown" if seconds is None else f"about {duration_text(seconds)}"
     return f"to compute: {plan.segments()} segments, {size_text(plan.stored_bytes)}, time {time}"
 
 
