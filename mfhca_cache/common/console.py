@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import platform
 import shlex
 from collections.abc import Callable, Sequence
@@ -186,9 +187,10 @@ def _version() -> str:
         return "(not installed)"
 
 
-def echo(text: str) -> None:
-    """Prints a line of a result; names in it may have any characters."""
-    click.echo(printable(text))
+def echo(text: str, bold: bool = False) -> None:
+    """Prints a line of a result, in bold on a terminal if asked for; names in it may have any characters."""
+    plain = bool(os.environ.get("NO_COLOR")) or not bold
+    click.echo(printable(text) if plain else click.style(printable(text), bold=True))
 
 
 def device_option(help_text: str) -> Option:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mfhca_cache.common.cluster import Cluster
-from mfhca_cache.common.console import Commands
+from mfhca_cache.common.console import Commands, echo
 from mfhca_train.cli.inference import evaluate, export, predict
 from mfhca_train.cli.options import FOLDER, RunCommand, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
@@ -57,7 +58,6 @@ def cv(
       mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
     """
     _refuse_jobs(options["cluster"], options["jobs"])
-    from mfhca_train.report.terminal import table
     from mfhca_train.runs.crossval import cross_validate
     from mfhca_train.runs.plan import Request
 
@@ -72,9 +72,7 @@ def cv(
         for line in describe(request):
             click.echo(line)
         return
-    results = cross_validate(request)
-    click.echo(table(results))
-    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+    _show(out, cross_validate(request))
 
 
 @main.command(cls=RunCommand)
@@ -104,7 +102,6 @@ def ablate(
       mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --set train.lr=1e-4
     """
     _refuse_jobs(options["cluster"], options["jobs"])
-    from mfhca_train.report.terminal import table
     from mfhca_train.runs.ablation import ablate as run
     from mfhca_train.runs.grid import find_grid, read_grid
     from mfhca_train.runs.plan import Request
@@ -120,8 +117,7 @@ def ablate(
         protocol=protocol or found.base.protocol or PROTOCOL,
         **options,
     )
-    click.echo(table(run(request, found, rows, skip_missing)))
-    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+    _show(out, run(request, found, rows, skip_missing))
 
 
 @main.command()
@@ -165,6 +161,23 @@ def rescore(run: Path, pooling: str | None) -> None:
 
 for command in (predict, export, evaluate):
     main.add_command(command)
+
+
+def _show(out: Path, results: Mapping[str, Any]) -> None:
+    """Prints the headline, the table, where the report is, and what one may do next."""
+    from mfhca_cache.common.log import LOG
+    from mfhca_train.report.terminal import headline, table
+
+    if line := headline(results):
+        echo(line, bold=True)
+    click.echo(table(results))
+    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+    run = quote(str(out))
+    LOG.info(
+        "next: open report.html; mfhca-train predict %s AUDIO...; mfhca-train compare %s ANOTHER_RUN",
+        run,
+        run,
+    )
 
 
 def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:

@@ -45,6 +45,27 @@ def rows_table(results: AblationResults) -> str:
     return "\n".join([line.rstrip() for line in lines] + remarks)
 
 
+def headline(content: object) -> str | None:
+    """The scores of a cross-validation in one line; None for an ablation, whose table has a line for each row.
+
+    Args:
+        content: of its results.json.
+    """
+    results = parse_results(content)
+    if results.grid:
+        return None
+    row = next(iter(results.rows.values()))
+    values = []
+    for name in ("ua", "wa"):
+        score = row.score(name)
+        spread = "" if score.std is None or row.headline == "pooled" else f" ± {percent(score.std).strip()}"
+        values.append(f"{name.upper()} {percent(getattr(score, row.headline)).strip()}{spread} %")
+    over = f"{plural(row.n_folds, 'fold')}, protocol {row.protocol}"
+    how = f"pooled over {over}" if row.headline == "pooled" else f"mean over {over}"
+    oracle = "ORACLE: " if row.is_oracle else ""
+    return f"{results.corpus}: {oracle}{', '.join(values)} ({how})"
+
+
 def _folds(row: RowResults) -> Iterator[str]:
     """Every fold, mean, standard deviation and pooled scores of a row."""
     marks = "".join(f" ({mark})" for mark in mark_of(row).splitlines())

@@ -24,6 +24,11 @@ def test_without_a_terminal_every_finished_unit_is_a_line(tmp_path: Path) -> Non
         rf"^fold (s\d) seed 0: {score}, 3 epochs; (\d) of 2 units, mean UA (\d+\.\d) %$", result.stderr, re.M
     )
     assert [(fold, number) for fold, _, number, _ in found] == [("s0", "1"), ("s1", "2")]
+    first = result.stdout.splitlines()[0]
+    assert re.fullmatch(
+        r"corpus: ORACLE: UA [\d.]+ ± [\d.]+ %, WA [\d.]+ ± [\d.]+ % \(.* 2 folds, .* oracle\)", first
+    ), first
+    assert result.stderr.splitlines()[-1].startswith("next: open report.html; mfhca-train predict ")
     assert float(found[1][3]) == pytest.approx(sum(float(ua) for _, ua, _, _ in found) / 2, abs=0.11)
     assert cv_command(tmp_path, "--fold", "s2", "--protocol", "oracle", "-q").stderr == ""
 
