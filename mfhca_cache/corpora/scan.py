@@ -20,6 +20,7 @@ from types import MappingProxyType
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.progress import phase
 from mfhca_cache.corpora.folder import Scan
 from mfhca_cache.manifest.card import Card, ExpectedCounts, LabelSet, check_expected, find_card, read_card
 from mfhca_cache.manifest.manifest import write_manifest
@@ -184,7 +185,8 @@ def build(
     if corpus == "demo":
         from mfhca_cache.corpora import demo
 
-        demo.synthesise(root)
+        with phase("synthesising the demo"):
+            demo.synthesise(root)
     result = scan(corpus, root, speaker, source, columns, emotion, gender)
     card = _card(corpus, out)
     if card is not None:

@@ -77,7 +77,8 @@ def execute(
             with phase("opening the features"):
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
-            environment = _record(request, plans, features, grid, unfinished)
+            with phase("loading PyTorch, and writing run.json"):
+                environment = _record(request, plans, features, grid, unfinished)
             for plan in plans.values():
                 if plan.row.config.transductive:
                     log.LOG.warning(
