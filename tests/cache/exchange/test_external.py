@@ -15,11 +15,11 @@ from command_factory import call, done, failed
 from corpus_factory import utterances
 from external_factory import RATE, WIDTH, frames_of, imported, prepare
 
+from mfhca_cache.common.audio_digest import file_digest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.exchange.cutting import cut_frames
 from mfhca_cache.exchange.external import content_digest
 from mfhca_cache.exchange.frames import Frames
-from mfhca_cache.features.audio import file_digest
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import from_dict, read_recipe
