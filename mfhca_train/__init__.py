@@ -4,7 +4,7 @@ What is offered here is loaded when it is first asked for, so importing the pack
 
 >>> import mfhca_train
 >>> sorted(mfhca_train.__all__)[:3]
-['Config', 'Epoch', 'Fold']
+['Config', 'Epoch', 'FeatureBatch']
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ if TYPE_CHECKING:
     from mfhca_train.config.settings import Config, ModelConfig, TrainConfig
     from mfhca_train.data.folds import Fold, make_folds
     from mfhca_train.inference.predictor import Predictor
+    from mfhca_train.interface.dataset import (
+        FeatureBatch,
+        FeatureDataset,
+        FeatureItem,
+        FoldDatasets,
+        collate,
+        fold_datasets,
+    )
     from mfhca_train.interface.functions import ablate, cross_validate
     from mfhca_train.interface.run import Run, RunRow, load_run
     from mfhca_train.interface.table import Table
+    from mfhca_train.interface.utterances import UtteranceFeatures, utterance_features
     from mfhca_train.model.network import MFHCA
     from mfhca_train.results.metrics import Scores, confusion_matrix, scores
     from mfhca_train.training.epochs import Epoch
@@ -28,7 +37,11 @@ __all__ = [
     "MFHCA",
     "Config",
     "Epoch",
+    "FeatureBatch",
+    "FeatureDataset",
+    "FeatureItem",
     "Fold",
+    "FoldDatasets",
     "ModelConfig",
     "Predictor",
     "Run",
@@ -36,12 +49,16 @@ __all__ = [
     "Scores",
     "Table",
     "TrainConfig",
+    "UtteranceFeatures",
     "ablate",
+    "collate",
     "confusion_matrix",
     "cross_validate",
+    "fold_datasets",
     "load_run",
     "make_folds",
     "scores",
+    "utterance_features",
     "with_settings",
 ]
 
@@ -50,9 +67,18 @@ _HOMES = {
     "config.settings": ("Config", "ModelConfig", "TrainConfig"),
     "data.folds": ("Fold", "make_folds"),
     "inference.predictor": ("Predictor",),
+    "interface.dataset": (
+        "FeatureBatch",
+        "FeatureDataset",
+        "FeatureItem",
+        "FoldDatasets",
+        "collate",
+        "fold_datasets",
+    ),
     "interface.functions": ("ablate", "cross_validate"),
     "interface.run": ("Run", "RunRow", "load_run"),
     "interface.table": ("Table",),
+    "interface.utterances": ("UtteranceFeatures", "utterance_features"),
     "model.network": ("MFHCA",),
     "results.metrics": ("Scores", "confusion_matrix", "scores"),
     "training.epochs": ("Epoch",),

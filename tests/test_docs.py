@@ -63,6 +63,24 @@ def test_examples_in_python_run(small: Path, name: str, capsys: pytest.CaptureFi
     assert expected.get(name, "") in printed
 
 
+@pytest.mark.parametrize("name", [name for _, name, _ in blocks("own-model.md") if name != "lightning"])
+def test_examples_with_a_model_of_ones_own_run(
+    small: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = python(small, block("own-model.md", "test", name), capsys)
+    if name == "folds":
+        assert printed == "".join(f"s{fold} 9 18 9\n" for fold in range(4))
+    else:
+        found = float(re.findall(r"UA (\d\.\d\d)", printed)[-1])
+        assert found > 0.25 + 0.2, "better than chance"
+
+
+def test_the_example_with_lightning_runs(small: Path) -> None:
+    pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed")
+    printed = run([sys.executable, "-W", "ignore", "-c", block("own-model.md", "test", "lightning")], small)
+    assert float(printed.rpartition(" ")[2]) > 0.25 + 0.2, "better than chance"
+
+
 def test_every_public_name_is_on_the_page_and_no_other() -> None:
     import mfhca_cache
     import mfhca_train
@@ -163,11 +181,9 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
 
     config = {"model": vars(Config().model), "train": vars(Config().train)}
     for page in DOCS.glob("*.md"):
-        text = page.read_text(encoding="utf-8")
+        text = re.sub(r"```python\n.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for group, name in re.findall(r"(?<![.\w])(model|train)\.([a-z_]+)\b", text):
-            assert name in config[group] or name in ("py", "safetensors", "md"), (
-                f"{page.name}: {group}.{name}"
-            )
+            assert name in {*config[group], "py", "safetensors", "md"}, f"{page.name}: {group}.{name}"
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"

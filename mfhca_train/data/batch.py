@@ -77,6 +77,22 @@ def on_device(normalisers: Mapping[str, Normaliser | None], device: str) -> Affi
     }
 
 
+def scaled(stored: Tensor, pair: tuple[Tensor, Tensor] | None) -> Tensor:
+    """A float32 copy of features, times pair[0] plus pair[1].
+
+    Args:
+        stored: (..., T, F), not changed.
+        pair: scale and shift, which broadcast to it; None keeps the values (and float32 input as it is).
+    """
+    import torch
+
+    values = stored.float()
+    if pair is None:
+        return values
+    # float32 input was not copied by float(): do not write to it.
+    return torch.addcmul(pair[1], values, pair[0], out=None if values is stored else values)
+
+
 def as_batch(
     stored: Mapping[str, Tensor], affine: Affine, valid: Mapping[str, Tensor], label: Tensor
 ) -> Batch:
@@ -104,11 +120,7 @@ def as_batch(
             else:
                 layers = Layers(x, *(part.unsqueeze(1) for part in pair))
             continue
-        values[side] = x.float()
-        if pair is not None:
-            # float32 input was not copied by float(): do not write to it.
-            out = None if values[side] is x else values[side]
-            values[side] = torch.addcmul(pair[1], values[side], pair[0], out=out)
+        values[side] = scaled(x, pair)
     spec = values.get("spec")
     return Batch(
         None if spec is None else spec.unsqueeze(1),

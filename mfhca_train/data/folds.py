@@ -28,7 +28,6 @@ PROTOCOLS = {
     "oracle-matched": "the training speakers of strict, but the epoch is selected ON THE TEST SPEAKER",
     "column": "the official split in the manifest's column fold: its folds in turn, or train, validation and test once",
 }
-DEFAULTS = TrainConfig()
 ORACLES = ("oracle", "oracle-matched")
 Side = Literal["train", "validation", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -66,7 +65,7 @@ class Fold:
 
 
 def make_folds(
-    utterances: Sequence[Utterance], protocol: str = PROTOCOL, config: TrainConfig = DEFAULTS
+    utterances: Sequence[Utterance], protocol: str = PROTOCOL, config: TrainConfig | None = None
 ) -> tuple[Fold, ...]:
     """Splits the speakers of a corpus.
 
@@ -85,7 +84,7 @@ def make_folds(
     if protocol not in PROTOCOLS:
         raise MfhcaError(f"no protocol is called {protocol!r}; there are: {', '.join(PROTOCOLS)}")
     try:
-        return _split(utterances, protocol, config)
+        return _split(utterances, protocol, config or TrainConfig())
     except MfhcaError as error:
         remedy = (
             "" if protocol == "column" else f"; {_remedy(utterances)}"

@@ -42,6 +42,7 @@ def cross_validate(
     analysis: bool = True,
     root: str | Path | None = None,
     accept_copies: bool = False,
+    accept_untrained: bool = False,
     cluster: Cluster | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] = (),
 ) -> Run:
@@ -67,6 +68,7 @@ def cross_validate(
         analysis: whether to analyse features and attention of the trained networks for the report.
         root: the folder of the audio, to show waveforms in the report.
         accept_copies: accept identical recordings under several speakers.
+        accept_untrained: accept folds that test a class which no training speaker has.
         cluster: a Dask cluster; None for this machine.
         on_epoch: a function, or several, called with an `Epoch` after every epoch of every network, in this process,
             also if folds are trained in parallel. What it raises ends the training; nothing it does changes a result.
@@ -96,6 +98,7 @@ def cross_validate(
         analysis=analysis,
         root=root,
         accept_copies=accept_copies,
+        accept_untrained=accept_untrained,
         on_epoch=on_epoch,
     )
     crossval.cross_validate(request)
@@ -125,6 +128,7 @@ def ablate(
     analysis: bool = True,
     root: str | Path | None = None,
     accept_copies: bool = False,
+    accept_untrained: bool = False,
     cluster: Cluster | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] = (),
 ) -> Run:
@@ -137,8 +141,8 @@ def ablate(
         skip_missing: leave out rows whose features are not in the cache, instead of refusing.
         settings, preset, config_file: as for `cross_validate`; the settings of a row win over them.
         protocol: by default the grid's, else strict; see `cross_validate`.
-        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, accept_copies, cluster, on_epoch:
-            as for `cross_validate`.
+        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, accept_copies, accept_untrained,
+            cluster, on_epoch: as for `cross_validate`.
 
     Returns:
         The finished run, as `load_run` reads it; `run["mf"]` is its row "mf".
@@ -166,6 +170,7 @@ def ablate(
         analysis=analysis,
         root=root,
         accept_copies=accept_copies,
+        accept_untrained=accept_untrained,
         on_epoch=on_epoch,
     )
     ablation.ablate(request, found, _names(rows), skip_missing)

@@ -18,10 +18,10 @@ import numpy as np
 
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import progress
-from mfhca_train.config.settings import Config
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import SIDES
+from mfhca_train.data.pooled import pooled
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import BEST, LOGISTIC, MAJORITY, SVM
 from mfhca_train.training import process
@@ -52,34 +52,15 @@ def train(kind: str, units: Sequence[Unit], corpus: Corpus) -> None:
     Raises:
         MfhcaError: a folder cannot be written, or another process trains the unit.
     """
+    config = units[0].config
+    per_speaker = config.train.ssl_norm == "speaker"
     with progress(len(units), " folds", units[0].row) as bar:
-        features = utterance_features(corpus, units[0].config) if kind != MAJORITY else None
+        features = None if kind == MAJORITY else pooled(corpus, "ssl", config.model.pooling, per_speaker)
         for unit in units:
             with working_folder(unit.folder) as folder:
                 if folder is not None:
                     _train_unit(folder, kind, unit, corpus, features)
             bar.update()
-
-
-def utterance_features(corpus: Corpus, config: Config) -> Array:
-    """(U, D) or (U, 2 D) float64: mean, and standard deviation, of each utterance's hidden states.
-
-    They come from the moments in the shards.
-    """
-    features = corpus.features["ssl"]
-    per_speaker = config.train.ssl_norm == "speaker"
-    scales, shifts = corpus.speaker_scaling("ssl") if per_speaker else (None, None)
-    rows: dict[str, Array] = {}
-    for index, shard in enumerate(features.shards):
-        count = np.maximum(shard.count, 1)[:, None]
-        mean = features.moments(index, "sum") / count
-        parts = [mean if scales is None or shifts is None else mean * scales[index] + shifts[index]]
-        if config.model.pooling == "statistics":
-            variance = features.moments(index, "sum_squares") / count - mean**2
-            deviation = np.sqrt(np.maximum(variance, 0))
-            parts.append(deviation if scales is None else deviation * scales[index])
-        rows |= dict(zip(shard.utterance_ids, np.concatenate(parts, axis=1), strict=True))
-    return np.stack([rows[u.utterance] for u in corpus.utterances])
 
 
 def _majority(corpus: Corpus, train: Array) -> Candidate:
