@@ -13,7 +13,7 @@ from corpus_factory import SMALL, request
 import mfhca_train
 from mfhca_cache import MfhcaError
 from mfhca_cache.common.cluster import Cluster
-from mfhca_train import Config, Epoch, Run, ablate, cross_validate, with_settings
+from mfhca_train import Config, Epoch, Run, ablate, cross_validate
 from mfhca_train.cli.main import main
 
 TINY = {**SMALL, "model.inputs": "ssl", "train.epochs": 2}
@@ -86,7 +86,7 @@ def test_a_second_call_trains_nothing(corpus: Path, trained: tuple[Run, list[Epo
     epochs: list[Epoch] = []
     places = (corpus / "corpus.csv", corpus / "cache", run.path)
     again = cross_validate(
-        *places, settings=with_settings(Config(), TINY), folds=["s0"], seeds=[0], jobs=1, analysis=False,
+        *places, settings=TINY, folds=["s0"], seeds=[0], jobs=1, analysis=False,
         on_epoch=[epochs.append],
     )  # fmt: skip
     assert again.scores == run.scores
