@@ -55,7 +55,7 @@ def cross_validate(
         settings: by dotted name, as of --set, e.g. {"model.hca": "channel", "train.lr": 1e-4}; they win over the corpus
             card's. A `Config` replaces all other sources.
         preset: "paper", "released" or "small": a complete set of settings instead of the corpus card's. By default the
-            card's; without a card, small below 2,000 utterances if no settings are given.
+            card's; without a card, small below 2,000 utterances.
         config_file: a TOML file with settings, which those of `settings` win over.
         protocol: how speakers are divided into training, validation and test; docs/protocols.md has the names.
         label_set: a mapping from labels to classes; by default the corpus card's.
