@@ -151,7 +151,7 @@ def test_a_grid_that_does_not_exist_names_the_nearest(corpus: Path) -> None:
 def test_defaults_are_those_of_the_command(function: Callable[..., Any], name: str) -> None:
     parameters = inspect.signature(function).parameters
     options = {option.name: option for option in main.commands[name].params}
-    only_commands = {"quiet", "verbose", "backend", "scheduler", "worker_timeout"}
+    only_commands = {"quiet", "verbose", "backend", "scheduler", "worker_timeout", "dry_run"}
     assert set(parameters) - {"cluster", "on_epoch"} == set(options) - only_commands
     for argument in set(parameters) & set(options):
         if parameters[argument].default is not inspect.Parameter.empty:
