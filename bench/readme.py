@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.scores import Results, details, model_name, overview, table
 from mfhca_train.report.terminal import table as scores_table
+from mfhca_train.runs.grid import read_grid
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STORED = REPOSITORY / "bench" / "results"
@@ -30,7 +31,7 @@ PUBLISHED = REPOSITORY / "manifests" / "published.toml"
 RUN_FIELDS = ("grid", "title", "note", "corpus", "label_set", "classes", "reference", "optimism")
 ROW_FIELDS = (
     *("title", "kind", "protocol", "oracle", "seeds", "n_folds", "n_utterances", "parameters"),
-    *("wa", "ua", "f1", "comparison"),
+    *("wa", "ua", "f1", "comparison", "ensemble"),
 )
 
 
@@ -140,16 +141,18 @@ def store(path: Path) -> None:
     """Copies a results.json into bench/results/; of an ablation what the tables need, and its report.md.
 
     Raises:
-        SystemExit: folds or rows are missing.
+        SystemExit: folds are missing. Rows of a grid may be; the page then names them.
     """
     results = json.loads(path.read_text(encoding="utf-8"))
-    if not results["complete"]:
-        raise SystemExit(f"{path}: folds or rows are missing; run again without --fold and --row")
+    if not all(row["complete"] for row in results.get("rows", {"": results}).values()):
+        raise SystemExit(f"{path}: folds are missing; run again without --fold")
     name = f"{results['corpus']}-{results['label_set']}"
     if "rows" in results:
         name += f"-{results['grid']}"
         rows = {key: {field: row.get(field) for field in ROW_FIELDS} for key, row in results["rows"].items()}
-        results = {field: results[field] for field in RUN_FIELDS} | {"rows": rows}
+        grid = read_grid(REPOSITORY / f"manifests/ablations/{results['grid']}.toml")
+        missing = [row.title for row in grid.trained if row.name not in rows]
+        results = {field: results[field] for field in RUN_FIELDS} | {"rows": rows, "missing": missing}
         shutil.copyfile(path.with_name("report.md"), STORED / f"{name}.md")
     else:
         identity = json.dumps([results["config"], results["recipes"]], sort_keys=True)

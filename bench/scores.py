@@ -18,12 +18,22 @@ def overview(runs: list[Results], published: list[Results]) -> str:
     """One table per corpus and label set: every system with its protocol and its spread."""
     parts = []
     for run in runs:
-        rows = [
-            [_title(row), f"{row['protocol']}, {row['n_folds']} × {max(1, len(row['seeds']))}"]
-            + [_mean(row[score]) for score in ("wa", "ua")]
-            + [_percent(row[score]["pooled"]) for score in ("wa", "ua")]
-            for row in _rows(run)
-        ]
+        rows = []
+        for row in _rows(run):
+            rows.append(
+                [_title(row), f"{row['protocol']}, {row['n_folds']} × {max(1, len(row['seeds']))}"]
+                + [_mean(row[score]) for score in ("wa", "ua")]
+                + [_percent(row[score]["pooled"]) for score in ("wa", "ua")]
+            )
+            if ensemble := row.get("ensemble"):
+                rows.append(
+                    [f"{_title(row)}: ensemble of {ensemble['seeds']} seeds", row["protocol"]]
+                    + [
+                        _percent(ensemble[score][part])
+                        for part in ("mean", "pooled")
+                        for score in ("wa", "ua")
+                    ]
+                )
         for other in _published(run, published):
             mean, pooled = (
                 _values(other) if other["score"] == score else ("–", "–") for score in ("mean", "pooled")
@@ -32,7 +42,7 @@ def overview(runs: list[Results], published: list[Results]) -> str:
         parts.append(
             f"**{run['corpus']}**, {len(run['classes'])} classes ({', '.join(run['classes'])}), in %; mean ± standard "
             "deviation over folds, then the score of all folds pooled. Chance level of UA: "
-            f"{100 / len(run['classes']):.1f} %."
+            f"{100 / len(run['classes']):.1f} %.{_missing(run)}"
         )
         parts.append(
             table(["system", "protocol, folds × seeds", "WA", "UA", "WA pooled", "UA pooled"], rows, 2)
@@ -63,6 +73,12 @@ def details(runs: list[Results], published: list[Results]) -> str:
                 f"The full report of the run, with scores per fold and class, is `bench/results/{report}`."
             )
     return "\n\n".join(parts)
+
+
+def _missing(run: Results) -> str:
+    """Names the rows of the grid that were not trained."""
+    titles = run.get("missing") or ()
+    return f" Not measured yet: {'; '.join(titles)}." if titles else ""
 
 
 def _scores(run: Results) -> str:

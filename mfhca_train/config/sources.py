@@ -63,7 +63,7 @@ def resolve(
 ) -> Resolved:
     """Combines all sources of settings; later ones win.
 
-    A corpus of few utterances without a card gets the preset `small`, unless another preset or a grid's base is given.
+    A corpus of few utterances without a card gets the preset `small`, unless another preset is given.
 
     Args:
         manifest: its corpus card may have a preset and settings.
@@ -78,7 +78,7 @@ def resolve(
     found = read_manifest(manifest) if manifest is not None else None
     card = found.card if found is not None else None
     is_small = found is not None and card is None and len(found.utterances) < SMALL_BELOW
-    is_default_preset = is_small and not (base or preset)
+    is_default_preset = is_small and not preset
     if is_default_preset:
         preset = SMALL
     sources: list[_Source] = []

@@ -113,7 +113,7 @@ def test_the_settings_of_a_card_win_over_the_preset_it_names(manifest: Path, tmp
         resolve(manifest)
 
 
-def test_a_small_corpus_without_a_card_gets_small_unless_a_preset_or_a_grid_is_given(tmp_path: Path) -> None:
+def test_a_small_corpus_without_a_card_gets_small_unless_another_preset_is_given(tmp_path: Path) -> None:
     path, file = tmp_path / "mine.csv", write(tmp_path / "f.toml", "[train]\nlr = 0.3\n")
     write_manifest(path, utterances(speakers=5, each=400)[:1999])
     found = resolve(path)
@@ -122,13 +122,13 @@ def test_a_small_corpus_without_a_card_gets_small_unless_a_preset_or_a_grid_is_g
     line = describe_preset(found)
     assert line.startswith("preset small (no card, fewer than 2,000 utterances; ")
     assert "\n" not in line
-    for other in (
-        resolve(path, base={"train.epochs": 100}),
-        resolve(path, preset="paper"),
+    other = resolve(path, preset="paper")
+    assert (other.config, other.default_preset) == (Config(), None)
+    for own in (
+        resolve(path, file=file),
+        resolve(path, given=[("train.lr", "0.3")]),
+        resolve(path, base={"train.lr": 0.3}),
     ):
-        assert other.config == Config()
-        assert other.default_preset is None
-    for own in (resolve(path, file=file), resolve(path, given=[("train.lr", "0.3")])):
         assert own.config == with_settings(found.config, {"train.lr": 0.3})
         assert own.default_preset == "small"
     write_manifest(path, utterances(speakers=5, each=400))

@@ -51,7 +51,18 @@ def command(folder: Path, grid: Path, *more: str) -> Result:
     usual = ["--set", "train.epochs=1", "--jobs", "1", "--fold", "s0", "--seeds", "1", "--device", "cpu"]
     usual += ["--no-analysis"]
     return CliRunner().invoke(
-        main, ["ablate", str(grid), str(folder / "corpus.csv"), *places, *settings, *usual, *more]
+        main,
+        [
+            "ablate",
+            str(grid),
+            str(folder / "corpus.csv"),
+            *places,
+            "--preset",
+            "paper",
+            *settings,
+            *usual,
+            *more,
+        ],
     )
 
 

@@ -11,8 +11,9 @@ from places import REPOSITORY
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.card import read_card
 from mfhca_train.config.parse import FIELDS, unused_settings, value_of, with_settings
+from mfhca_train.config.presets import read_preset
 from mfhca_train.config.settings import Config
-from mfhca_train.results.schema import CHOSEN, NETWORK
+from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import read_grid, row_config
 
 CARDS = sorted(p for p in (REPOSITORY / "manifests").glob("*.toml") if p.stem != "published")
@@ -30,9 +31,9 @@ def test_shipped_grids_are_valid(path: Path) -> None:
 @pytest.mark.parametrize("card", [None, *CARDS], ids=lambda card: card.stem if card else "no card")
 def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, card: Path | None) -> None:
     grid = read_grid(path)
-    base = with_settings(
-        with_settings(Config(), read_card(card).settings if card else {}), grid.base.settings
-    )
+    own = read_card(card) if card else None
+    preset = read_preset(own.preset).settings if own and own.preset else {}
+    base = with_settings(Config(), {**preset, **(own.settings if own else {}), **grid.base.settings})
     found: dict[str, str] = {}
     for row in grid.trained:
         if row.kind == CHOSEN:
@@ -40,8 +41,11 @@ def test_no_two_rows_of_a_shipped_grid_are_the_same_under_any_card(path: Path, c
         config = row_config(base, row)
         idle = unused_settings(config)
         read = {name: value_of(config, name) for name in FIELDS if name not in idle}
-        if row.kind != NETWORK:  # the majority class reads no settings, the support vector machine hardly any
-            read = {}
+        if row.kind != NETWORK:  # the majority class reads no settings, a linear classifier these
+            classifier = (
+                ("model.pooling", "train.refit", "train.ssl_norm") if row.kind in (SVM, LOGISTIC) else ()
+            )
+            read = {name: value_of(config, name) for name in classifier}
         protocol = row.protocol or grid.base.protocol or "strict"
         features = row.spec or grid.base.spec, row.ssl or grid.base.ssl, {**grid.base.recipe, **row.recipe}
         found[row.name] = repr((row.kind, protocol, features, read))
