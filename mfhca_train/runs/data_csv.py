@@ -19,7 +19,7 @@ from mfhca_train.results.checksums import DATA_DIGEST, read_about
 from mfhca_train.results.files import csv_text
 from mfhca_train.results.schema import DATA_FILE
 
-COLUMNS = ("utterance", "speaker", "session", "gender", "class", "audio_sha256")
+COLUMNS = ("utterance", "speaker", "session", "gender", "class", "fold", "audio_sha256")
 
 
 def write(out: Path, corpus: Corpus) -> str:
@@ -70,4 +70,4 @@ def differences(out: Path, corpus: Corpus) -> list[str]:
 def _rows(corpus: Corpus) -> Iterator[tuple[str, ...]]:
     digests = corpus.audio_digests(np.arange(len(corpus.utterances)))
     for u, label, digest in zip(corpus.utterances, corpus.labels, digests, strict=True):
-        yield u.utterance, u.speaker, u.session, u.gender, corpus.classes[label], digest
+        yield u.utterance, u.speaker, u.session, u.gender, corpus.classes[label], u.fold, digest

@@ -154,10 +154,13 @@ def _record(
         (out / DATA_FILE).unlink(missing_ok=True)
     first = next(iter(plans.values()))
     others = [name for name in rows if name not in plans]
-    if others and (differing := data_csv.differences(out, features.of(first.row.recipes))):
+    differing = data_csv.differences(out, features.of(first.row.recipes)) if others else []
+    labels = first.identity["label_digest"]
+    differing += [f"label_digest of row {name}" for name in others if rows[name]["label_digest"] != labels]
+    if differing:
         raise MfhcaError(
-            f"{out}: its rows {', '.join(others)} have other labels, speakers or audio than the manifest and the "
-            f"features have now; choose another --out (or RUN=), or delete it. Differences:\n{listing(differing)}"
+            f"{out}: its rows {', '.join(others)} have other labels, speakers, folds or audio than the manifest and "
+            f"the features have now; choose another --out (or RUN=), or delete it. Differences:\n{listing(differing)}"
         )
     rows |= {name: plan.identity for name, plan in plans.items()}
     head = first.identity

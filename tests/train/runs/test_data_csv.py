@@ -23,10 +23,18 @@ def test_a_new_row_after_an_edited_label_is_refused(corpus: Path, tmp_path: Path
     folder, grid = copy_of(corpus, tmp_path / "x"), write_grid(tmp_path / "small.toml", SMALL_GRID)
     ablate(short(folder, "run"), grid, names=["svm"])
     path = folder / "corpus.csv"
+    write_manifest(path, [replace(u, fold="dev") if u.utterance == "s3_0" else u for u in ROWS])
+    with pytest.raises(
+        MfhcaError, match=r"its rows svm have other[^$]*s3_0 .*fold none in that run, dev now"
+    ):
+        ablate(short(folder, "run"), grid, names=["b"])
     write_manifest(path, [replace(u, emotion="joy") if u.utterance == "s3_0" else u for u in ROWS])
     with pytest.raises(
         MfhcaError, match=r"its rows svm have other labels[^$]*s3_0 .*class anger in that run, joy now"
     ):
+        ablate(short(folder, "run"), grid, names=["b"])
+    (folder / "runs/run/data.csv").unlink()
+    with pytest.raises(MfhcaError, match="label_digest of row svm"):
         ablate(short(folder, "run"), grid, names=["b"])
     assert not (folder / "runs/run/b").exists()
 
