@@ -5,8 +5,9 @@ Only click and the standard library are imported, so that `--help` is fast.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -285,11 +286,27 @@ def evaluate(
             ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update, bar.expect
         )
     name = result.results["corpus"] if row is None else f"{result.results['corpus']}-{row}"
-    out = out or model / f"evaluation-{name}.json"
+    if out is None:
+        out = model / f"evaluation-{name}.json"
+        _refuse_other_scores(out, result.results)
     write_json(out, result.results)
     write_atomically(out.with_suffix(".csv"), result.predictions)
     click.echo(evaluation_table(result.results))
     click.echo(f"{out}\n{out.with_suffix('.csv')}")
+
+
+def _refuse_other_scores(path: Path, results: Mapping[str, Any]) -> None:
+    """Refuses to replace scores of another corpus of the same name, of another label set or of other audio."""
+    from mfhca_cache.common.files import read_json
+
+    if not path.is_file():
+        return
+    before = read_json(path)
+    for field in ("label_set", "map", "data_digest"):
+        if before.get(field) != results[field]:
+            raise MfhcaError(
+                f"{path}: holds scores with another {field}; remove it, or pass --out NAME.json for these scores"
+            )
 
 
 def _prepare(threads: int | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from voice_factory import trained
 
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_train.cli import inference
@@ -147,3 +148,17 @@ def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -
 
 def test_the_defaults_are_those_of_stage_one() -> None:
     assert inference.BATCH_SIZE == BATCH_SIZE
+
+
+def test_scores_of_another_corpus_of_the_same_name_are_not_replaced(tmp_path: Path) -> None:
+    """The default file is named after the corpus, and two manifests may have one name."""
+    path, scores = (
+        tmp_path / "evaluation-other.json",
+        {"label_set": "all", "map": {"a": "b"}, "data_digest": "1"},
+    )
+    inference._refuse_other_scores(path, scores)
+    path.write_text(json.dumps(scores))
+    inference._refuse_other_scores(path, scores)
+    for field, other in (("label_set", "four"), ("map", {}), ("data_digest", "2")):
+        with pytest.raises(MfhcaError, match=rf"holds scores with another {field}; remove it, or pass --out"):
+            inference._refuse_other_scores(path, {**scores, field: other})
