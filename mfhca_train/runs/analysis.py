@@ -8,8 +8,7 @@ from mfhca_train.analysis.analyse import analyse_rows
 from mfhca_train.analysis.selection import TrainedRow
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.finished import finished_folders
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request
+from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, finished_folders
 
 
 def analyse(

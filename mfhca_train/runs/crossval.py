@@ -14,7 +14,6 @@ from mfhca_train.results.published import comparable, encoders_of, read_publishe
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
-from mfhca_train.runs.finished import finished_folders
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
     LabelledCorpus,
@@ -22,6 +21,7 @@ from mfhca_train.runs.plan import (
     Request,
     Row,
     check,
+    finished_folders,
     folds_of,
     read_labels,
     select_folds,
