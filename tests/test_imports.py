@@ -29,7 +29,7 @@ ROOMS = {
         "__init__.py",
         "__main__.py",
         *("analysis", "cli", "config", "data", "inference", "interface"),
-        *("model", "report", "results", "runs", "training"),
+        *("model", "report", "results", "runs", "tracking", "training"),
     },
 }
 HEAVY = {

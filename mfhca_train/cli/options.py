@@ -20,6 +20,7 @@ PROTOCOL_NAMES = (
     "oracle-matched",
     "column",
 )  # the keys of data.folds.PROTOCOLS, tested
+TRACKERS = ("tensorboard", "mlflow")  # those of tracking.tracker, tested
 FOLDER = click.Path(path_type=Path)
 
 
@@ -120,6 +121,12 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             type=FOLDER,
             help="The folder of the audio: refuses features of other audio, and shows waveforms in the analysis.  "
             "[default: levels only]",
+        ),
+        click.option(
+            "--track",
+            multiple=True,
+            type=click.Choice(TRACKERS),
+            help="Show the training there, too: event files in OUT/tensorboard, or MLflow (repeat for both).",
         ),
         copies_option(),
         click.option(

@@ -43,6 +43,7 @@ def cross_validate(
     root: str | Path | None = None,
     accept_copies: bool = False,
     accept_untrained: bool = False,
+    track: str | Sequence[str] = (),
     cluster: Cluster | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] = (),
 ) -> Run:
@@ -69,6 +70,7 @@ def cross_validate(
         root: the folder of the audio, to show waveforms in the report.
         accept_copies: accept identical recordings under several speakers.
         accept_untrained: accept folds that test a class which no training speaker has.
+        track: "tensorboard", "mlflow" or both: where to show the training, too; see docs/tracking.md.
         cluster: a Dask cluster; None for this machine.
         on_epoch: a function, or several, called with an `Epoch` after every epoch of every network, in this process,
             also if folds are trained in parallel. What it raises ends the training; nothing it does changes a result.
@@ -99,6 +101,7 @@ def cross_validate(
         root=root,
         accept_copies=accept_copies,
         accept_untrained=accept_untrained,
+        track=_names(track),
         on_epoch=on_epoch,
     )
     crossval.cross_validate(request)
@@ -129,6 +132,7 @@ def ablate(
     root: str | Path | None = None,
     accept_copies: bool = False,
     accept_untrained: bool = False,
+    track: str | Sequence[str] = (),
     cluster: Cluster | None = None,
     on_epoch: OnEpoch | Sequence[OnEpoch] = (),
 ) -> Run:
@@ -141,8 +145,9 @@ def ablate(
         skip_missing: leave out rows whose features are not in the cache, instead of refusing.
         settings, preset, config_file: as for `cross_validate`; the settings of a row win over them.
         protocol: by default the grid's, else strict; see `cross_validate`.
-        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, accept_copies, accept_untrained,
-            cluster, on_epoch: as for `cross_validate`.
+        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, accept_copies, accept_untrained:
+            as for `cross_validate`.
+        track, cluster, on_epoch: as for `cross_validate`.
 
     Returns:
         The finished run, as `load_run` reads it; `run["mf"]` is its row "mf".
@@ -171,6 +176,7 @@ def ablate(
         root=root,
         accept_copies=accept_copies,
         accept_untrained=accept_untrained,
+        track=_names(track),
         on_epoch=on_epoch,
     )
     ablation.ablate(request, found, _names(rows), skip_missing)

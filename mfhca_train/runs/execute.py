@@ -41,6 +41,7 @@ from mfhca_train.runs.plan import (
     finished_seeds,
     make_plan,
 )
+from mfhca_train.tracking.tracker import tracking
 from mfhca_train.training import classical, queue
 
 
@@ -72,6 +73,7 @@ def execute(
         _removed_if_nothing_began(request.out),
         lock(request.out / ".lock", f"{request.out}: this run"),
         log.to(request.out / log.FILE),
+        tracking(request.track, request.out) as tracker,
     ):
         with OpenFeatures(labelled, request.root) as features:
             with phase("opening the features"):
@@ -96,7 +98,8 @@ def execute(
         networks = [plan for plan in plans.values() if plan.row.kind == NETWORK and not plan.row.candidates]
         units, copies = reuse.distinct([unit for plan in networks for unit in plan.unfinished])
         with log.phase("training"):
-            queue.train(units, request.jobs, request.cluster, environment, request.on_epoch)
+            callbacks = (*request.on_epoch, tracker.on_epoch)
+            queue.train(units, request.jobs, request.cluster, environment, callbacks)
         for copy, trained in copies:
             reuse.reuse(trained.folder, copy, classes)
         for plan in plans.values():
@@ -104,6 +107,7 @@ def execute(
         with phase("results.json"):
             results = summarise(plans)
             write_sealed(request.out / RESULTS_FILE, results)
+        tracker.finish(results)
         if request.analysis:
             with log.phase("analysis"):
                 analyse(request, list(plans.values()), labelled, grid.reference if grid else None)

@@ -51,6 +51,7 @@ class Request:
         accept_copies, accept_untrained: accept identical recordings under two speakers, untrained test classes.
         default_preset: the preset that `config` is, if nobody named it; for the report.
         on_epoch: functions called with every epoch of every network, see `epochs.EpochWatcher`; they change no result.
+        track: trackers of the training, names of `tracking.tracker.TRACKERS`; they change no result.
     """
 
     manifest: Path
@@ -73,6 +74,7 @@ class Request:
     accept_untrained: bool = False
     default_preset: str | None = None
     on_epoch: tuple[OnEpoch, ...] = ()
+    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
