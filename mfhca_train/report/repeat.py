@@ -180,6 +180,10 @@ def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
     parts = ["ablate", results.grid] if results.grid else ["cv"]
     parts += [f"manifests/{results.corpus}.csv", "--cache", "cache", "--out", "runs/again"]
     parts += ["--label-set", results.label_set, "--protocol", results.protocol]
+    parts += [
+        "--preset",
+        "paper",
+    ]  # all defaults: a corpus card or the preset of small corpora would decide the rest
     changed = _changed(flat(results.config))
     if record.single:  # a setting without effect would be refused
         changed = {
@@ -187,8 +191,6 @@ def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
         }
     for name, value in changed.items():
         parts += ["--set", f"{name}={setting(value)}"]
-    if not changed:  # otherwise a corpus card or the default for small corpora would decide
-        parts += ["--preset", "paper"]
     parts += [part for name in rows for part in ("--row", name)]
     incomplete = [row for row in record.rows.values() if not row.complete]
     folds = dict.fromkeys(fold.id for row in incomplete for fold in row.folds)
