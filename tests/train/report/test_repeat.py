@@ -28,8 +28,8 @@ def test_settings_and_command_repeat_the_run(tmp_path: Path) -> None:
     ]
     assert (
         "mfhca-train cv manifests/toy.csv --cache cache --out runs/again --label-set four --protocol group-k "
-        "--preset paper --set model.grf_channels=16,32 --set model.bilstm=false --set train.lr=0.0003 --set train.groups=4 "
-        "--seeds 2 --threads 1"
+        "--preset paper --set model.grf_channels=16,32 --set model.bilstm=false --set train.lr=0.0003 "
+        "--set train.groups=4 --seeds 2 --threads 1"
     ) in page.text
     assert page.table("Fold")[0][-1] == "Tested on"
     assert ["total", "", "87,861"] in page.table("Module")

@@ -132,7 +132,7 @@ def test_wav2vec_rows_read_other_features(shipped: dict[str, dict[str, Any]]) ->
 def test_comparison_agrees_with_the_predictions(corpus: Path, tmp_path: Path) -> None:
     """Differences per speaker, recomputed with scikit-learn from predictions.csv alone."""
     grid = write_grid(tmp_path / "small.toml", SMALL_GRID)
-    results = ablate(short(corpus, "small", folds=("s0", "s1", "s4"), seeds=(0, 1)), grid)
+    results = ablate(short(corpus, "compared", folds=("s0", "s1", "s4"), seeds=(0, 1)), grid)
 
     def of(row: str, seeds: int) -> dict[str, dict[str, list[float]]]:
         found: dict[str, dict[str, list[float]]] = {"wa": {}, "ua": {}}
