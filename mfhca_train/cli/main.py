@@ -10,7 +10,8 @@ import click
 
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.console import Commands, echo
-from mfhca_train.cli.inference import evaluate, export, predict
+from mfhca_train.cli.export import export
+from mfhca_train.cli.inference import evaluate, predict
 from mfhca_train.cli.options import FOLDER, RunCommand, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
 from mfhca_train.cli.reports import compare, report, runs

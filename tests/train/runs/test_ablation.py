@@ -138,7 +138,7 @@ def test_comparison_agrees_with_the_predictions(corpus: Path, tmp_path: Path) ->
         found: dict[str, dict[str, list[float]]] = {"wa": {}, "ua": {}}
         for seed in range(seeds):
             for speaker in ("s0", "s1", "s4"):
-                folder = corpus / "runs/small" / row / f"seed-{seed}" / f"fold-{speaker}"
+                folder = corpus / "runs/compared" / row / f"seed-{seed}" / f"fold-{speaker}"
                 with open(folder / "predictions.csv", newline="") as file:
                     rows = list(csv.DictReader(file))
                 truth, guess = [r["label"] for r in rows], [r["prediction"] for r in rows]
