@@ -30,6 +30,7 @@ endif
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
 MANIFEST ?= manifests/$(CORPUS).csv
 LABELS := $(if $(LABEL_SET),--label-set $(LABEL_SET))
 FEATURES = $(VENV)/bin/mfhca-cache features "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" $(LABELS)
@@ -53,13 +54,19 @@ help: ## list the targets and variables
 # The tested PyTorch is only for an environment that has none: one that the user installed stays as it is.
 CONSTRAINT = $(if $(wildcard $(VENV)/lib/python*/site-packages/torch),,--constraint constraints.txt)
 
-install: $(INSTALLED) ## create .venv with all dependencies
+install: $(INSTALLED) ## create .venv with the package and what it needs
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; say which one to use: make PYTHON=python3.11"; exit 1; }
 	@echo "Installing into $(VENV). PyTorch, if it is missing, is the largest download: 0.2 GB for CPU, 3 GB with CUDA."
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install $(CONSTRAINT) --editable .
+	@touch $@
+
+# For those who change the code: tests, linters, docs and the optional tools that the tests read and write.
+$(DEVELOPED): $(INSTALLED)
+	@echo "Installing the tools for tests and docs, about 0.5 GB."
 	$(VENV)/bin/python -m pip install $(CONSTRAINT) --editable '.[dev]'
 	@touch $@
 
@@ -109,23 +116,23 @@ report: $(INSTALLED) ## write RUN/report.html again
 	$(VENV)/bin/mfhca-train report "$(RUN)"
 
 # The tests of a file stay in one process: their fixtures are expensive.
-test: $(INSTALLED) ## run the tests, one process per core
+test: $(DEVELOPED) ## run the tests, one process per core
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
-lint: $(INSTALLED) ## ruff, mypy, the imports between rooms, and a strict build of docs/
+lint: $(DEVELOPED) ## ruff, mypy, the imports between rooms, and a strict build of docs/
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
-docs: $(INSTALLED) ## build docs/ into site/, without warnings
+docs: $(DEVELOPED) ## build docs/ into site/, without warnings
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-acceptance: $(INSTALLED) ## build the packages, install the wheel into an empty environment, go from EmoDB to a prediction
+acceptance: $(DEVELOPED) ## build the packages, install the wheel into an empty environment, go from EmoDB to a prediction
 	$(VENV)/bin/python -m pytest -x -s --verbose --durations=0 tests/acceptance/stranger.py
 
-torture: $(INSTALLED) ## the long form of the fault suite: kills, flipped bits, full disks, edits; resumes if interrupted
+torture: $(DEVELOPED) ## the long form of the fault suite: kills, flipped bits, full disks, edits; resumes if interrupted
 	PYTHONPATH=tests:tests/factories $(VENV)/bin/python -m faults.torture $(ARGS); found=$$?; $(VENV)/bin/python -m bench.readme && exit $$found
 
 picture: $(INSTALLED) ## take the picture of RUN/report.html for README and docs; needs Chromium
