@@ -204,6 +204,7 @@ def _first_screen(record: Record) -> dict[str, Any]:
     return {
         "first": first,
         "all_oracle": len(oracles) == len(rows),
+        "all_last": all(row.config["train"].get("select") == "last" for row in rows.values()),
         "mark": ", ".join(
             ["oracle"] * (len(oracles) == len(rows)) + ["transductive"] * (len(seen) == len(rows))
         ),
