@@ -195,7 +195,7 @@ def _hf(datasets: Any, header: Header, folder: Path, rows: Iterator[Row], _: Pat
             examples,
             features=datasets.Features(columns),
             cache_dir=own,
-            fingerprint=secrets.token_hex(8),  # instead of a digest of the function, which cannot be pickled
+            fingerprint=secrets.token_hex(8),  # instead of a digest of the function
         )
         made.save_to_disk(str(folder))
     if shown:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import Fraction, Positive
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
 
@@ -89,8 +91,16 @@ def _by_fold(
     for unit, rows in zip(units, predictions, strict=True):
         fold = folds.setdefault(unit["id"], {})
         for row in rows:
-            logp = [float(row[f"logp_{name}"]) for name in classes]
-            fold.setdefault(row["utterance"], (index[row["label"]], []))[1].append(logp)
+            try:
+                label, logp = index[row["label"]], [float(row[f"logp_{name}"]) for name in classes]
+                if not max(logp) < math.inf or math.isnan(sum(logp)):
+                    raise ValueError("not a log-probability")
+            except (KeyError, ValueError) as error:
+                raise _damaged(unit["id"]) from error
+            fold.setdefault(row["utterance"], (label, []))[1].append(logp)
+    for name, fold in folds.items():
+        if len({len(seeds) for _, seeds in fold.values()}) > 1:
+            raise _damaged(name)
     return [
         (
             np.array([label for label, _ in fold.values()]),
@@ -98,6 +108,13 @@ def _by_fold(
         )
         for fold in folds.values()
     ]
+
+
+def _damaged(fold: str) -> MfhcaError:
+    return MfhcaError(
+        f"fold {fold}: its predictions.csv files do not have a label and probabilities of every test utterance; "
+        "delete the fold and run cv again"
+    )
 
 
 def _ensemble(folds: Sequence[tuple[Array, Array]], count: int) -> dict[str, Any]:

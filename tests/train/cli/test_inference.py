@@ -47,7 +47,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_with_junk_is_judged_and_the_command_fails(folder: Path) -> None:
     result = predict(folder)
     assert result.exit_code == 1
-    assert result.stdout.count("\n") == 4
+    assert result.stdout.count("\n") == 5
+    assert "expected calibration error" in result.stdout
     assert str(folder / "a.wav")[-20:] in result.stdout
     assert "4 networks of 4 folds" in result.stdout
     assert "skipped: 1 hidden and 1 without an audio suffix (.txt 1)" in result.stderr
