@@ -56,7 +56,7 @@ def cv(
     The log is log.txt in the run folder. For example:
 
     \b
-      mfhca-train cv my.csv --cache cache/mine --out runs/mine --set train.lr=1e-4
+      mfhca-train cv my.csv --cache cache/mine --out runs/mine --seeds 3
     """
     _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.runs.crossval import cross_validate
@@ -100,7 +100,7 @@ def ablate(
     and features are reused. For example:
 
     \b
-      mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --set train.lr=1e-4
+      mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --seeds 5
     """
     _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.runs.ablation import ablate as run
