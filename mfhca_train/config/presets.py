@@ -11,7 +11,7 @@ from mfhca_cache.common.files import read_toml
 from mfhca_cache.common.typed import Text, decode
 from mfhca_cache.manifest.card import Setting, manifest_folders
 
-# Without a card and any settings, a corpus of fewer utterances gets this preset: the paper's learning rate hardly
+# Without a card and another preset, a corpus of fewer utterances gets this one: the paper's learning rate hardly
 # moves the weights there.
 SMALL, SMALL_BELOW = "small", 2000
 
