@@ -70,13 +70,15 @@ $(DEVELOPED): $(INSTALLED)
 	$(VENV)/bin/python -m pip install $(CONSTRAINT) --editable '.[dev]'
 	@touch $@
 
+SCAN = $(VENV)/bin/mfhca-cache manifest $(CORPUS) --root "$(ROOT)" --out "$(MANIFEST)"
+
 $(MANIFEST): | $(INSTALLED)
-	$(VENV)/bin/mfhca-cache manifest $(CORPUS) --root "$(ROOT)" --out "$(MANIFEST)"
+	$(SCAN)
 
 ifeq ($(CORPUS),demo)
 # The same command creates the demo again if its audio was deleted.
 $(ROOT)/hubert-demo/config.json: | $(INSTALLED)
-	$(VENV)/bin/mfhca-cache manifest demo --root "$(ROOT)" --out "$(MANIFEST)"
+	$(SCAN)
 
 features ablations: $(ROOT)/hubert-demo/config.json
 endif
@@ -84,7 +86,9 @@ endif
 doctor: $(INSTALLED) ## check packages, disk, device, hub, and what is missing for this corpus
 	$(VENV)/bin/mfhca-cache doctor "$(MANIFEST)" --root "$(ROOT)" --cache "$(CACHE)" --backbone "$(BACKBONE)" $(LABELS) $(FEATURE_ARGS)
 
-manifest: $(MANIFEST) ## list the utterances of the corpus in manifests/CORPUS.csv
+# It is scanned each time: the folder may be another one or have new recordings. An edited manifest is not replaced.
+manifest: $(INSTALLED) ## list the utterances of the corpus in manifests/CORPUS.csv
+	$(SCAN)
 
 features: $(INSTALLED) $(MANIFEST) ## stage one: run the frozen encoder once, fill the cache
 	$(FEATURES) --backbone "$(BACKBONE)" $(FEATURE_ARGS)

@@ -190,7 +190,7 @@ def status(names: bool, **options: Any) -> None:
         return
     from mfhca_cache.build.status import describe
 
-    plan = find_work(request).plan
+    plan = find_work(request, status=True).plan
     for line in describe(request.cache, plan, None if log.level() <= log.VERBOSE else SHOWN):
         echo(line)
 

@@ -202,7 +202,7 @@ def cache_status(
         kinds, dtype, compute_dtype, layer, tail, minimum_tail_samples, pre_emphasis, db_reference
     )
     request = _request(manifest, root, cache, settings, backbone, label_set, jobs, allow_outside)
-    return status_of(request.cache, find_work(request).plan)
+    return status_of(request.cache, find_work(request, status=True).plan)
 
 
 def _settings(kinds: str | Sequence[str], *values: Any) -> Settings:

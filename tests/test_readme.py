@@ -108,6 +108,15 @@ def test_make_cv_reads_the_recipes_that_it_computed() -> None:
     assert cv.split()[-3:] == ["$names", "--seeds", "2"]
 
 
+def test_make_scans_the_folder_again_for_a_manifest_that_exists(tmp_path: Path) -> None:
+    existing = tmp_path / "mine.csv"
+    existing.touch()
+    scan = "mfhca-cache manifest emodb --root"
+    given = ("CORPUS=emodb", f"MANIFEST={existing}")
+    assert scan in _printed("manifest", *given)
+    assert scan not in _printed("features", *given)
+
+
 @pytest.mark.parametrize("name", ["corpus", "root", "label_set", "args"])
 def test_make_refuses_variables_in_small_letters(name: str) -> None:
     done = subprocess.run(

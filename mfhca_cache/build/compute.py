@@ -22,6 +22,7 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.progress import progress
+from mfhca_cache.corpora.scan_record import report_new_recordings
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
@@ -71,8 +72,12 @@ def find_targets(request: Request) -> tuple[Backbone | None, tuple[Target, ...]]
     return encoder, make_targets(request.cache, with_card(request.settings, request.manifest), encoder)
 
 
-def find_work(request: Request) -> Work:
+def find_work(request: Request, status: bool = False) -> Work:
     """Reads the manifest and the audio, and compares the cache with them.
+
+    Args:
+        request: the features wanted.
+        status: also note recordings that a manifest does not list which was not made by a scan.
 
     Raises:
         MfhcaError: manifest, encoder, audio or cache cannot be read.
@@ -86,6 +91,7 @@ def find_work(request: Request) -> Work:
         utterances = table.select(label_set)
     if not utterances:
         raise MfhcaError(f"{path}: no utterance of label set {label_set.name}")
+    report_new_recordings(table, root, status)
     with log.phase("reading the audio"), progress(len(utterances), " files", "reading audio") as bar:
         jobs = request.jobs or cores()
         sources = read_sources(utterances, root, jobs, request.allow_outside, bar.update)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,13 +92,16 @@ def files_in(root: Path, folder: Path, suffix: str, ignored: Ignored, other: str
     return files
 
 
-def walk(folder: Path, ignored: Ignored, root: Path) -> Iterator[Path]:
+def walk(
+    folder: Path, ignored: Ignored, root: Path, suffixes: Collection[str] | None = None
+) -> Iterator[Path]:
     """Every file below a folder. Links to folders are followed, but each folder is visited once.
 
     Args:
         folder: where to start.
         ignored: receives hidden files and folders.
         root: the corpus root; names of ignored files are relative to it.
+        suffixes: ends of the names of the files to yield, in lower case; None for all files.
 
     Yields:
         The files, folder by folder, sorted by name.
@@ -118,7 +121,12 @@ def walk(folder: Path, ignored: Ignored, root: Path) -> Iterator[Path]:
         hidden = [name for name in (*folders, *files) if name.startswith(".")]
         ignore(ignored, HIDDEN, *((parent / name).relative_to(root).as_posix() for name in hidden))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (parent / name for name in sorted(files) if not name.startswith("."))
+        yield from (
+            parent / name
+            for name in sorted(files)
+            if not name.startswith(".")
+            and (suffixes is None or os.path.splitext(name)[1].lower() in suffixes)  # noqa: PTH122, quicker
+        )
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -21,9 +21,9 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
+from mfhca_cache.corpora import scan_record
 from mfhca_cache.corpora.folder import Scan
 from mfhca_cache.manifest.card import Card, ExpectedCounts, LabelSet, check_expected, find_card, read_card
-from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.speakers import speaker_table, speaker_warnings
 
 FOLDERS = "folders"  # one folder per class, of any corpus
@@ -179,7 +179,7 @@ def build(
 
     Raises:
         MfhcaError: the folder is not the complete corpus (every difference is listed), or `out` cannot be
-            written.
+            written or was edited by hand and differs (see `scan_record.save`).
     """
     out = Path("manifests") / f"{corpus if source is None else source.stem}.csv" if out is None else out
     if corpus == "demo":
@@ -203,7 +203,7 @@ def build(
     own_card = find_card(corpus)
     if own_card is not None and not out.with_suffix(".toml").is_file():
         write_atomically(out.with_suffix(".toml"), own_card.read_bytes())
-    write_manifest(out, result.utterances)
+    scan_record.save(out, corpus, root, result.utterances, corpus not in FORMATS)
     summary = Summary(corpus, out, card, result, differences)
     summary.warn()
     return summary

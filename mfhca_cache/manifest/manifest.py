@@ -169,15 +169,20 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Writes a manifest, atomically; equal utterances give equal bytes.
-
-    Args:
-        path: the CSV file.
-        utterances: in the order of the file; `start_s` and `end_s` are written if any utterance has one, and
-            `fold` likewise.
+    """Writes a manifest, atomically; equal utterances give equal bytes, see `manifest_text`.
 
     Raises:
         MfhcaError: the folder is read-only or full.
+    """
+    write_atomically(Path(path), manifest_text(utterances))
+
+
+def manifest_text(utterances: Iterable[Utterance]) -> str:
+    """The CSV text of a manifest.
+
+    Args:
+        utterances: in the order of the file; `start_s` and `end_s` are written if any utterance has one, and
+            `fold` likewise.
     """
     rows = [vars(utterance) for utterance in utterances]
     optional = [*SPAN] if any(row[name] is not None for row in rows for name in SPAN) else []
@@ -186,7 +191,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     writer = csv.DictWriter(buffer, [*WRITTEN, *optional], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
-    write_atomically(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def resolve_audio(
