@@ -19,6 +19,7 @@ import tomllib
 from pathlib import Path
 
 from bench.scores import Results, details, model_name, overview, table
+from mfhca_train.report.terminal import headline, next_steps
 from mfhca_train.report.terminal import table as scores_table
 from mfhca_train.runs.grid import read_grid
 
@@ -48,7 +49,7 @@ def updated() -> dict[Path, str]:
     tortured = json.loads(TORTURED.read_text()) if TORTURED.exists() else None
     sections = {
         "README.md": {
-            "demo": textwrap.indent("\n\n".join(scores_table(results) for results in demo), "    "),
+            "demo": textwrap.indent("\n\n".join(map(printed, demo)), "    "),
             "results": overview(runs, published),
         },
         "docs/results.md": {"results": details(runs, published)},
@@ -63,6 +64,13 @@ def updated() -> dict[Path, str]:
             text = between(text, mark, content)
         texts[path] = text
     return texts
+
+
+def printed(results: Results) -> str:
+    """What `cv` prints at its end."""
+    run = Path("runs") / results["corpus"]
+    paths = f"{run / 'results.json'}\n{run / 'report.html'}"
+    return "\n".join([headline(results) or "", scores_table(results), paths, next_steps(run)])
 
 
 def encoders_of(path: Path) -> list[str]:

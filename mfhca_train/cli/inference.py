@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfhca_cache.common.columns import terminal_width
 from mfhca_cache.common.console import Command, device_option, threads_option
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.log import LOG
@@ -140,7 +141,7 @@ def _write_predictions(
     if form == "json":
         written = text.as_json(predictions, failures, predictor.ensemble, skipped)
     elif form == "table":
-        written = text.as_table(predictions, predictor.ensemble) + "\n"
+        written = text.as_table(predictions, predictor.ensemble, None if out else terminal_width()) + "\n"
     elif attention:
         written = text.attention_csv(predictions)
     else:
@@ -238,7 +239,7 @@ def evaluate(
         _refuse_other_scores(out, result.results)
     write_json(out, result.results)
     write_atomically(out.with_suffix(".csv"), result.predictions)
-    click.echo(evaluation_table(result.results))
+    click.echo(evaluation_table(result.results, terminal_width()))
     click.echo(f"{out}\n{out.with_suffix('.csv')}")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mfhca_cache.common.cluster import Cluster
+from mfhca_cache.common.columns import terminal_width
 from mfhca_cache.common.console import Commands, echo
 from mfhca_train.cli.export import export
 from mfhca_train.cli.inference import evaluate, predict
@@ -136,7 +136,7 @@ def config(
     resolved = _resolve(manifest, preset, settings, config_file)
     from mfhca_train.config import sources as module
 
-    click.echo(module.toml(resolved) if toml else module.table(resolved))
+    click.echo(module.toml(resolved) if toml else "\n".join(module.table(resolved, terminal_width())))
 
 
 for command in (report, compare, runs):
@@ -155,9 +155,9 @@ def rescore(run: Path, pooling: str | None) -> None:
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
     click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
     if pooling and set(found[pooling]) == {CV_ROW}:
-        click.echo(table(found[pooling][CV_ROW]))
+        click.echo(table(found[pooling][CV_ROW], terminal_width()))
     else:
-        click.echo(module.table(found))
+        click.echo("\n".join(module.table(found, terminal_width())))
 
 
 for command in (predict, export, evaluate):
@@ -167,18 +167,13 @@ for command in (predict, export, evaluate):
 def _show(out: Path, results: Mapping[str, Any]) -> None:
     """Prints the headline, the table, where the report is, and what one may do next."""
     from mfhca_cache.common.log import LOG
-    from mfhca_train.report.terminal import headline, table
+    from mfhca_train.report.terminal import headline, next_steps, table
 
     if line := headline(results):
         echo(line, bold=True)
-    click.echo(table(results))
+    click.echo(table(results, terminal_width()))
     click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
-    run = quote(str(out))
-    LOG.info(
-        "next: open report.html; mfhca-train predict %s AUDIO...; mfhca-train compare %s ANOTHER_RUN",
-        run,
-        run,
-    )
+    LOG.info("%s", next_steps(out))
 
 
 def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mfhca_cache.common.columns import terminal_width
 from mfhca_cache.common.console import Command
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.cli.options import FOLDER
@@ -53,7 +54,7 @@ def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex
     for run in runs:
         folder = figures / run.resolve().name if figures and len(runs) > 1 else figures
         page = write_report(run, folder, form or "svg")
-        click.echo(table(read_sealed(run / "results.json")))
+        click.echo(table(read_sealed(run / "results.json"), terminal_width()))
         click.echo(page)
         for wanted, name, text in ((latex, "scores.tex", "latex"), (as_csv, "scores.csv", "csv")):
             if wanted:
@@ -102,7 +103,7 @@ def compare(
     out = out or runs[0].absolute().parent / "comparison.html"
     compared = comparison(runs, rows)
     page = write_comparison(compared, out)
-    click.echo(rows_table(compared.record.results))
+    click.echo(rows_table(compared.record.results, terminal_width()))
     click.echo("\n".join(compared.differences()))
     click.echo(page)
     for wanted, suffix, text in ((latex, ".tex", score_files.latex), (as_csv, ".csv", score_files.csv)):
@@ -128,4 +129,4 @@ def runs(folder: Path) -> None:
         raise MfhcaError(
             f"{folder}: no run in this folder; `mfhca-train cv MANIFEST --cache DIR --out {folder}/NAME` makes one"
         )
-    click.echo(table(found))
+    click.echo("\n".join(table(found, terminal_width())))

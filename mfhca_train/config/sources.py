@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhca_cache.common.columns import Column, fitted
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_toml
 from mfhca_cache.common.log import LOG
@@ -18,8 +19,6 @@ from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_train.config.parse import FIELDS, describe_values, unused_settings, value_of, with_settings
 from mfhca_train.config.presets import SMALL, SMALL_BELOW, Preset, read_preset
 from mfhca_train.config.settings import Config
-
-COLUMNS = "{:<26} {:<12} {:<12} {:<10} {}"
 
 
 @dataclass(frozen=True)
@@ -141,19 +140,29 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def table(resolved: Resolved) -> str:
-    """Two lines per setting: value, default, source in the paper and what set it; then meaning and range."""
+def table(resolved: Resolved, width: int | None = None) -> list[str]:
+    """Value, default, source in the paper and what set it of every setting; then its meaning and range.
+
+    Args:
+        resolved: the settings.
+        width: characters per line; None for no limit.
+    """
     unused = unused_settings(resolved.config)
-    lines = [COLUMNS.format("setting", "value", "default", "source", "set by")]
-    for name, entry in FIELDS.items():
-        value, default = value_of(resolved.config, name), entry.default
-        set_by = resolved.set_by.get(name, "")
-        lines.append(
-            COLUMNS.format(name, _text(value), _text(default), entry.metadata["source"], set_by).rstrip()
+    lines = [
+        (
+            name,
+            _text(value_of(resolved.config, name)),
+            _text(entry.default),
+            entry.metadata["source"],
+            resolved.set_by.get(name, ""),
         )
-        note = "  (no effect with these settings)" if name in unused else ""
-        lines.append(f"    {_description(name)}{note}")
-    return "\n".join(lines)
+        for name, entry in FIELDS.items()
+    ]
+    ranks = {"setting": 0, "value": 0, "default": 2, "source": 3, "set by": 1}
+    cells = zip(ranks.items(), zip(*lines, strict=True), strict=True)
+    columns = [Column(head, own, rank, left=True) for (head, rank), own in cells]
+    notes = [_description(name) + "  (no effect with these settings)" * (name in unused) for name in FIELDS]
+    return fitted(columns, width, notes=notes)
 
 
 def toml(resolved: Resolved) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mfhca_cache.common.columns import Column, fitted, paragraph
 from mfhca_cache.common.typed import plain
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
@@ -18,28 +19,42 @@ DIGITS = 6  # of a probability; the last bits depend on the processor
 LONGEST_NAME = 60  # characters of a file name in the table
 
 
-def as_table(predictions: Sequence[Prediction], ensemble: Ensemble) -> str:
-    """One line per recording: predicted class, spread, number of networks that agree, probability of every class."""
+def as_table(predictions: Sequence[Prediction], ensemble: Ensemble, width: int | None = None) -> str:
+    """One line per recording: predicted class, spread, number of networks that agree, probability of every class.
+
+    Args:
+        predictions: of the recordings.
+        ensemble: that made them.
+        width: characters per line; None for no limit.
+    """
     if not predictions:
         return ensemble.title
     classes, several = ensemble.classes, len(ensemble.members) > 1
-    names = [_shortened(shown(prediction.name)) for prediction in predictions]
-    width = max(len(name) for name in (*names, "file"))
-    label = max(len(name) for name in (*classes, "emotion"))
-    head = f"{'file':<{width}}  {'seconds':>7}  {'emotion':<{label}}  {'%':>5}"
-    head += f"  {'± sd':>5}  {'agree':>7}" if several else ""
-    lines = [head + "".join(f"  {name:>{max(5, len(name))}}" for name in classes)]
-    for name, prediction in zip(names, predictions, strict=True):
-        k = classes.index(prediction.emotion)
-        spread, networks = prediction.spread, len(prediction.log_probabilities)
-        line = f"{name:<{width}}  {prediction.seconds:>7.2f}  {prediction.emotion:<{label}}"
-        line += f"  {100 * prediction.probabilities[k]:>5.1f}"
-        if spread is not None:
-            line += f"  {100 * spread[k]:>5.1f}  {f'{prediction.votes[prediction.emotion]}/{networks}':>7}"
-        values = zip(classes, prediction.probabilities, strict=True)
-        lines.append(line + "".join(f"  {100 * p:>{max(5, len(name))}.1f}" for name, p in values))
-    lines += [f"probabilities in %; {ensemble.title}", *_trust(ensemble)]
+    places = [classes.index(prediction.emotion) for prediction in predictions]
+    best = [_percent(one.probabilities[k]) for one, k in zip(predictions, places, strict=True)]
+    columns = [
+        Column("file", [_shortened(shown(one.name)) for one in predictions], left=True),
+        Column("seconds", [f"{one.seconds:.2f}" for one in predictions], 4),
+        Column("emotion", [one.emotion for one in predictions], left=True),
+        Column("%", best),
+    ]
+    if several:
+        spreads = [
+            "" if one.spread is None else _percent(one.spread[k])
+            for one, k in zip(predictions, places, strict=True)
+        ]
+        votes = [f"{one.votes[one.emotion]}/{len(one.log_probabilities)}" for one in predictions]
+        columns += [Column("± sd", spreads, 2), Column("agree", votes, 1)]
+    for k, name in enumerate(classes):
+        columns.append(Column(name, [_percent(one.probabilities[k]) for one in predictions], 3))
+    lines = fitted(columns, width, "--format csv or json has them")
+    for text in (f"probabilities in %; {ensemble.title}", *_trust(ensemble)):
+        lines += paragraph(text, width)
     return "\n".join(lines)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
 
 
 def _trust(ensemble: Ensemble) -> Iterator[str]:
@@ -102,16 +117,19 @@ def as_json(
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def evaluation_table(results: Mapping[str, Any]) -> str:
+def evaluation_table(results: Mapping[str, Any], width: int | None = None) -> str:
     """The scores on another corpus, as `evaluate` prints them.
 
     Args:
         results: see `cross_corpus.Evaluation`.
+        width: characters per line; None for no limit.
     """
-    return "\n".join(_evaluation_lines(results))
+    lines = [line for text in _described(results) for line in paragraph(text, width)]
+    return "\n".join([*lines, "", *_evaluation_scores(results, width)])
 
 
-def _evaluation_lines(results: Mapping[str, Any]) -> Iterator[str]:
+def _described(results: Mapping[str, Any]) -> Iterator[str]:
+    """What was scored."""
     speakers = results["speakers"]
     yield results["model"]["title"]
     yield (
@@ -127,30 +145,36 @@ def _evaluation_lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["classes_absent"]:
         absent = ", ".join(results["classes_absent"])
         yield f"no utterance of these classes, so that predicting one is an error: {absent}"
-    yield ""
-    yield f"{'':>12}     WA     UA     F1"
+
+
+def _evaluation_scores(results: Mapping[str, Any], width: int | None) -> Iterator[str]:
+    """Scores, confusion matrix and speakers."""
+    in_file = "the JSON file has them"
     ensemble, networks = results["ensemble"], results["networks"]
-    yield f"{'ensemble':>12} {' '.join(percent(ensemble[name]['value']) for name in SCORES)}"
-    for label, end in (("lower", 0), ("upper", 1)):
-        ends = [ensemble[name]["ci95"] for name in SCORES]
-        if None not in ends:
-            note = "  approximate 95 % interval, by speaker" if not end else ""
-            yield f"{label:>12} {' '.join(percent(interval[end]) for interval in ends)}{note}"
-    yield f"{'networks':>12} {' '.join(percent(networks[name]['mean']) for name in SCORES)}  mean"
+    lines = [("ensemble", *(percent(ensemble[name]["value"]) for name in SCORES))]
+    ends = [ensemble[name]["ci95"] for name in SCORES]
+    if None not in ends:
+        for label, end in (("  approximate 95 % interval, by speaker: from", 0), ("  to", 1)):
+            lines.append((label, *(percent(interval[end]) for interval in ends)))
+    lines.append(("networks, mean", *(percent(networks[name]["mean"]) for name in SCORES)))
     if len(networks["each"]) > 1:
-        yield f"{'':>12} {' '.join(percent(networks[name]['std']) for name in SCORES)}  sd over folds"
+        lines.append(("  sd over folds", *(percent(networks[name]["std"]) for name in SCORES)))
+    names, *columns = zip(*lines, strict=True)
+    heads = (("WA", 1), ("UA", 0), ("F1", 2))
+    scores = [Column(head, cells, rank) for (head, rank), cells in zip(heads, columns, strict=True)]
+    yield from fitted([Column("", names, left=True), *scores], width, in_file)
     yield ""
     classes, confusion = results["classes"], ensemble["confusion"]
-    width = max(6, *(len(name) for name in classes))
-    yield f"{'label / prediction':>{width + 8}} {' '.join(f'{name:>{width}}' for name in classes)} {'recall':>6}"
-    for name, row in zip(classes, confusion, strict=True):
-        counts = " ".join(f"{count:>{width}}" for count in row)
-        yield f"{name:>{width + 8}} {counts} {percent(ensemble['recalls'][name])}"
+    counts = [
+        Column(name, [str(row[k]) for row in confusion], 1, "predictions") for k, name in enumerate(classes)
+    ]
+    recall = Column("recall", [percent(ensemble["recalls"][name]) for name in classes])
+    yield from fitted([Column("label", classes, left=True), *counts, recall], width, in_file)
     yield ""
-    longest = max(7, *(len(speaker) for speaker in speakers))
-    yield f"{'speaker':>{longest}} {'n':>5}     WA     UA"
-    for speaker, own in speakers.items():
-        yield f"{speaker:>{longest}} {own['n']:>5} {percent(own['wa'])} {percent(own['ua'])}"
+    speakers = results["speakers"].values()
+    numbers = [Column("n", [str(own["n"]) for own in speakers], 1)]
+    numbers += [Column(name.upper(), [percent(own[name]) for own in speakers]) for name in ("wa", "ua")]
+    yield from fitted([Column("speaker", list(results["speakers"]), left=True), *numbers], width, in_file)
 
 
 def shown(name: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shlex import quote
 
+from mfhca_cache.common.columns import Column, fitted, fitting, paragraph
 from mfhca_train.report.rows import (
     LEVEL,
     SEEDS_ADVISED,
@@ -18,31 +20,47 @@ from mfhca_train.report.rows import (
     unequal_seeds,
     untested_oracles,
 )
-from mfhca_train.report.text import plural
+from mfhca_train.report.rows import (
+    headline as headline_of,
+)
+from mfhca_train.report.text import plural, score
 from mfhca_train.results.comparison import WORTH
 from mfhca_train.results.published import PublishedScore
 from mfhca_train.results.record import parse_results
 from mfhca_train.results.schema import SCORES, AblationResults, Changes, RowResults
-from mfhca_train.results.summary import percent
+
+IN_REPORT = "the report has them"
+# Columns and their ranks, see `Column.rank`: on a narrow terminal the highest ranks are left out first.
+FOLD_RANKS = {"fold": 0, "seed": 4, "WA": 1, "UA": 0, "F1": 2, "epoch": 3, "validated on": 6, "notes": 5}
+MEAN, POOLED, MINUS, P, HOLM, PUBLISHED = (
+    "mean ± sd",
+    "pooled",
+    "minus reference",
+    "p",
+    "p (Holm)",
+    "published",
+)
 
 
-def table(content: object) -> str:
+def table(content: object, width: int | None = None) -> str:
     """The results of a run as text, headed by what was run and followed by remarks.
 
     Args:
         content: of its results.json.
+        width: characters per line; columns that do not fit are left out, in the order of
+            `FOLD_RANKS` and `_row_columns`. None for no limit.
 
     Raises:
         ValueError: it is not the content of a results.json.
     """
-    return rows_table(parse_results(content))
+    return rows_table(parse_results(content), width)
 
 
-def rows_table(results: AblationResults) -> str:
+def rows_table(results: AblationResults, width: int | None = None) -> str:
     """The same of results that were read already."""
-    lines = _rows(results) if results.grid else _folds(next(iter(results.rows.values())))
+    lines = _rows if results.grid else _folds
     remarks = [*_remarks(results), *([results.note.strip()] if results.note else [])]
-    return "\n".join([line.rstrip() for line in lines] + remarks)
+    return "\n".join([*lines(results, width), *(line for text in remarks for line in paragraph(text, width))])
 
 
 def headline(content: object) -> str | None:
@@ -57,107 +75,137 @@ def headline(content: object) -> str | None:
     row = next(iter(results.rows.values()))
     values = []
     for name in ("ua", "wa"):
-        score = row.score(name)
-        spread = "" if score.std is None or row.headline == "pooled" else f" ± {percent(score.std).strip()}"
-        values.append(f"{name.upper()} {percent(getattr(score, row.headline)).strip()}{spread} %")
+        found = row.score(name)
+        spread = "" if found.std is None or row.headline == "pooled" else f" ± {score(found.std)}"
+        values.append(f"{name.upper()} {score(getattr(found, row.headline))}{spread} %")
     over = f"{plural(row.n_folds, 'fold')}, protocol {row.protocol}"
     how = f"pooled over {over}" if row.headline == "pooled" else f"mean over {over}"
     oracle = "ORACLE: " if row.is_oracle else ""
     return f"{results.corpus}: {oracle}{', '.join(values)} ({how})"
 
 
-def _folds(row: RowResults) -> Iterator[str]:
-    """Every fold, mean, standard deviation and pooled scores of a row."""
-    marks = "".join(f" ({mark})" for mark in mark_of(row).splitlines())
-    yield (
-        f"protocol {row.protocol}{marks}: {plural(row.n_utterances, 'utterance')}, "
-        f"{plural(row.n_segments, 'segment')}, {plural(row.parameters, 'parameter')}"
+def next_steps(run: Path) -> str:
+    """What one may do with a finished run, one line each."""
+    name = quote(str(run))
+    return (
+        f"next: open {run / 'report.html'} in a browser\n"
+        f"      mfhca-train predict {name} AUDIO...        classify recordings\n"
+        f"      mfhca-train compare {name} ANOTHER_RUN     test it against another run"
     )
-    yield f"{'fold':>8} {'seed':>4} {'WA':>6} {'UA':>6} {'F1':>6}  {'epoch':>9}  validated on"
+
+
+def _folds(results: AblationResults, width: int | None) -> Iterator[str]:
+    """Every fold, mean, standard deviation and pooled scores of a row."""
+    row = next(iter(results.rows.values()))
+    marks = "".join(f" ({mark})" for mark in mark_of(row).splitlines())
+    yield from paragraph(
+        f"protocol {row.protocol}{marks}: {plural(row.n_utterances, 'utterance')}, "
+        f"{plural(row.n_segments, 'segment')}, {plural(row.parameters, 'parameter')}",
+        width,
+    )
+    lines: list[tuple[str, ...]] = []
     for fold in row.folds:
-        absent = f"  absent: {', '.join(fold.classes_absent)}" if fold.classes_absent else ""
-        absent += f"  not in training: {', '.join(fold.classes_untrained)}" if fold.classes_untrained else ""
-        scores = " ".join(percent(getattr(fold, name)) for name in SCORES)
-        epoch = f"{fold.best_epoch}/{fold.epochs}"
-        yield f"{fold.id:>8} {fold.seed:>4} {scores}  {epoch:>9}  {', '.join(fold.validation_speakers)}{absent}"
-    for label, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
-        scores = " ".join(percent(getattr(row.score(name), key)) for name in SCORES)
-        yield f"{label:>8} {'':>4} {scores}{'  <- headline' if row.headline == key else ''}"
+        notes = {"absent": fold.classes_absent, "not in training": fold.classes_untrained}
+        note = "; ".join(f"{head}: {', '.join(classes)}" for head, classes in notes.items() if classes)
+        scores = (score(getattr(fold, name)) for name in SCORES)
+        epoch, validation = f"{fold.best_epoch}/{fold.epochs}", ", ".join(fold.validation_speakers)
+        lines.append((fold.id, str(fold.seed), *scores, epoch, validation, note))
+    for name, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
+        scores = (score(getattr(row.score(metric), key)) for metric in SCORES)
+        lines.append((f"{name} (headline)" if row.headline == key else name, "", *scores, "", "", ""))
     if row.ensemble:
         for key in ("mean", "pooled"):
-            scores = " ".join(percent(getattr(row.ensemble.score(name), key)) for name in SCORES)
-            yield f"{key:>8} {'':>4} {scores}  of the ensemble of {row.ensemble.seeds} seeds"
-    yield from _layers(row)
+            scores = (score(getattr(row.ensemble.score(metric), key)) for metric in SCORES)
+            lines.append((f"{key}, ensemble of {row.ensemble.seeds} seeds", "", *scores, "", "", ""))
+    columns = [
+        Column(name, cells, rank, left=name in ("fold", "validated on", "notes"))
+        for (name, rank), cells in zip(FOLD_RANKS.items(), zip(*lines, strict=True), strict=True)
+        if any(cells)
+    ]
+    yield from fitted(columns, width, IN_REPORT)
+    yield from _layers(row, width)
 
 
-def _layers(row: RowResults) -> Iterator[str]:
+def _layers(row: RowResults, width: int | None) -> Iterator[str]:
     """Learned weights of the encoder's layers, if the row has any."""
     if row.layer_weights:
-        yield f"{'layer':>8} {'weight':>6} {'sd':>6}  in the sum of hidden states, in %, over folds and seeds"
-    for layer, weight in (row.layer_weights or {}).items():
-        yield f"{layer:>8} {percent(weight.mean)} {percent(weight.std)}"
+        yield from paragraph(
+            "weights of the layers in the sum of hidden states, in %, over folds and seeds:", width
+        )
+        weights = row.layer_weights
+        yield from fitted(
+            [
+                Column("layer", list(weights), left=True),
+                Column("weight", [score(weight.mean) for weight in weights.values()]),
+                Column("sd", [score(weight.std) for weight in weights.values()]),
+            ],
+            width,
+            IN_REPORT,
+        )
 
 
-def _rows(results: AblationResults) -> Iterator[str]:
+def _rows(results: AblationResults, width: int | None) -> Iterator[str]:
     """One line per row, with its difference from the reference and published scores."""
     published = [score for row in results.rows.values() for score in row.published]
     published += [score for entry in results.cited for score in entry.published]
     sources = list(dict.fromkeys(map(_source, published)))
-    titles = {
-        name: title_of(row) + " (reference)" * (name == results.reference)
-        for name, row in results.rows.items()
-    }
-    ensembles = {
-        name: f"  ensemble of {row.ensemble.seeds} seeds"
-        for name, row in results.rows.items()
-        if row.ensemble
-    }
-    width = max(
-        map(len, [*titles.values(), *ensembles.values(), *(entry.title for entry in results.cited), "row"])
-    )
-    yield results.title
-    yield (
+    yield from paragraph(results.title, width)
+    yield from paragraph(
         f"{results.corpus}, label set {results.label_set}, protocol {results.protocol} unless a row says otherwise; "
-        "all scores in %"
+        "all scores in %, mean ± standard deviation over folds",
+        width,
     )
-    yield (
-        f"{'':<{width}}  {'mean ± sd over folds':^29}  {'pooled':^13}  {'minus reference, per test speaker':^43}  "
-        "published"
-    )
-    yield (
-        f"{'row':<{width}}  {'WA':^14} {'UA':^14}  {'WA':>6} {'UA':>6}  {'WA':>6} {'UA':>6} {'p(WA)':>6} {'Holm':>6} "
-        f"{'p(UA)':>6} {'Holm':>6}  WA/UA"
-    )
+    lines: list[tuple[str, ...]] = []
     for name, row in results.rows.items():
-        spread = " ".join(f"{percent(score.mean)} ±{percent(score.std)}" for score in (row.wa, row.ua))
-        pooled = f"{percent(row.wa.pooled)} {percent(row.ua.pooled)}"
-        yield f"{titles[name]:<{width}}  {spread}  {pooled}  {_tests(row)}  {_published(row.published, sources)}"
+        title = title_of(row) + " (reference)" * (name == results.reference)
+        means = (f"{score(one.mean)} ± {score(one.std)}" for one in (row.wa, row.ua))
+        pooled = (score(one.pooled) for one in (row.wa, row.ua))
+        lines.append((title, *means, *pooled, *_tests(row), _published(row.published, sources)))
         if row.ensemble:
-            wa, ua = row.ensemble.wa, row.ensemble.ua
-            means = " ".join(f"{percent(score.mean)} {'':7}" for score in (wa, ua))
-            pooled = f"{percent(wa.pooled)} {percent(ua.pooled)}"
-            yield f"{ensembles[name]:<{width}}  {means}  {pooled}"
+            both = (row.ensemble.wa, row.ensemble.ua)
+            values = [f"{score(one.mean)}{'':7}" for one in both] + [score(one.pooled) for one in both]
+            lines.append((f"  ensemble of {row.ensemble.seeds} seeds", *values, *[""] * 7))
     for entry in results.cited:
-        yield f"{entry.title:<{width}}  {'':<87}  {_published(entry.published, sources)}"
-    for number, source in enumerate(sources, start=1):
-        yield f"published ({number}): {source}"
-    for name, row in results.rows.items():
+        lines.append((entry.title, *[""] * 10, _published(entry.published, sources)))
+    columns = list(_row_columns(lines, headline_of(results.rows) == "pooled"))
+    yield from fitted(columns, width, IN_REPORT)
+    if any(column.group == PUBLISHED for column in fitting(columns, width)):
+        for number, source in enumerate(sources, start=1):
+            yield from paragraph(f"published ({number}): {source}", width)
+    for row in results.rows.values():
         if row.layer_weights:
-            yield f"{titles[name]}:"
-            yield from _layers(row)
+            yield from paragraph(title_of(row), width)
+            yield from _layers(row, width)
 
 
-def _tests(row: RowResults) -> str:
+def _row_columns(lines: Sequence[Sequence[str]], pooled: bool) -> Iterator[Column]:
+    """The columns of rows; on a narrow terminal UA of the main score stays the longest."""
+    main, other = (POOLED, MEAN) if pooled else (MEAN, POOLED)
+    ranks = [(main, "UA"), (main, "WA"), (MINUS, "UA"), (HOLM, "UA"), (other, "UA"), (other, "WA")]
+    ranks += [(MINUS, "WA"), (HOLM, "WA"), (P, "UA"), (P, "WA"), (PUBLISHED, "WA/UA")]
+    places = [(group, head) for group in (MEAN, POOLED, MINUS, P, HOLM) for head in ("WA", "UA")]
+    names, *columns = zip(*lines, strict=True)
+    yield Column("row", names, left=True)
+    for (group, head), cells in zip([*places, (PUBLISHED, "WA/UA")], columns, strict=True):
+        if any(cells):
+            yield Column(head, cells, ranks.index((group, head)), group, left=group == PUBLISHED)
+
+
+def _tests(row: RowResults) -> list[str]:
+    """Differences from the reference, p values and adjusted ones, of WA and UA."""
     tested = row.comparison
     if not tested:
-        return f"{'':<41}"
+        return [""] * 6
     changes = (tested.wa, tested.ua)
-    differences = " ".join(f"{100 * change.difference:+6.2f}" for change in changes)
-    return f"{differences} " + " ".join(f"{_p(change.p)} {_p(change.p_holm or 0.0)}" for change in changes)
+    return [
+        *(f"{100 * change.difference:+.2f}" for change in changes),
+        *(_p(change.p) for change in changes),
+        *(_p(change.p_holm or 0.0) for change in changes),
+    ]
 
 
 def _p(value: float) -> str:
-    return f"{value:6.4f}" if value >= 0.0001 else "<.0001"
+    return f"{value:.4f}" if value >= 0.0001 else "<.0001"
 
 
 def _published(scores: Sequence[PublishedScore], sources: Sequence[str]) -> str:
@@ -208,7 +256,7 @@ def _remarks(results: AblationResults) -> Iterator[str]:
             "or more"
         )
     if limit := epoch_limit(results):
-        yield textwrap.fill(" ".join(limit), 118)
+        yield " ".join(limit)
     incomplete = [row for row in results.rows.values() if not row.complete]
     if incomplete:
         command = "ablate" if results.grid else "cv"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mfhca_cache.common.columns import Column, fitted
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import plain
 from mfhca_train.results.checksums import identity_digest, read_results, read_rows, read_run_file
@@ -21,6 +22,7 @@ POOLINGS = {
     "majority": "each segment has one vote; ties by the mean",
     "maximum": "the most confident segment decides",
 }
+MEAN, POOLED = "mean ± sd", "pooled"  # titles of the columns
 
 
 def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
@@ -110,23 +112,25 @@ def _pool(pooling: str, utterance: Array, frames: Array, outputs: Array, count: 
     return np.where(votes == votes.max(axis=1, keepdims=True), mean, -np.inf)
 
 
-def table(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """All poolings of all rows as text.
+def table(found: Mapping[str, Mapping[str, Mapping[str, Any]]], width: int | None) -> list[str]:
+    """All poolings of all rows as lines of text; a row of an ablation has its name above its poolings.
 
     Args:
         found: pooling -> row -> scores, from `rescore`.
+        width: characters per line; None for no limit.
     """
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
-    rows = list(next(iter(found.values())))
-    width = max(len(name) for name in (*rows, "row"))
-    yield f"{'row':<{width}}  {'pooling':<9} {'WA ± sd':^14}  {'UA ± sd':^14}  pooled WA     UA     F1"
-    for name in rows:
-        for pooling, figures in found.items():
-            row = figures[name]
-            spread = "  ".join(f"{percent(row[s]['mean'])} ±{percent(row[s]['std'])}" for s in ("wa", "ua"))
-            pooled = " ".join(percent(row[s]["pooled"]) for s in SCORES)
-            mark = "  ORACLE" if row["oracle"] else ""
-            yield f"{name:<{width}}  {pooling:<9} {spread}     {pooled}{mark}"
+    rows = next(iter(found.values()))
+    lines: list[tuple[str, ...]] = []
+    for name, first in rows.items():
+        lines.append((f"{name} (ORACLE)" if first["oracle"] else name, *[""] * 5))
+        for pooling, scored in found.items():
+            row = scored[name]
+            spread = (f"{percent(row[s]['mean'])} ± {percent(row[s]['std']).strip()}" for s in ("wa", "ua"))
+            pooled = (percent(row[s]["pooled"]) for s in SCORES)
+            lines.append((f"  {pooling}", *spread, *pooled))
+    names, *columns = zip(*lines, strict=True)
+    heads = (("WA", MEAN, 1), ("UA", MEAN, 0), ("WA", POOLED, 3), ("UA", POOLED, 2), ("F1", POOLED, 4))
+    wanted = [Column("row", names, left=True)]
+    for (name, group, rank), cells in zip(heads, columns, strict=True):
+        wanted.append(Column(name, cells, rank, group))
+    return fitted(wanted, width)

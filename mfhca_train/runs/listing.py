@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfhca_cache.common.columns import Column, fitted, paragraph
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.text import printable
 from mfhca_train.report.page import file_date
@@ -17,7 +18,8 @@ from mfhca_train.results.record import parse_results
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
 from mfhca_train.results.summary import percent
 
-HEAD = ("run", "row", "corpus", "protocol", "UA ± sd", "pooled UA", "folds × seeds", "date", "state")
+# Columns and their ranks, see `Column.rank`: on a narrow terminal the highest ranks are left out first.
+RANKS = {"corpus": 5, "protocol": 3, "UA ± sd": 0, "pooled UA": 2, "folds × seeds": 4, "date": 6, "state": 1}
 NUMBERS = ("UA ± sd", "pooled UA", "folds × seeds")
 
 
@@ -27,14 +29,15 @@ class Listed:
 
     Attributes:
         run: the folder, relative to the one that was searched.
-        row: title of the row of an ablation, marked if its scores are not comparable with others; of a cross-validation
-            the mark alone.
+        row: title of the row of an ablation, marked if its scores are not comparable with others; empty for a
+            cross-validation.
         corpus: name and label set.
         protocol: of the row.
         ua, pooled: mean ± standard deviation over folds, and the pooled value, in %.
         size: folds × seeds.
         date: of results.json, YYYY-MM-DD (UTC).
-        state: complete, or what is missing.
+        state: complete, or what is missing; of a cross-validation with the mark.
+        reason: why the run cannot be read.
     """
 
     run: str
@@ -46,6 +49,7 @@ class Listed:
     size: str = ""
     date: str = ""
     state: str = ""
+    reason: str = ""
 
 
 def list_runs(folder: Path) -> list[Listed]:
@@ -82,7 +86,7 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
             return
         results = parse_results(read_sealed(run / RESULTS_FILE))
     except (MfhcaError, ValueError) as error:
-        yield Listed(name, state=f"cannot be read: {str(error).removeprefix(f'{run}/')}")
+        yield Listed(name, state="cannot be read", reason=str(error).removeprefix(f"{run}/"))
         return
     date = file_date(run / RESULTS_FILE)
     for row in results.rows.values():
@@ -93,25 +97,29 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
         state = "complete" if row.complete else f"only {plural(row.n_folds, 'fold')}"
         corpus = f"{row.corpus} ({row.label_set})"
         pooled = percent(row.ua.pooled).strip()
-        title = title_of(row) if results.grid else warning_of(row)
+        title, mark = (title_of(row), "") if results.grid else ("", warning_of(row))
+        state += f", {mark}" if mark else ""
         yield Listed(name, title, corpus, row.protocol, ua, pooled, size, date, state)
 
 
-def table(lines: Sequence[Listed]) -> str:
-    """The runs as text; the name of a run with several rows is written once."""
-    cells: list[tuple[str, ...]] = [HEAD]
+def table(lines: Sequence[Listed], width: int | None) -> list[str]:
+    """The runs as lines of text: one per cross-validation, one per row of an ablation below its name.
+
+    Args:
+        lines: what to show.
+        width: characters per line; None for no limit.
+    """
+    cells: list[tuple[str, ...]] = []
+    reasons = []
     for k, line in enumerate(lines):
-        first = k == 0 or lines[k - 1].run != line.run
-        own = (line.row, line.corpus, line.protocol, line.ua, line.pooled, line.size, line.date, line.state)
-        cells.append((line.run if first else "", *own))
-    cells = [tuple(map(printable, line)) for line in cells]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [name in NUMBERS for name in HEAD]
-    shown = [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    return "\n".join(shown)
+        own = (line.corpus, line.protocol, line.ua, line.pooled, line.size, line.date, line.state)
+        if line.row and (k == 0 or lines[k - 1].run != line.run):
+            cells.append((line.run, *[""] * len(own)))
+        cells.append((f"  {line.row}" if line.row else line.run, *own))
+        if line.reason:
+            reasons += paragraph(f"{line.run}: {line.reason}", width)
+    names, *columns = zip(*cells, strict=True)
+    wanted = [Column("run", names, left=True)]
+    for (head, rank), texts in zip(RANKS.items(), columns, strict=True):
+        wanted.append(Column(head, texts, rank, left=head not in NUMBERS))
+    return [*fitted(wanted, width), *map(printable, reasons)]

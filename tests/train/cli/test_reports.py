@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from run_factory import Page, edit, make_run
 
 from mfhca_train.cli.main import main
+from mfhca_train.runs.listing import list_runs, table
 
 
 def run(*arguments: object) -> Result:
@@ -136,9 +137,14 @@ def test_runs_are_listed_with_their_state(
     assert "4 × 2" in shown["large"]
     assert "only 1 fold" in shown["part"]
     assert "not finished: 4 units" in shown["unfinished"]
-    assert "cannot be read: results.json: holds no digest" in shown["damaged"]
-    assert "Full" in shown["deep/grid"]
+    assert shown["damaged"].endswith("cannot be read")
+    assert any(line.startswith("damaged: results.json: holds no digest") for line in lines)
+    assert lines[lines.index("deep/grid") + 1].startswith("  Full ")
     assert sum("10 × " in line for line in lines) == 4
+    narrow = table(list_runs(tmp_path), 60)
+    assert all(len(line) <= 60 for line in narrow)
+    assert "state" in narrow[0]
+    assert "date" not in narrow[0]
     assert len({line.index("toy (four)") for line in lines if "toy (four)" in line}) == 1
     assert "no run in this folder" in run("runs", tmp_path / ".hidden").stderr
     assert "no such folder" in run("runs", tmp_path / "nowhere").stderr

@@ -174,7 +174,7 @@ def test_a_setting_without_effect_is_left_out_of_the_file(manifest: Path, tmp_pa
     assert "model.hca_scale" in found.set_by
     assert "model.hca_scale" in unused_settings(found.config)
     assert resolve(file=write(tmp_path / "f.toml", toml(found))).config.model.inputs == "ssl"
-    line = next(line for line in table(found).splitlines() if "the product as written" in line)
+    line = next(line for line in table(found) if "the product as written" in line)
     assert line.endswith("(no effect with these settings)")
 
 

@@ -115,7 +115,16 @@ def test_networks_and_ensemble_are_those_of_the_units(run: Path, other: tuple[Pa
 
 
 def test_the_table_lists_excluded_classes(run: Path, other: tuple[Path, Path]) -> None:
-    text = evaluation_table(scored(run, other).results)
+    results = scored(run, other).results
+    text = evaluation_table(results)
+    (line,) = [line for line in text.splitlines() if line.startswith("ensemble ")]
+    assert line.split()[1:] == [
+        f"{100 * results['ensemble'][name]['value']:.2f}" for name in ("wa", "ua", "f1")
+    ]
+    for k, name in enumerate(CLASSES):
+        (line,) = [line for line in text.splitlines() if line.split()[:1] == [name]]
+        assert line.split()[1:-1] == [str(count) for count in results["ensemble"]["confusion"][k]]
+    assert all(len(line) <= 40 for line in evaluation_table(results, 40).splitlines())
     assert "4 networks of 2 folds, trained on corpus" in text
     assert "scored on other, label set all: 15 utterances" in text
     assert "class names mapped: wrath as anger" in text

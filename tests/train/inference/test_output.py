@@ -75,6 +75,12 @@ def test_the_table_shows_spread_and_agreement_of_several_networks() -> None:
     alone = as_table([prediction((0.9, 0.1))], ensemble(1))
     assert "sd" not in alone.splitlines()[0]
     assert as_table([], ensemble(1)) == ensemble(1).title
+    narrow = as_table([found], ensemble(3), 40).splitlines()
+    assert narrow[0].split() == ["file", "emotion", "%", "±", "sd", "agree"]
+    assert "left out at this width: seconds, anger, joy; --format csv or json has them" in " ".join(
+        narrow[2:]
+    )
+    assert all(len(line) <= 40 for line in narrow)
     long = as_table([prediction((0.9, 0.1), name="x" * 100 + ".wav")], ensemble(1))
     assert "…" in long
     assert "xxx.wav" in long

@@ -70,7 +70,7 @@ def test_the_command_prints_every_pooling_and_changes_nothing(run: Path) -> None
         assert f"{name}: {words}" in result.output
         assert f"{100 * rescore(run, name)[CV_ROW]['wa']['pooled']:6.2f}" in result.output
     alone = CliRunner().invoke(main, ["rescore", str(run), "--pooling", "mean"])
-    assert "<- headline" in alone.output
+    assert "(headline)" in alone.output
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

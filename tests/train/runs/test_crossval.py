@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -134,9 +135,11 @@ def test_the_command_prints_each_fold_and_the_headline(finished: Path, tmp_path:
     assert result.exit_code == 0, result.output
     results = json.loads((finished / "run/results.json").read_text())
     for unit in results["folds"]:
-        assert f"{unit['id']:>8} {unit['seed']:>4} {100 * unit['wa']:6.2f}" in result.output
+        assert re.search(
+            rf"^{unit['id']} +{unit['seed']} +{100 * unit['wa']:.2f} ", result.output, re.MULTILINE
+        )
     assert f"{100 * results['wa']['mean']:6.2f}" in result.output
-    assert "<- headline" in result.output
+    assert "(headline)" in result.output
     assert "report.html" in result.output
 
 

@@ -28,7 +28,13 @@ def test_without_a_terminal_every_finished_unit_is_a_line(tmp_path: Path) -> Non
     assert re.fullmatch(
         r"corpus: ORACLE: UA [\d.]+ ± [\d.]+ %, WA [\d.]+ ± [\d.]+ % \(.* 2 folds, .* oracle\)", first
     ), first
-    assert result.stderr.splitlines()[-1].startswith("next: open report.html; mfhca-train predict ")
+    steps = [" ".join(line.split()[:3]) for line in result.stderr.splitlines()[-3:]]
+    run = tmp_path / "run"
+    assert steps == [
+        f"next: open {run}/report.html",
+        f"mfhca-train predict {run}",
+        f"mfhca-train compare {run}",
+    ]
     assert float(found[1][3]) == pytest.approx(sum(float(ua) for _, ua, _, _ in found) / 2, abs=0.11)
     assert cv_command(tmp_path, "--fold", "s2", "--protocol", "oracle", "-q").stderr == ""
 
