@@ -7,7 +7,7 @@ from typing import Final
 
 LONGEST_SECONDS: Final = (
     7 * 24 * 3600
-)  # of a plausible length; formats for streams use absurd values for "unknown"
+)  # a plausible length; formats for streams use absurd values for "unknown"
 
 
 def header_length(path: Path) -> tuple[int | None, int]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold
-from mfhca_train.results.checksums import read_unit
-from mfhca_train.results.summary import read_predictions
+from mfhca_train.results.checksums import read_rows, read_unit
+from mfhca_train.results.schema import PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def select(folders: Sequence[Path], classes: Sequence[str], row: str) -> Selecti
     results = [(read_unit(folder), folder) for folder in folders]
     ordered = sorted(results, key=lambda pair: (pair[0]["ua"], pair[0]["id"]))
     result, folder = ordered[(len(ordered) - 1) // 2]
-    predictions = [one for one in read_predictions(folder) if one["speaker"] in result["test_speakers"]]
+    predictions = [
+        one for one in read_rows(folder / PREDICTIONS) if one["speaker"] in result["test_speakers"]
+    ]
     examples = []
     for name in classes:
         of_class = [one for one in predictions if one["label"] == name]
@@ -87,5 +89,5 @@ def applies_to(selection: Selection, folders: Sequence[Path]) -> bool:
     """Whether another row's units include the fold, and test the examples in it."""
     for folder in folders:
         if read_unit(folder)["id"] == selection.fold:
-            return set(selection.utterances) <= {row["utterance"] for row in read_predictions(folder)}
+            return set(selection.utterances) <= {row["utterance"] for row in read_rows(folder / PREDICTIONS)}
     return False

@@ -28,6 +28,9 @@ Groups = Annotated[int, Meta(ge=3)]
 FocalGamma = Annotated[float, Meta(ge=0, le=10)]
 # Absent from run.json at their default, so that the identity of a run without them is as it was before they existed.
 OMITTED_AT_DEFAULT = (
+    "pooling",
+    "pool_norm",
+    "modality_dropout",
     "select",
     "refit",
     "shared_speakers",
@@ -171,14 +174,10 @@ class Config:
         plain["model"]["grf_channels"] = list(self.model.grf_channels)
         if self.model.ssl_layer == "auto":
             del plain["model"]["ssl_layer"]  # the recipe says which layer it is
-        # Without an entry at their defaults they change the identity only of runs that use them.
-        for name in ("pooling", "pool_norm", "modality_dropout"):
-            if plain["model"][name] == getattr(ModelConfig, name):
-                del plain["model"][name]
-        defaults = TrainConfig()
-        for name in OMITTED_AT_DEFAULT:
-            if plain["train"][name] == getattr(defaults, name):
-                del plain["train"][name]
+        for group, defaults in (("model", ModelConfig), ("train", TrainConfig)):
+            for name in OMITTED_AT_DEFAULT:
+                if name in plain[group] and plain[group][name] == getattr(defaults, name):
+                    del plain[group][name]
         return plain
 
     @property

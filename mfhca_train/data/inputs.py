@@ -97,7 +97,7 @@ def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
 def _name_with(cache: Path, name: str | None, layer: int | str) -> str | None:
     """The folder of the hidden states with a layer, if exactly one of those with the name prefix has it."""
     recipes = [recipe for recipe in list_recipes(cache) if recipe.kind == SSL_KIND]
-    named = [r for r in recipes if name is None or r.path.name.startswith((name, f"{SSL_KIND}-{name}"))]
+    named = [r for r in recipes if name is None or is_named(r, name)]
     able = [r for r in named if r.recipe.get("layer") in (layer, ALL_LAYERS)]
     return able[0].path.name if layer != "auto" and len(able) == 1 else name
 

@@ -18,8 +18,9 @@ from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
-from mfhca_train.results.checksums import identity_digest, read_results, read_run_file
+from mfhca_train.results.checksums import identity_digest
 from mfhca_train.results.probabilities import Calibration
+from mfhca_train.results.record import read_results, read_run_file
 from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     BEST,
@@ -214,7 +215,7 @@ def read_run(run: Path, row: str | None = None, speaker: str | None = None) -> E
     Raises:
         MfhcaError: it is no finished run, has no such row, or a file is missing, damaged or of another run.
     """
-    run_file, results = read_run_file(run), read_results(run)
+    run_file, results = read_run_file(run), read_results(run).rows
     row = _choose_row(run, run_file, results, row)
     identity = run_file.rows[row]
     digest = identity_digest(identity)

@@ -27,18 +27,9 @@ from mfhca_cache.common.files import (
     write_atomically,
 )
 from mfhca_cache.common.text import from_cell
-from mfhca_cache.common.typed import decode, plain
-from mfhca_train.results.run_file import Identity, RunFile
-from mfhca_train.results.schema import (
-    CV_ROW,
-    DATA_FILE,
-    RESULT_FILE,
-    RESULTS_FILE,
-    RUN_FILE,
-    UNIT_FILES,
-    AblationResults,
-    Results,
-)
+from mfhca_cache.common.typed import plain
+from mfhca_train.results.run_file import Identity
+from mfhca_train.results.schema import DATA_FILE, RESULT_FILE, RUN_FILE, UNIT_FILES
 
 DIGEST, FILES = "digest", "files"
 DATA_DIGEST = "data_csv_sha256"  # in run.json
@@ -96,43 +87,9 @@ def read_about(out: Path) -> dict[str, Any]:
     return about
 
 
-def read_run_file(run: Path) -> RunFile:
-    """The run.json of a run, in the same form for `cv` and `ablate`.
-
-    Raises:
-        MfhcaError: there is none, or it cannot be read or is damaged.
-    """
-    about, path = read_about(run), run / RUN_FILE
-    if not about:
-        raise MfhcaError(
-            f"{run}: no {RUN_FILE}, so no finished run; run `mfhca-train cv` with this --out first"
-        )
-    if "rows" not in about:
-        identity = decode(path, about, Identity, DELETE_AND_RERUN)
-        about = {**about, "rows": {CV_ROW: plain(identity)}}
-    return decode(path, about, RunFile, DELETE_AND_RERUN)
-
-
 def identity_digest(identity: Identity) -> str:
     """The digest by which every unit of a row names the row it belongs to."""
     return sha256_text(canonical_json(plain(identity)))
-
-
-def read_results(run: Path) -> dict[str, Results]:
-    """The results of a run by row; a `cv` run has one row.
-
-    Raises:
-        MfhcaError: the run is not finished, or its results.json is damaged.
-    """
-    path = run / RESULTS_FILE
-    if not path.exists():
-        raise MfhcaError(
-            f"{run}: no {RESULTS_FILE}, so no finished run; run `mfhca-train cv` with this --out first"
-        )
-    results = read_sealed(path)
-    if "rows" in results:
-        return dict(decode(path, results, AblationResults, DELETE_AND_RERUN).rows)
-    return {CV_ROW: decode(path, results, Results, DELETE_AND_RERUN)}
 
 
 def _compare(path: Path, digest: Any, remedy: str) -> None:

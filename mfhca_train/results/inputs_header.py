@@ -15,16 +15,8 @@ from mfhca_cache.common.typed import Positive
 from mfhca_train.results.schema import File
 
 HEADER_LIMIT = 1 << 24  # bytes of a safetensors header; ours have some thousands, and a history of any length
-
-
-UNREADABLE = (
-    OSError,
-    struct.error,
-    ValueError,
-    KeyError,
-    TypeError,
-    RecursionError,
-)  # a file that is no such file
+# What reading a file of another format raises.
+UNREADABLE = (OSError, struct.error, ValueError, KeyError, TypeError, RecursionError)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

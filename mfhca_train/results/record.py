@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import DELETE_AND_RERUN
 from mfhca_cache.common.typed import problem
 from mfhca_train.results.checksums import identity_digest, read_about, read_rows, read_sealed
 from mfhca_train.results.comparison import Outcome, outcome
@@ -23,7 +24,11 @@ from mfhca_train.results.inputs_header import Side, read_inputs_header
 from mfhca_train.results.run_file import RunFile
 from mfhca_train.results.schema import (
     CV_ROW,
+    HISTORY,
+    INPUTS,
     NETWORK,
+    RESULTS_FILE,
+    RUN_FILE,
     AblationResults,
     FoldResult,
     RowResults,
@@ -90,24 +95,11 @@ def read_record(run: Path) -> Record:
     Raises:
         MfhcaError: the run is not finished, or a file is missing, damaged, or contradicts another.
     """
-    for name in ("run.json", "results.json"):
-        if not (run / name).is_file():
-            raise MfhcaError(
-                f"{run}: no {name}, so the run is not finished; run `mfhca-train cv` or `ablate` with this --out first"
-            )
-    raw_about, raw_results = read_about(run), read_sealed(run / "results.json")
-    command = "ablate" if isinstance(raw_results, dict) and "rows" in raw_results else "cv"
-    remedy = f"delete it and run `mfhca-train {command}` again"
-    try:
-        about = parse_run_file(raw_about)
-    except ValueError as error:
-        raise MfhcaError(f"{run / 'run.json'}: {error}; {remedy}") from error
-    try:
-        results = parse_results(raw_results)
-        for name, row in results.rows.items():
-            _check_row(name, row, results, about)
-    except ValueError as error:
-        raise MfhcaError(f"{run / 'results.json'}: {error}; {remedy}") from error
+    about, results = read_run_file(run), read_results(run)
+    command = "ablate" if results.grid else "cv"
+    for name, row in results.rows.items():
+        if wrong := _wrong(name, row, results, about):
+            raise MfhcaError(f"{run / RESULTS_FILE}: {wrong}; {DELETE_AND_RERUN}")
     units: dict[str, list[UnitFiles]] = {}
     histories, inputs = {}, {}
     for name, row in results.rows.items():
@@ -117,14 +109,53 @@ def read_record(run: Path) -> Record:
             _compare_unit(run, name, folder, fold, unit, command)
         if row.kind == NETWORK:
             histories[name] = [
-                read_history(folder / "history.csv", fold.epochs, command)
+                read_history(folder / HISTORY, fold.epochs, command)
                 for folder, fold in zip(folders, row.folds, strict=True)
             ]
-            inputs[name] = read_inputs_header(folders[0] / "inputs.safetensors", row.recipes, command)
+            inputs[name] = read_inputs_header(folders[0] / INPUTS, row.recipes, command)
     outcomes = {
         name: outcome(units[name], row.classes, row.kind == NETWORK) for name, row in results.rows.items()
     }
     return Record(about, results, outcomes, histories, inputs)
+
+
+def read_run_file(run: Path) -> RunFile:
+    """The run.json of a run, finished or not; that of `cv` becomes one of an ablation with one row.
+
+    Raises:
+        MfhcaError: there is none, or it cannot be read or is damaged.
+    """
+    if not (run / RUN_FILE).is_file():
+        raise _unfinished(run, RUN_FILE)
+    content = read_about(run)
+    if "rows" not in content:
+        content["rows"] = {CV_ROW: dict(content)}
+    try:
+        return _converted(content, RunFile)
+    except ValueError as error:
+        raise MfhcaError(f"{run / RUN_FILE}: {error}; {DELETE_AND_RERUN}") from error
+
+
+def read_results(run: Path) -> AblationResults:
+    """The results.json of a run, in the form of `parse_results`.
+
+    Raises:
+        MfhcaError: the run is not finished, or the file is damaged.
+    """
+    path = run / RESULTS_FILE
+    if not path.is_file():
+        raise _unfinished(run, RESULTS_FILE)
+    content = read_sealed(path)
+    try:
+        return parse_results(content)
+    except ValueError as error:
+        raise MfhcaError(f"{path}: {error}; {DELETE_AND_RERUN}") from error
+
+
+def _unfinished(run: Path, name: str) -> MfhcaError:
+    return MfhcaError(
+        f"{run}: no {name}, so the run is not finished; run `mfhca-train cv` or `ablate` with this --out first"
+    )
 
 
 def parse_results(content: object) -> AblationResults:
@@ -144,30 +175,15 @@ def parse_results(content: object) -> AblationResults:
         shared = {
             name: getattr(row, name) for name in AblationResults.__struct_fields__ if hasattr(row, name)
         }
-        head: dict[str, Any] = {
-            "grid": "",
-            "note": "",
-            "reference": None,
-            "tests": {},
-            "optimism": (),
-            "cited": (),
-        }
-        return AblationResults(**shared | head | {"title": f"MFHCA on {row.corpus}", "rows": {CV_ROW: row}})
+        return AblationResults(
+            **shared
+            | {"grid": "", "title": f"MFHCA on {row.corpus}", "note": "", "rows": {CV_ROW: row}}
+            | {"reference": None, "tests": {}, "optimism": (), "cited": ()}
+        )
     results = _converted(content, AblationResults)
     if not results.rows:
         raise ValueError("no rows")
     return results
-
-
-def parse_run_file(content: object) -> RunFile:
-    """The content of a run.json; that of `cv` becomes one of an ablation with one row.
-
-    Raises:
-        ValueError: a field is missing or has a wrong type; the message names it.
-    """
-    if isinstance(content, dict) and "rows" not in content:
-        content = content | {"rows": {CV_ROW: content}}
-    return _converted(content, RunFile)
 
 
 def _converted(content: object, kind: type[T]) -> T:
@@ -176,16 +192,14 @@ def _converted(content: object, kind: type[T]) -> T:
     return msgspec.convert(content, kind)
 
 
-def _check_row(name: str, row: RowResults, results: AblationResults, about: RunFile) -> None:
-    """Raises ValueError where a row contradicts itself, the other rows or run.json."""
-    where = f"row {name!r:.40}: " if results.grid else ""
-    problem = contradiction(row) or (
-        None if row.classes == results.classes else "its classes are not those of the run"
-    )
-    if problem:
-        raise ValueError(f"{where}{problem}")
+def _wrong(name: str, row: RowResults, results: AblationResults, about: RunFile) -> str | None:
+    """How a row contradicts itself, the other rows or run.json, or None."""
     if name not in about.rows:
-        raise ValueError(f"row {name!r:.40} is not in run.json")
+        return f"row {name!r:.40} is not in run.json"
+    wrong = contradiction(row)
+    if wrong is None and row.classes != results.classes:
+        wrong = "its classes are not those of the run"
+    return wrong and (f"row {name!r:.40}: {wrong}" if results.grid else wrong)
 
 
 def contradiction(row: RowResults) -> str | None:
@@ -217,7 +231,7 @@ def _compare_unit(run: Path, row: str, folder: Path, fold: FoldResult, unit: Uni
     for name in FoldResult.__struct_fields__:
         if getattr(own, name) != getattr(fold, name):
             raise MfhcaError(
-                f"{run / 'results.json'}: row {row}, fold {fold.id}, seed {fold.seed}: {name} differs from that "
+                f"{run / RESULTS_FILE}: row {row}, fold {fold.id}, seed {fold.seed}: {name} differs from that "
                 f"in {folder}/result.json; run `mfhca-train {command}` again"
             )
 

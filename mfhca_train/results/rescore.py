@@ -11,8 +11,9 @@ import numpy as np
 from mfhca_cache.common.columns import Column, fitted
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import plain
-from mfhca_train.results.checksums import identity_digest, read_results, read_rows, read_run_file
+from mfhca_train.results.checksums import identity_digest, read_rows
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
+from mfhca_train.results.record import read_results, read_run_file
 from mfhca_train.results.schema import RESULTS_FILE, RUN_FILE, SCORES, unit_folder
 from mfhca_train.results.summary import UnitFiles, head, percent, read_units, summarise
 
@@ -38,7 +39,7 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
     Raises:
         MfhcaError: the run is not finished, or a file is missing, damaged or of another run.
     """
-    run_file, results = read_run_file(run), read_results(run)
+    run_file, results = read_run_file(run), read_results(run).rows
     found = {}
     for name, row in results.items():
         if name not in run_file.rows:

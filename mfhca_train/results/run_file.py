@@ -33,7 +33,7 @@ class Identity(File, frozen=True, kw_only=True):
 
 class RunFile(File, frozen=True, kw_only=True):
     """run.json: what decides each row, and where the run was begun. The file of a `cv` run has its one row's fields
-    in the place of `rows`; `record.parse_run_file` gives both the same form."""
+    in the place of `rows`; `record.read_run_file` gives both the same form. `runs.folder` writes it."""
 
     grid: str | None = None  # None: a `cv` run
     title: str = ""

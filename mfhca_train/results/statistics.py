@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from mfhca_train.results.metrics import Array
+
 EXACT_UP_TO = (
     16  # pairs for which all 65,536 sign patterns are enumerated; for more, signs are drawn at random
 )

@@ -20,7 +20,7 @@ from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights, probabilities
 from mfhca_train.results.checksums import read_rows, read_unit
 from mfhca_train.results.metrics import Array, confusion_matrix, scores
-from mfhca_train.results.schema import SCORES, FoldResult, UnitResult, unit_folder
+from mfhca_train.results.schema import PREDICTIONS, SCORES, FoldResult, UnitResult, unit_folder
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 
 GENDERS = {"f": "female", "m": "male"}  # as manifests abbreviate them
@@ -79,15 +79,6 @@ def check_predictions(
         )
 
 
-def read_predictions(folder: Path) -> list[dict[str, str]]:
-    """The rows of a unit's predictions.csv.
-
-    Raises:
-        MfhcaError: it is missing or cannot be read.
-    """
-    return read_rows(folder / "predictions.csv")
-
-
 @dataclass(frozen=True)
 class UnitFiles:
     """The content of a finished unit."""
@@ -105,10 +96,10 @@ def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[
         classes: K names, in order.
 
     Raises:
-        MfhcaError: see `read_result`, `read_predictions` and `check_predictions`.
+        MfhcaError: see `read_result`, `read_rows` and `check_predictions`.
     """
     results = [read_result(folder, identity) for folder in folders]
-    predictions = [read_predictions(folder) for folder in folders]
+    predictions = [read_rows(folder / PREDICTIONS) for folder in folders]
     for folder, result, rows in zip(folders, results, predictions, strict=True):
         check_predictions(folder, result, rows, classes)
     return [UnitFiles(result, rows) for result, rows in zip(results, predictions, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 from mfhca_cache.common.progress import phase
 from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_train.data.folds import make_folds
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.results.published import comparable, encoders_of, read_published
 from mfhca_train.results.schema import CV_ROW
@@ -22,7 +23,6 @@ from mfhca_train.runs.plan import (
     Row,
     check,
     finished_folders,
-    folds_of,
     read_labels,
     select_folds,
 )
@@ -65,7 +65,7 @@ def plan_row(request: Request) -> tuple[LabelledCorpus, Row]:
     """
     with phase(f"reading {request.manifest} and making folds"):
         labelled = read_labels(request)
-        folds = folds_of(labelled, request.protocol, request.config)
+        folds = make_folds(labelled.utterances, request.protocol, request.config.train)
     selected = select_folds(folds, request.folds)
     check(request, labelled, [request.protocol])
     model = request.config.model

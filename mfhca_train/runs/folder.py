@@ -1,4 +1,4 @@
-"""run.json: what decides the results of a run folder, and the environment that it was started in.
+"""Writing run.json, and comparing it with what is asked for now. Its fields are in `results.run_file`.
 
 A cv run records its one row at the top level, an ablation records a table `rows`.
 """
@@ -13,8 +13,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.results.checksums import DATA_DIGEST, write_sealed
-from mfhca_train.results.checksums import read_about as read_about
+from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.run_file import AUDIO_CHECKED
 from mfhca_train.results.schema import CV_ROW, RUN_FILE
 from mfhca_train.runs import data_csv
@@ -23,12 +22,8 @@ from mfhca_train.training import process, queue
 # Entries of run.json in which data.csv can explain a difference.
 DIGESTS = ("data_digest", "features_digest", "label_digest", "folds_digest")
 ENVIRONMENT = ("versions", "cpu", "device", "accelerator")  # see `process.environment`
-NOT_DECIDING = (
-    *ENVIRONMENT,
-    "recipe_names",
-    AUDIO_CHECKED,
-    DATA_DIGEST,
-)  # entries of run.json that change no result
+# Entries of run.json that change no result.
+NOT_DECIDING = (*ENVIRONMENT, "recipe_names", AUDIO_CHECKED, DATA_DIGEST)
 
 
 def recorded_rows(about: Mapping[str, Any]) -> dict[str, Any]:

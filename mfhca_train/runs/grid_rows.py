@@ -12,11 +12,11 @@ from mfhca_cache.recipe.kinds import External
 from mfhca_cache.store.reader import list_recipes
 from mfhca_train.config.parse import value_of, with_settings
 from mfhca_train.config.settings import Config
-from mfhca_train.data.folds import Fold
+from mfhca_train.data.folds import Fold, make_folds
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes, is_named
 from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
-from mfhca_train.runs.plan import LabelledCorpus, Request, Row, folds_of, select_folds
+from mfhca_train.runs.plan import LabelledCorpus, Request, Row, select_folds
 
 KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by input
 
@@ -79,7 +79,7 @@ def resolve(
             missing.append(MissingRow(row.name, lacking))
             continue
         try:
-            folds = folds_of(labelled, protocol, config)
+            folds = make_folds(labelled.utterances, protocol, config.train)
         except MfhcaError as error:
             missing.append(MissingRow(row.name, f"{error} (its protocol is {protocol})"))
             continue

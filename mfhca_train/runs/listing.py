@@ -13,8 +13,7 @@ from mfhca_cache.common.text import printable
 from mfhca_train.report.page import file_date
 from mfhca_train.report.rows import title_of, warning_of
 from mfhca_train.report.text import plural
-from mfhca_train.results.checksums import read_run_file, read_sealed
-from mfhca_train.results.record import parse_results
+from mfhca_train.results.record import read_results, read_run_file
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
 from mfhca_train.results.summary import percent
 
@@ -84,8 +83,8 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
                 corpus = f"{identity.corpus} ({identity.label_set})"
                 yield Listed(name, "" if key == CV_ROW else key, corpus, identity.protocol, state=state)
             return
-        results = parse_results(read_sealed(run / RESULTS_FILE))
-    except (MfhcaError, ValueError) as error:
+        results = read_results(run)
+    except MfhcaError as error:
         yield Listed(name, state="cannot be read", reason=str(error).removeprefix(f"{run}/"))
         return
     date = file_date(run / RESULTS_FILE)

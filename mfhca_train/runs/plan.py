@@ -22,7 +22,7 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.data.folds import ORACLES, Fold, make_folds
+from mfhca_train.data.folds import ORACLES, Fold
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.training.epochs import OnEpoch
 from mfhca_train.training.unit import Unit
@@ -201,11 +201,6 @@ def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
             for candidate in row.candidates
         }
     return identity if row.kind == NETWORK else identity | {"kind": row.kind}
-
-
-def folds_of(labelled: LabelledCorpus, protocol: str, config: Config) -> tuple[Fold, ...]:
-    """All folds of a protocol; see `make_folds`."""
-    return make_folds(labelled.utterances, protocol, config.train)
 
 
 def select_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...]:

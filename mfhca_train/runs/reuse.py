@@ -15,10 +15,10 @@ from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_train.results.checksums import write_result
+from mfhca_train.results.checksums import read_about, write_result
 from mfhca_train.results.schema import CHOSEN, RESULT_FILE, RUN_FILE, UNIT_FILES, unit_folder
 from mfhca_train.results.summary import read_units
-from mfhca_train.runs.folder import read_about, recorded_rows
+from mfhca_train.runs.folder import recorded_rows
 from mfhca_train.runs.plan import Plan
 from mfhca_train.training.unit import Unit, working_folder
 

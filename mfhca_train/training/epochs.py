@@ -18,9 +18,7 @@ from mfhca_train.results.schema import HISTORY
 from mfhca_train.training.unit import CHECKPOINT, Unit, hidden_folder
 
 POLL_SECONDS = 1.0
-IDLE_SHARE = (
-    20  # polling takes at most one part in so many of the parent's time, however many units there are
-)
+IDLE_SHARE = 20  # polling takes at most 1/20 of the parent's time, however many units there are
 
 
 @dataclass(frozen=True)

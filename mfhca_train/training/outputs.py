@@ -16,13 +16,8 @@ from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import HISTORY, PREDICTIONS, SEGMENTS
 
-HISTORY_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "validation_loss",
-    "validation_wa",
-    "validation_ua",
-)  # columns of history.csv
+# Columns of history.csv.
+HISTORY_COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_wa", "validation_ua")
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,8 @@ from mfhca_train.training.trial import compile_loops
 from mfhca_train.training.unit import Unit, open_corpus
 
 ATTEMPTS = 3  # of a unit whose worker process is killed
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)  # of libraries besides torch
+# Of libraries besides torch.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 BUSY_SECONDS = 600.0  # a cluster's worker gives up a cancelled unit at the end of its epoch
 
 

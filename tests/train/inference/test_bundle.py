@@ -145,7 +145,7 @@ def test_what_is_neither_run_nor_bundle_is_refused(bundle: Path, tmp_path: Path)
     assert not is_bundle(tmp_path)
     with pytest.raises(MfhcaError, match="no such folder"):
         open_ensemble(tmp_path / "gone")
-    with pytest.raises(MfhcaError, match=r"no run\.json, so no finished run"):
+    with pytest.raises(MfhcaError, match=r"no run\.json, so the run is not finished"):
         open_ensemble(tmp_path)
     with pytest.raises(MfhcaError, match="a bundle has no rows"):
         open_ensemble(bundle, "row")

@@ -87,5 +87,5 @@ def test_what_is_not_whole_is_named(tmp_path: Path) -> None:
     with pytest.raises(MfhcaError, match="trained with other settings or data"):
         read_run(run)
     (run / "results.json").unlink()
-    with pytest.raises(MfhcaError, match=r"no results\.json, so no finished run"):
+    with pytest.raises(MfhcaError, match=r"no results\.json, so the run is not finished"):
         read_run(run)

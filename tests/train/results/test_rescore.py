@@ -75,7 +75,7 @@ def test_the_command_prints_every_pooling_and_changes_nothing(run: Path) -> None
 
 
 def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="no finished run"):
+    with pytest.raises(MfhcaError, match="the run is not finished"):
         rescore(tmp_path, "mean")
     shutil.copytree(run, tmp_path / "run")
     path = tmp_path / "run/model/seed-0/fold-s1/segments.csv"
