@@ -17,6 +17,8 @@ import click
 from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster, cluster_options
 from mfhca_cache.common.console import (
+    DIR,
+    FILE,
     Commands,
     copies_option,
     device_option,
@@ -30,7 +32,6 @@ from mfhca_cache.common.progress import progress
 from mfhca_cache.common.text import size_text
 from mfhca_cache.exchange.commands import export_command, import_command
 from mfhca_cache.options import (
-    FOLDER,
     ManifestCommand,
     corpus_options,
     make_request,
@@ -39,6 +40,7 @@ from mfhca_cache.options import (
 )
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
 
+# A test compares them.
 TRAIN_COMMANDS = (
     "cv",
     "ablate",
@@ -50,7 +52,7 @@ TRAIN_COMMANDS = (
     "evaluate",
     "compare",
     "runs",
-)  # tested
+)
 
 
 @click.group(
@@ -119,6 +121,7 @@ def manifest(out: Path | None, **options: Any) -> None:
 @threads_option("Processor threads of the encoder")
 @click.option(
     "--batch-size",
+    metavar="N",
     type=click.IntRange(min=1),
     default=BATCH_SIZE,
     show_default=True,
@@ -196,7 +199,7 @@ def status(names: bool, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
+@click.option("--cache", type=DIR, required=True, help="The cache folder.")
 @jobs_option("Threads for reading", "one per core")
 def verify(cache: Path, jobs: int | None) -> None:
     """Read every shard completely and recompute its digest."""
@@ -210,21 +213,22 @@ def verify(cache: Path, jobs: int | None) -> None:
 
 
 @main.command()
-@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
+@click.option("--cache", type=DIR, required=True, help="The cache folder.")
 @click.option(
     "--manifest",
     "manifests",
-    type=FOLDER,
+    metavar="MANIFEST",
+    type=FILE,
     multiple=True,
-    help="Also keep what this manifest uses; repeatable.",
+    help="Also keep what this manifest uses (repeat for more).",
 )
 @click.option(
     "--forget",
     "forgotten",
     metavar="MANIFEST",
-    type=FOLDER,
+    type=FILE,
     multiple=True,
-    help="Do not keep what this recorded manifest uses; repeatable.",
+    help="Do not keep what this recorded manifest uses (repeat for more).",
 )
 @click.option("--unrecorded", is_flag=True, help="Also remove recipes that have no recorded manifest.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")

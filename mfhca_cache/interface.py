@@ -79,7 +79,9 @@ def _compiled(name: str, text: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise MfhcaError(f"{name}_regex {text!r} is not a regular expression ({error})") from error
     if not expression.groups:
-        raise MfhcaError(f"{name}_regex {text!r} has no group; put brackets around the {name}")
+        raise MfhcaError(
+            f"{name}_regex {text!r} has no group; put the part that is the {name} in parentheses"
+        )
     return expression
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache.common.console import Command, jobs_option
+from mfhca_cache.common.console import DIR, FILE, Command, jobs_option
 from mfhca_cache.common.errors import did_you_mean
 from mfhca_cache.corpora.scan import FOLDERS, FORMATS, NAMES
 from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS_OF_OPTION, Settings
@@ -18,7 +18,6 @@ from mfhca_cache.recipe.kinds import ALL_LAYERS, CHOICES, DTYPES, KINDS, TAILS
 if TYPE_CHECKING:
     from mfhca_cache.build.compute import Request
 
-FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
 
 
@@ -52,13 +51,13 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument(
             "corpus", metavar="CORPUS", type=CorpusName((*NAMES, FOLDERS, *FORMATS)), is_eager=True
         ),
-        click.argument("source", metavar="[FILE]", type=FOLDER, required=False),
+        click.argument("source", metavar="[FILE]", type=FILE, required=False),
         click.option(
-            "--root", type=FOLDER, required=True, help="The corpus folder (the demo is created in it)."
+            "--root", type=DIR, required=True, help="The corpus folder (the demo is created in it)."
         ),
         click.option(
             "--out",
-            type=FOLDER,
+            type=FILE,
             help="The CSV to write.  [default: manifests/CORPUS.csv, or the name of FILE]",
         ),
         click.option("--allow-partial", is_flag=True, help="Accept an incomplete corpus."),
@@ -91,7 +90,7 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             callback=_columns,
             help="For a FILE: the column to take for utterance, path, speaker, emotion, session, gender, fold, start_s "
-            "or end_s; repeat for several. The others are guessed from common names.",
+            "or end_s; repeat for more. The others are guessed from common names.",
         ),
     )
     for option in reversed(options):
@@ -113,7 +112,9 @@ def _regex(ctx: click.Context, option: click.Parameter, text: str | None) -> re.
     except re.error as error:
         raise click.BadParameter(f"{text!r} is not a regular expression ({error})") from error
     if not expression.groups:
-        raise click.BadParameter(f"{text!r} has no group; put brackets around the {option.name}")
+        raise click.BadParameter(
+            f"{text!r} has no group; put the part that is the {option.name} in parentheses"
+        )
     return expression
 
 
@@ -177,21 +178,27 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
         click.argument(
             "manifest_path",
             metavar="MANIFEST" if required else "[MANIFEST]",
-            type=FOLDER,
+            type=FILE,
             required=required,
         ),
-        click.option("--root", type=FOLDER, required=required, help="The corpus folder."),
-        click.option("--cache", type=FOLDER, required=required, help=f"The cache folder.{disk}"),
-        click.option("--backbone", help="Encoder for kind ssl: a folder, or a name on the Hugging Face hub."),
+        click.option("--root", type=DIR, required=required, help="The corpus folder."),
+        click.option("--cache", type=DIR, required=required, help=f"The cache folder.{disk}"),
+        click.option(
+            "--backbone",
+            metavar="ENCODER",
+            help="Encoder for kind ssl: a folder, or a name on the Hugging Face hub.",
+        ),
         click.option(
             "--kind",
             "kinds",
             type=click.Choice(tuple(KINDS)),
             multiple=True,
-            help=f"Features to compute; repeat for several.  [default: {', '.join(DEFAULT_KINDS)}]",
+            help=f"Features to compute (repeat for more).  [default: {', '.join(DEFAULT_KINDS)}]",
         ),
         click.option(
-            "--label-set", help="Use the utterances of this label set.  [default: the corpus card's]"
+            "--label-set",
+            metavar="NAME",
+            help="Use the utterances of this label set.  [default: the corpus card's]",
         ),
         click.option(
             "--dtype",
@@ -232,6 +239,7 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
         ),
         click.option(
             "--pre-emphasis",
+            metavar="NUMBER",
             type=click.FloatRange(0, 1, max_open=True),
             default=DEFAULTS.pre_emphasis,
             show_default=True,

@@ -21,6 +21,9 @@ from mfhca_cache.common.start import FULL
 from mfhca_cache.common.text import printable
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+# Types of paths; whether one exists is checked where it is used. The names stand for a path in the help.
+DIR, FILE = click.Path(path_type=Path), click.Path(path_type=Path)
+DIR.name, FILE.name = "DIR", "FILE"
 # The words of torch, of the loader of libraries and of Python for a system that gives no more memory.
 NO_MEMORY: Final = ("allocate memory", "failed to map segment", "can't start new thread", "std::bad_alloc")
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
@@ -118,7 +121,7 @@ class Commands(click.Group):
 
     Args:
         other: the program of the other stage.
-        elsewhere: the names of its commands, for the message about a name that is not one here.
+        elsewhere: the names of its commands, for the message about a command of the other stage.
     """
 
     command_class = Command

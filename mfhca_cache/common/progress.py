@@ -24,7 +24,7 @@ Status = Callable[[], tuple[float | None, str]]  # seconds left, and further tex
 
 
 def is_shown() -> bool:
-    """Whether there is a bar, so that it need not be told in lines what has been done."""
+    """Whether a bar is shown; if not, finished work is logged line by line."""
     return log.level() < log.QUIET and (_in_notebook() or sys.stderr.isatty())
 
 

@@ -7,27 +7,29 @@ from typing import Any
 
 import click
 
-from mfhca_cache.common.console import Command, copies_option, echo, jobs_option
+from mfhca_cache.common.console import DIR, FILE, Command, copies_option, echo, jobs_option
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.progress import progress
 from mfhca_cache.recipe.choices import CONTENTS, FORMATS, Settings
 from mfhca_cache.recipe.kinds import DTYPES, TAILS
 
-FOLDER = click.Path(path_type=Path)
 DEFAULTS = Settings()
 
 
 @click.command("import", cls=Command)
-@click.argument("manifest", type=FOLDER)
-@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
+@click.argument("manifest", type=FILE)
+@click.option("--cache", type=DIR, required=True, help="The cache folder.")
 @click.option(
     "--features",
     "source",
-    type=FOLDER,
+    metavar="DIR|FILE.scp",
+    type=DIR,
     required=True,
     help="A folder with a .npy or .npz file per utterance, or an .scp of Kaldi.",
 )
-@click.option("--name", required=True, help="What to call the features, for example emotion2vec.")
+@click.option(
+    "--name", metavar="NAME", required=True, help="What to call the features, for example emotion2vec."
+)
 @click.option(
     "--frame-rate",
     metavar="HZ",
@@ -36,11 +38,13 @@ DEFAULTS = Settings()
 )
 @click.option(
     "--root",
-    type=FOLDER,
+    type=DIR,
     help="The corpus folder. Needed if the manifest has no samples and sample_rate, and to combine the features with "
     "others that are computed later.",
 )
-@click.option("--label-set", help="Use the utterances of this label set.  [default: the corpus card's]")
+@click.option(
+    "--label-set", metavar="NAME", help="Use the utterances of this label set.  [default: the corpus card's]"
+)
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
@@ -87,9 +91,9 @@ def import_command(manifest: Path, cache: Path, jobs: int | None, **options: Any
 
 
 @click.command("export", cls=Command)
-@click.argument("manifest", type=FOLDER)
-@click.option("--cache", type=FOLDER, required=True, help="The cache folder.")
-@click.option("--out", type=FOLDER, required=True, help="A new folder.")
+@click.argument("manifest", type=FILE)
+@click.option("--cache", type=DIR, required=True, help="The cache folder.")
+@click.option("--out", type=DIR, required=True, help="A new folder.")
 @click.option("--format", type=click.Choice(FORMATS), required=True, help="hf: Hugging Face datasets.")
 @click.option(
     "--recipe",
@@ -109,7 +113,9 @@ def import_command(manifest: Path, cache: Path, jobs: int | None, **options: Any
     type=click.Choice(DTYPES),
     help="Data type of the values.  [default: as stored; kaldi: float32]",
 )
-@click.option("--label-set", help="Use the utterances of this label set.  [default: the corpus card's]")
+@click.option(
+    "--label-set", metavar="NAME", help="Use the utterances of this label set.  [default: the corpus card's]"
+)
 def export_command(manifest: Path, cache: Path, out: Path, **options: Any) -> None:
     """Write features for other tools: numpy, Kaldi, parquet, Hugging Face datasets.
 

@@ -174,7 +174,7 @@ def _parse(row: dict[str, str], bad: list[str]) -> Utterance:
     elif "\\" in path:
         bad.append(f"path {path!r} has backslashes; write it with /")
     elif ".." in path.split("/"):
-        bad.append(f"path {path!r} climbs with ..; write it relative to the corpus root")
+        bad.append(f"path {path!r} leaves the corpus root with ..; write it relative to the corpus root")
     start, end = seconds("start_s"), seconds("end_s")
     if end is not None and end <= (start or 0.0):
         bad.append(f"end_s {end} is not after start_s {start or 0.0}")

@@ -9,27 +9,27 @@ from pathlib import Path
 
 import click
 
-from mfhca_cache.common.console import Command
+from mfhca_cache.common.console import DIR, FILE, Command
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.log import LOG
 from mfhca_train.cli.inference import ROW
-from mfhca_train.cli.options import FOLDER
 
 
 @click.command(cls=Command)
-@click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="The folder of the bundle; it must not exist.")
+@click.argument("run", type=DIR)
+@click.option("--out", type=DIR, required=True, help="The folder of the bundle; it must not exist.")
 @ROW
 @click.option(
     "--fold", "folds", multiple=True, metavar="ID", help="Only the networks of this fold (repeat for more)."
 )
 @click.option(
     "--backbone",
+    metavar="ENCODER",
     help="The encoder, to record its name and revision on the hub.  [default: looked for in the local hub cache]",
 )
 @click.option(
     "--card",
-    type=FOLDER,
+    type=FILE,
     metavar="FILE.toml",
     help="The corpus card.  [default: the built-in one of this corpus]",
 )
@@ -65,5 +65,5 @@ def export(
     if corpus is None:
         LOG.warning("no card of corpus %s: the licence is unknown; pass --card", ensemble.card.corpus)
     if encoder and not encoder.name:
-        LOG.info("the encoder is not in the local hub cache, so the bundle knows its digests alone")
+        LOG.info("the encoder is not in the local hub cache, so the bundle records only its digests")
     click.echo(f"{out}: {ensemble.title}")

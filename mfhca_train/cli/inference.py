@@ -12,32 +12,34 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfhca_cache.common.columns import terminal_width
-from mfhca_cache.common.console import Command, device_option, threads_option
+from mfhca_cache.common.console import DIR, FILE, Command, device_option, threads_option
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.log import LOG
 from mfhca_cache.common.progress import progress
-from mfhca_train.cli.options import FOLDER
 
 if TYPE_CHECKING:
     from mfhca_train.inference.prediction import Failure, Prediction
     from mfhca_train.inference.predictor import Predictor
 
 FORMATS = ("table", "csv", "json")
-BATCH_SIZE = 8  # the same number as in inference.predictor, tested
+BATCH_SIZE = 8  # the same number as in inference.predictor; a test compares them
 ROW_HELP = "The row of RUN, if it is an ablation."
-DEVICE = device_option("Where to run the networks")
+DEVICE = device_option("Where to run the networks.")
 ROW = click.option("--row", metavar="NAME", help=ROW_HELP)
 THREADS = threads_option("Processor threads")
 
 
 @click.command(cls=Command)
-@click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
-@click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=FOLDER)
+@click.argument("model", metavar="RUN_OR_BUNDLE", type=DIR)
+@click.argument("audio", metavar="AUDIO...", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--backbone", help="The encoder of the training features: a folder or a name on the Hugging Face hub."
+    "--backbone",
+    metavar="ENCODER",
+    help="The encoder of the training features: a folder or a name on the Hugging Face hub.",
 )
 @click.option(
     "--speaker",
+    metavar="ID",
     help="AUDIO is by this speaker of the training corpus: use only networks that were tested on this speaker.",
 )
 @click.option(
@@ -49,11 +51,12 @@ THREADS = threads_option("Processor threads")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Output format.  [default: table]")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option("--attention", is_flag=True, help="Add the attention over time; with csv or json.")
-@click.option("--out", type=FOLDER, help="The file to write.  [default: standard output]")
+@click.option("--out", type=FILE, help="The file to write.  [default: standard output]")
 @DEVICE
 @THREADS
 @click.option(
     "--batch-size",
+    metavar="N",
     type=click.IntRange(1),
     default=BATCH_SIZE,
     show_default=True,
@@ -178,12 +181,12 @@ def _write_predictions(
 
 
 @click.command(cls=Command)
-@click.argument("model", metavar="RUN_OR_BUNDLE", type=FOLDER)
-@click.argument("manifest", type=FOLDER)
+@click.argument("model", metavar="RUN_OR_BUNDLE", type=DIR)
+@click.argument("manifest", type=FILE)
 @click.option(
-    "--cache", required=True, type=FOLDER, help="Features of MANIFEST, computed with the recipes of the run."
+    "--cache", required=True, type=DIR, help="Features of MANIFEST, computed with the recipes of the run."
 )
-@click.option("--label-set", help="The label set of MANIFEST.  [default: from its corpus card]")
+@click.option("--label-set", metavar="NAME", help="The label set of MANIFEST.  [default: its corpus card's]")
 @click.option(
     "--map",
     "maps",
@@ -193,7 +196,10 @@ def _write_predictions(
 )
 @ROW
 @click.option(
-    "--out", type=FOLDER, help="The JSON to write.  [default: evaluation-CORPUS.json in the run's folder]"
+    "--out",
+    metavar="NAME.json",
+    type=FILE,
+    help="The JSON to write.  [default: evaluation-CORPUS.json in the run's folder]",
 )
 @DEVICE
 @THREADS

@@ -9,11 +9,11 @@ import click
 
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.columns import terminal_width
-from mfhca_cache.common.console import Commands, echo
+from mfhca_cache.common.console import DIR, FILE, Commands, echo
 from mfhca_train.cli.export import export
 from mfhca_train.cli.inference import evaluate, predict
-from mfhca_train.cli.options import FOLDER, RunCommand, run_options, setting_options
 from mfhca_train.cli.options import PROTOCOL_NAMES as PROTOCOL_NAMES
+from mfhca_train.cli.options import RunCommand, run_options, setting_options
 from mfhca_train.cli.reports import compare, report, runs
 from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from mfhca_train.config.sources import Resolved
 
-POOLING_NAMES = ("mean", "duration", "majority", "maximum")  # the keys of rescore.POOLINGS, tested
+# The keys of rescore.POOLINGS; a test compares them.
+POOLING_NAMES = ("mean", "duration", "majority", "maximum")
 
-CACHE_COMMANDS = ("doctor", "manifest", "features", "status", "verify", "prune", "import", "export")  # tested
+# A test compares them.
+CACHE_COMMANDS = ("doctor", "manifest", "features", "status", "verify", "prune", "import", "export")
 
 
 @click.group(
@@ -39,7 +41,7 @@ def main() -> None:
 
 
 @main.command(cls=RunCommand)
-@click.argument("manifest", type=FOLDER)
+@click.argument("manifest", type=FILE)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
 @click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it takes.")
 def cv(
@@ -77,8 +79,8 @@ def cv(
 
 
 @main.command(cls=RunCommand)
-@click.argument("grid", type=FOLDER)
-@click.argument("manifest", type=FOLDER)
+@click.argument("grid", type=FILE)
+@click.argument("manifest", type=FILE)
 @run_options(seeds=ABLATION_SEEDS, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
@@ -122,7 +124,7 @@ def ablate(
 
 
 @main.command()
-@click.option("--manifest", type=FOLDER, metavar="CSV", help="Include the settings of this corpus' card.")
+@click.option("--manifest", type=FILE, metavar="MANIFEST", help="Include the settings of this corpus' card.")
 @setting_options
 @click.option("--toml", is_flag=True, help="Print a file for --config instead of the table.")
 def config(
@@ -144,7 +146,7 @@ for command in (report, compare, runs):
 
 
 @main.command()
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=DIR)
 @click.option("--pooling", type=click.Choice(POOLING_NAMES), help="Only this pooling.  [default: all]")
 def rescore(run: Path, pooling: str | None) -> None:
     """Score a finished run with other ways of pooling its segments; nothing is trained."""

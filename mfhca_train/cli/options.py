@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from mfhca_cache.common.cluster import cluster_options
-from mfhca_cache.common.console import Command, copies_option, device_option, jobs_option, threads_option
+from mfhca_cache.common.console import (
+    DIR,
+    FILE,
+    Command,
+    copies_option,
+    device_option,
+    jobs_option,
+    threads_option,
+)
 from mfhca_train.config.defaults import PROTOCOL, THREADS
 
-PROTOCOL_NAMES = (
-    "strict",
-    "session",
-    "group-k",
-    "oracle",
-    "oracle-matched",
-    "column",
-)  # the keys of data.folds.PROTOCOLS, tested
-TRACKERS = ("tensorboard", "mlflow")  # those of tracking.tracker, tested
-FOLDER = click.Path(path_type=Path)
+# The keys of data.folds.PROTOCOLS; a test compares them.
+PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched", "column")
+TRACKERS = ("tensorboard", "mlflow")  # those of tracking.tracker; a test compares them
 
 
 class RunCommand(Command):
@@ -52,7 +52,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--config",
             "config_file",
-            type=FOLDER,
+            type=FILE,
             metavar="FILE.toml",
             help="Settings from a file; see `mfhca-train config --toml`.",
         ),
@@ -78,12 +78,14 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         protocol: the default; None leaves it to the command.
     """
     options = (
-        click.option("--cache", required=True, type=FOLDER, help="The cache folder of mfhca-cache features."),
+        click.option("--cache", required=True, type=DIR, help="The cache folder of mfhca-cache features."),
         click.option(
-            "--out", required=True, type=FOLDER, help="The run folder; an interrupted run resumes there."
+            "--out", required=True, type=DIR, help="The run folder; an interrupted run resumes there."
         ),
         click.option(
-            "--label-set", help="A mapping from labels to classes.  [default: from the corpus card]"
+            "--label-set",
+            metavar="NAME",
+            help="The label set: the class of each label.  [default: the corpus card's]",
         ),
         click.option(
             "--protocol",
@@ -98,6 +100,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         click.option(
             "--seeds",
+            metavar="N",
             type=click.IntRange(1),
             default=seeds,
             show_default=True,
@@ -105,7 +108,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         threads_option("Threads per fold", THREADS),
         jobs_option("Folds trained in parallel", "by cores and memory"),
-        device_option("Where to train"),
+        device_option("Where to train."),
         click.option("--spec", metavar="NAME", help="The spectrogram recipe, if the cache has several."),
         click.option("--ssl", metavar="NAME", help="The speech encoder, if the cache has several."),
         click.option(
@@ -118,7 +121,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         click.option(
             "--root",
-            type=FOLDER,
+            type=DIR,
             help="The folder of the audio: refuses features of other audio, and shows waveforms in the analysis.  "
             "[default: levels only]",
         ),
@@ -126,7 +129,7 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
             "--track",
             multiple=True,
             type=click.Choice(TRACKERS),
-            help="Show the training there, too: event files in OUT/tensorboard, or MLflow (repeat for both).",
+            help="Also send every epoch to this tracker: event files in OUT/tensorboard, or MLflow (repeat for both).",
         ),
         copies_option(),
         click.option(

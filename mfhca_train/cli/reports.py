@@ -10,20 +10,19 @@ from pathlib import Path
 import click
 
 from mfhca_cache.common.columns import terminal_width
-from mfhca_cache.common.console import Command
+from mfhca_cache.common.console import DIR, FILE, Command
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_train.cli.options import FOLDER
 
-FIGURE_FORMATS = ("svg", "pdf", "png")  # report.plots.files.FORMATS, tested
+FIGURE_FORMATS = ("svg", "pdf", "png")  # report.plots.files.FORMATS; a test compares them
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=DIR, metavar="RUN...")
 @click.option(
     "--figures",
-    type=FOLDER,
+    type=DIR,
     metavar="DIR",
-    help="Also write every figure to DIR, with a list of captions; report.md links to them. Of several RUNS each gets "
+    help="Also write every figure to DIR, with a list of captions; report.md links to them. Each of several RUNs gets "
     "a folder in DIR.",
 )
 @click.option(
@@ -35,7 +34,7 @@ FIGURE_FORMATS = ("svg", "pdf", "png")  # report.plots.files.FORMATS, tested
 @click.option("--latex", is_flag=True, help="Also write scores.tex, a table for a paper (package booktabs).")
 @click.option("--csv", "as_csv", is_flag=True, help="Also write scores.csv: every score as a fraction.")
 def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex: bool, as_csv: bool) -> None:
-    """Write report.html and report.md of finished RUNS again, and print their scores.
+    """Write report.html and report.md of every finished RUN again, and print its scores.
 
     Figures and tables for a paper are written on request. For example:
 
@@ -70,13 +69,13 @@ def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, required=True, type=FOLDER, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=DIR, metavar="RUN...")
 @click.option(
     "--row", "rows", multiple=True, metavar="NAME", help="Only this row of ablations (repeat for more)."
 )
 @click.option(
     "--out",
-    type=FOLDER,
+    type=FILE,
     metavar="PAGE.html",
     help="The page to write; the same as Markdown next to it.  [default: comparison.html next to the first RUN]",
 )
@@ -113,7 +112,7 @@ def compare(
 
 
 @click.command(cls=Command)
-@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.argument("folder", type=DIR, metavar="DIR")
 def runs(folder: Path) -> None:
     """List the runs in DIR and its subfolders: corpus, protocol, UA and whether they are complete.
 

@@ -1,4 +1,4 @@
-"""The audio files of a command line: files as they are named, and in folders all files with audio suffixes."""
+"""The audio files given to a command: named files, whatever their suffix, and the audio files in named folders."""
 
 from __future__ import annotations
 

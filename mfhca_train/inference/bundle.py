@@ -41,7 +41,7 @@ WEIGHTS, INPUTS = "weights.", "inputs."  # begin the names of a network's tensor
 TITLE = "Speech emotion recognition: MFHCA on features of a frozen encoder"
 USE = "mfhca-train predict DIR AUDIO..."
 ENCODER = " --backbone ENCODER"
-WARNING = "ORACLE: epochs were selected on the test speakers, so the scores are too good"
+WARNING = "ORACLE: epochs were selected on the test speakers, so the scores are too high"
 REMEDY = "export it again"
 
 
@@ -164,7 +164,7 @@ def open_ensemble(path: Path, row: str | None = None, speaker: str | None = None
         MfhcaError: it is neither, or see `read_run` and `read_bundle`.
     """
     if not path.is_dir():
-        raise MfhcaError(f"{path}: no such folder; pass a run's or a bundle's")
+        raise MfhcaError(f"{path}: no such folder; pass the folder of a run or of a bundle")
     if not is_bundle(path):
         return read_run(path, row, speaker)
     if row is not None:

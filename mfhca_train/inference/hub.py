@@ -1,4 +1,4 @@
-"""What a bundle has to do with the Hugging Face hub: where its encoder is, and bundles that lie there themselves."""
+"""Bundles and the Hugging Face hub: the name of a bundle's encoder on the hub, and bundles that are on the hub."""
 
 from __future__ import annotations
 

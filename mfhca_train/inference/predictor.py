@@ -42,7 +42,7 @@ from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
 if TYPE_CHECKING:
     from mfhca_cache.features.online import Readable, Recording
 
-BATCH_SIZE = 8  # segments per batch of the encoder; the same number as in cli.inference, tested
+BATCH_SIZE = 8  # segments per batch of the encoder; the same number as in cli.inference; a test compares them
 PathLike = str | os.PathLike[str]
 
 
@@ -88,8 +88,8 @@ class Predictor:
         if ensemble.config.transductive and not one_speaker:
             raise MfhcaError(
                 f"{ensemble.source}: these networks were trained with normalisation per speaker (transductive); they "
-                "need all recordings of a speaker together, at best dozens of all emotions. Pass the recordings of one "
-                "speaker with --one-speaker (in Python one_speaker=True), or train without *_norm=speaker"
+                "need all recordings of a speaker together, preferably dozens with all emotions. Pass the recordings "
+                "of one speaker with --one-speaker (in Python one_speaker=True), or train without *_norm=speaker"
             )
         from mfhca_cache.features.online import OnlineExtractor  # stage one is imported nowhere else
 

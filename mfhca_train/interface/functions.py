@@ -70,7 +70,7 @@ def cross_validate(
         root: the folder of the audio, to show waveforms in the report.
         accept_copies: accept identical recordings under several speakers.
         accept_untrained: accept folds that test a class which no training speaker has.
-        track: "tensorboard", "mlflow" or both: where to show the training, too; see docs/tracking.md.
+        track: "tensorboard", "mlflow" or both: trackers that also get every epoch; see docs/tracking.md.
         cluster: a Dask cluster; None for this machine.
         on_epoch: a function, or several, called with an `Epoch` after every epoch of every network, in this process,
             also if folds are trained in parallel. What it raises ends the training; nothing it does changes a result.

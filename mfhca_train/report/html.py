@@ -152,7 +152,7 @@ class Html:
 
 
 def _plain(cell: AnyCell) -> str:
-    """A cell as spreadsheets read it, marks and details in brackets."""
+    """A cell as spreadsheets read it, marks and details in parentheses."""
     if not isinstance(cell, Cell):
         return clean(str(cell)).replace("−", "-")
     extra = [f"({part})" for part in (cell.warning, cell.tag, cell.detail, cell.folded) if part]

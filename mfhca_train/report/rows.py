@@ -37,7 +37,7 @@ def title_of(row: RowResults) -> str:
 
 
 def warning_of(row: RowResults) -> str:
-    """What makes the scores of a row not comparable with those of honest, inductive rows; empty if nothing does."""
+    """Why the scores of a row cannot be compared with those of most rows; empty if they can."""
     return ", ".join(["oracle"] * row.is_oracle + ["transductive"] * row.transductive)
 
 

@@ -246,7 +246,7 @@ def _remarks(results: AblationResults) -> Iterator[str]:
     if results.grid and any(row.is_oracle for row in results.rows.values()):
         yield "ORACLE: the epoch was selected on the test speaker; compare only with rows of the same protocol"
     if any(row.shared_speakers for row in results.rows.values()):
-        yield "KNOWN SPEAKERS: the official split has test speakers in training, too; unknown ones get lower scores"
+        yield "KNOWN SPEAKERS: the official split trains on test speakers, too; scores on unknown speakers are lower"
     if results.grid and any(row.transductive for row in results.rows.values()):
         yield "transductive: features normalised over unlabelled test utterances; compare only with such rows"
     seeds = fewest_seeds(results)

@@ -1,7 +1,7 @@
 """Trackers of training: TensorBoard and MLflow get every epoch, the settings, the final scores and the confusion.
 
-They only read what the run writes anyway. What a tracker raises becomes one warning, after which it gets nothing more:
-neither a result nor the end of a run depends on it.
+They only read what the run writes anyway. A tracker that fails causes one warning and gets nothing more: no result
+depends on it, and it cannot end a run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mfhca_train.training.epochs import Epoch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRACKERS = ("tensorboard", "mlflow")  # the same names as in cli.options, tested
+TRACKERS = ("tensorboard", "mlflow")  # the same names as in cli.options; a test compares them
 LOCAL_STORE = "mlruns"  # of MLflow, next to the run folder, unless MLFLOW_TRACKING_URI names another
 
 

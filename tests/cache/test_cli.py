@@ -89,7 +89,7 @@ def test_path_that_leaves_the_root_is_refused(own: Path) -> None:
     assert "is a link out of" in failed(*command(own, own / "cache"))
     assert "computed 1 utterances" in done(*command(own, own / "cache", "--allow-outside"))
     (own / "rows.csv").write_text("utterance,path,speaker,emotion\nx,../x.wav,a,joy\n")
-    assert "climbs with .." in failed(*command(own, own / "cache"))
+    assert "leaves the corpus root with .." in failed(*command(own, own / "cache"))
 
 
 def test_cache_that_cannot_be_written_is_one_line(own: Path) -> None:

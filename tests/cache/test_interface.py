@@ -140,7 +140,10 @@ def test_a_manifest_can_come_from_a_table(tmp_path: Path, monkeypatch: pytest.Mo
         (("emobd", "."), "no corpus 'emobd'"),
         (("folders", "."), "folders needs --speaker-regex"),
         (("folders", ".", None, "["), "speaker_regex '\\[' is not a regular expression"),
-        (("folders", ".", None, "a"), "speaker_regex 'a' has no group; put brackets around the speaker"),
+        (
+            ("folders", ".", None, "a"),
+            "speaker_regex 'a' has no group; put the part that is the speaker in parentheses",
+        ),
     ],
 )
 def test_wrong_corpora_are_errors(arguments: tuple[Any, ...], message: str) -> None:

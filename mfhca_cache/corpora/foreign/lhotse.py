@@ -1,4 +1,4 @@
-"""Cut sets of lhotse: .jsonl, .jsonl.gz and what else lhotse reads."""
+"""Cut sets of lhotse: .jsonl, .jsonl.gz and whatever else lhotse reads."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_every_file_is_counted(tmp_path: Path) -> None:
         (["folders", "--speaker-regex", "(x"], "'(x' is not a regular expression"),
         (
             ["folders", "--speaker-regex", "x"],
-            "'x' has no group; put brackets around the speaker",
+            "'x' has no group; put the part that is the speaker in parentheses",
         ),
     ],
 )

@@ -147,7 +147,7 @@ def test_whole_numbers_written_as_decimals_are_read(tmp_path: Path) -> None:
         ("u9,/a.wav,1,h,f,1,1,,", "path '/a.wav' is absolute"),
         (r"u9,C:\a.wav,1,h,f,1,1,,", "is absolute"),
         (r"u9,b\a.wav,1,h,f,1,1,,", "has backslashes"),
-        ("u9,b/../../a.wav,1,h,f,1,1,,", r"climbs with \.\."),
+        ("u9,b/../../a.wav,1,h,f,1,1,,", r"leaves the corpus root with \.\."),
         ("u9,a.wav,1,h,m,1,1,,", "speaker '1' has gender 'm', on line 2 'f'"),
         ("u9,a.wav,1,h,,1,1,,", "speaker '1' has gender '', on line 2 'f'"),
         ("u9,u1.wav,2,h,m,1,1,,", "u1.wav is speaker '2' here and '1' on line 2"),
