@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.manifest.copies import check_copies, find_copies
-from mfhca_cache.store.identity import recording_identities
+from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import read_shard
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mfhca_cache.build.builder import Outcome
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.common import log
-from mfhca_cache.common.text import duration_text, first_names, size_text
+from mfhca_cache.common.text import duration_text, first_names, plural, size_text
 
 
 def describe_work(plan: Plan, seconds: float | None) -> str:
@@ -21,8 +21,7 @@ def summarise(outcome: Outcome) -> Iterator[str]:
     yield from outcome.notes
     for warning in sorted({warning for warning, _ in outcome.warnings}):
         names = [name for kind, name in outcome.warnings if kind == warning]
-        count = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
-        log.LOG.warning("%s %s: %s", count, warning, first_names(names))
+        log.LOG.warning("%s %s: %s", plural(len(names), "utterance"), warning, first_names(names))
     if outcome.resumed:
         yield f"resumed: {outcome.resumed} utterances were already finished by an interrupted run"
     rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0

@@ -1,4 +1,4 @@
-"""Sizes, durations and lists of names formatted for people."""
+"""Sizes, durations, counts and lists of names formatted for people."""
 
 from __future__ import annotations
 
@@ -46,6 +46,15 @@ def duration_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "fold"), plural(1200, "fold")
+    ('1 fold', '1,200 folds')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def first_names(names: Iterable[str]) -> str:

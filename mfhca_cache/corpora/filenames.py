@@ -42,9 +42,8 @@ class FileNames:
     name: re.Pattern[str]  # a whole file name without suffix
     similar: re.Pattern[str]  # the beginning of a name that is probably misspelt
     example: str  # a correct name
-    utterance: Callable[
-        [PurePosixPath, re.Match[str]], Utterance | str
-    ]  # of a path whose name matches `name`
+    # Of a path whose name matches `name`.
+    utterance: Callable[[PurePosixPath, re.Match[str]], Utterance | str]
     folder: re.Pattern[str] | None = None  # folder names with a group `speaker` or `emotion`
     subfolder: str = ""  # if the root has this folder, only this one is scanned
     genders: Callable[[Path], Mapping[str, str]] | None = None  # root -> gender of each speaker, from a table

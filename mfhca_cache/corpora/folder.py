@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.text import first_names
+from mfhca_cache.common.text import first_names, plural
 from mfhca_cache.manifest.utterance import Utterance
 
 # Reasons for ignoring a file, worded to follow a number: "5 hidden, 7 without a label".
@@ -46,7 +46,7 @@ class Scan:
         """
         counts = {reason: len(files) for reason, files in sorted(self.ignored.items())}
         used = len({utterance.path for utterance in self.utterances})
-        line = f"{used} {'file' if used == 1 else 'files'} used, {sum(counts.values()) or 'none'} ignored"
+        line = f"{plural(used, 'file')} used, {sum(counts.values()) or 'none'} ignored"
         if counts:
             line += ": " + ", ".join(f"{count} {reason}" for reason, count in counts.items())
         examples = [

@@ -23,7 +23,15 @@ from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
 from mfhca_cache.corpora import scan_record
 from mfhca_cache.corpora.folder import Scan
-from mfhca_cache.manifest.card import Card, ExpectedCounts, LabelSet, check_expected, find_card, read_card
+from mfhca_cache.manifest.card import (
+    Card,
+    ExpectedCounts,
+    LabelSet,
+    check_expected,
+    find_card,
+    label_sets,
+    read_card,
+)
 from mfhca_cache.manifest.speakers import speaker_table, speaker_warnings
 
 FOLDERS = "folders"  # one folder per class, of any corpus
@@ -57,9 +65,10 @@ class Summary:
         speakers = {utterance.speaker for utterance in utterances}
         title = "" if self.card is None else f" ({self.card.title})"
         lines = [f"{self.out}: {len(utterances)} utterances of {len(speakers)} speakers{title}"]
-        lines += map(self._class_counts, self._label_sets())
+        sets, default = label_sets(self.card, utterances)
+        lines += map(self._class_counts, sets.values())
         limit = len(speakers) if log.level() <= log.VERBOSE else SHOWN
-        lines += [listing(speaker_table(utterances, self.default_label_set), limit), self.scan.file_counts()]
+        lines += [listing(speaker_table(utterances, sets[default]), limit), self.scan.file_counts()]
         if self.scan.problems:
             lines += ["not used, as allowed:", listing(self.scan.problems)]
         if self.differences:
@@ -68,21 +77,10 @@ class Summary:
             lines.append("demo: synthetic speech; scores on it mean nothing")
         return "\n".join(lines)
 
-    def _label_sets(self) -> list[LabelSet]:
-        if self.card is not None:
-            return list(self.card.label_sets.values())
-        labels = sorted({utterance.emotion for utterance in self.scan.utterances})
-        return [LabelSet("all", {label: label for label in labels})]
-
-    @property
-    def default_label_set(self) -> LabelSet:
-        """The card's default label set; without a card every raw label is a class."""
-        sets = self._label_sets()
-        return sets[0] if self.card is None else self.card.label_sets[self.card.default_set]
-
     def warn(self) -> None:
         """Logs what is probably wrong with the speakers."""
-        for text in speaker_warnings(self.scan.utterances, self.default_label_set, self._label_sets()):
+        sets, default = label_sets(self.card, self.scan.utterances)
+        for text in speaker_warnings(self.scan.utterances, sets[default], sets.values()):
             log.LOG.warning("%s: %s", self.out, text)
 
     def _class_counts(self, label_set: LabelSet) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import DELETE_AND_RERUN, read_json, read_text, sha256_text, write_json
 from mfhca_cache.common.log import LOG
-from mfhca_cache.common.text import first_names
+from mfhca_cache.common.text import first_names, plural
 from mfhca_cache.common.typed import Digest, Text, decode, plain
 from mfhca_cache.corpora.class_folders import SUFFIXES
 from mfhca_cache.corpora.folder import list_folder, walk
@@ -121,7 +121,7 @@ def report_new_recordings(manifest: Manifest, root: Path, unscanned: bool) -> No
         return
     if not found:
         return
-    files = "1 audio file" if len(found) == 1 else f"{len(found)} audio files"
+    files = plural(len(found), "audio file")
     if known is None:
         LOG.info("%s has %s that %s does not list: %s", root, files, manifest.path, first_names(found))
     else:

@@ -21,10 +21,11 @@ from mfhca_cache.common import hardware
 from mfhca_cache.common.audio_digest import file_digest
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import plural
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
-from mfhca_cache.manifest.copies import find_copies
+from mfhca_cache.manifest.copies import REMEDY, find_copies
 from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
 from mfhca_cache.manifest.speakers import speaker_warnings
 from mfhca_cache.manifest.utterance import Utterance
@@ -159,17 +160,13 @@ def _check_copies(root: Path, utterances: Sequence[Utterance], accept: bool) -> 
                     digests[name] = file_digest(file)
     pairs = find_copies(utterances, digests).across_speakers
     if pairs:
-        count = "1 pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-        problem = f"{root}: {count} of identical recordings under two speakers"
+        problem = f"{root}: {plural(len(pairs), 'pair')} of identical recordings under two speakers"
         if accept:
             yield Finding(
                 WARN, f"{problem}, accepted: {pairs[0]}", "a test recording may also be in training"
             )
         else:
-            remedy = (
-                "give them one speaker id if they are one person, remove the copies, or pass --accept-copies"
-            )
-            yield Finding(MISSING, f"{problem}, the first is {pairs[0]}", remedy)
+            yield Finding(MISSING, f"{problem}, the first is {pairs[0]}", REMEDY)
 
 
 def _check_encoder(name: str) -> tuple[Finding, Backbone | None]:

@@ -68,12 +68,9 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True):
     classes: Annotated[dict[str, Annotated[dict[str, Text], Meta(min_length=1)]], Meta(min_length=1)]
     expected: dict[str, Count | ExpectedCounts] = {}  # "utterances", and counts by label set
     features: CardFeatures = CardFeatures()
-    settings: dict[
-        str, Setting
-    ] = {}  # the trainer's, chosen for this corpus on validation speakers: "train.lr"
-    preset: Text | None = (
-        None  # of the trainer's settings, a name in manifests/presets; `settings` override it
-    )
+    # The trainer's settings, chosen for this corpus on validation speakers, e.g. "train.lr".
+    settings: dict[str, Setting] = {}
+    preset: Text | None = None  # a name in manifests/presets; `settings` override it
     notes: str = ""
 
     @property
@@ -126,6 +123,17 @@ def manifest_folders() -> tuple[Path, Path]:
     """Where the project's own files may be: in an installed package, or at the top of the repository."""
     package = Path(__file__).resolve().parents[1]
     return package / "manifests", package.parent / "manifests"
+
+
+def label_sets(card: Card | None, utterances: Iterable[Utterance]) -> tuple[dict[str, LabelSet], str]:
+    """The label sets of a corpus by name, and the name of the default one.
+
+    Without a card there is one set, "all": every raw label is its own class, in alphabetical order.
+    """
+    if card is not None:
+        return card.label_sets, card.default_set
+    labels = sorted({utterance.emotion for utterance in utterances})
+    return {"all": LabelSet("all", {label: label for label in labels})}, "all"
 
 
 def check_expected(card: Card, utterances: Iterable[Utterance]) -> list[str]:

@@ -12,8 +12,10 @@ from itertools import combinations
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.common.text import first_names
+from mfhca_cache.common.text import first_names, plural
 from mfhca_cache.manifest.utterance import Utterance
+
+REMEDY = "give them one speaker id if they are one person, remove the copies, or pass --accept-copies"
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ def check_copies(copies: Copies, where: str, accept: bool = False) -> None:
         MfhcaError: there are copies under two speakers, and they are not accepted.
     """
     if copies.across_speakers:
-        pairs = "1 pair" if len(copies.across_speakers) == 1 else f"{len(copies.across_speakers)} pairs"
-        problem = f"{where}: {pairs} of identical recordings under two speakers"
+        pairs = len(copies.across_speakers)
+        problem = f"{where}: {plural(pairs, 'pair')} of identical recordings under two speakers"
         if not accept:
             raise MfhcaError(
-                f"{problem}, so that a test recording would also be in training; give them one speaker id if they are "
-                "one person, remove the copies, or pass --accept-copies:\n" + listing(copies.across_speakers)
+                f"{problem}, so that a test recording would also be in training; {REMEDY}:\n"
+                + listing(copies.across_speakers)
             )
         log.LOG.warning("%s, accepted: a test recording may also be in training", problem)
     for names, what in (

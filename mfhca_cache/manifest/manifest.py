@@ -19,7 +19,7 @@ from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
 from mfhca_cache.common.text import as_cell, from_cell
-from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, read_card
+from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, label_sets, read_card
 from mfhca_cache.manifest.utterance import (
     FOLD,
     REQUIRED,
@@ -55,12 +55,7 @@ class Manifest:
         Raises:
             MfhcaError: there is no such set; the message lists those there are.
         """
-        if self.card is None:
-            labels = sorted({utterance.emotion for utterance in self.utterances})
-            sets = {"all": LabelSet("all", {label: label for label in labels})}
-            default = "all"
-        else:
-            sets, default = self.card.label_sets, self.card.default_set
+        sets, default = label_sets(self.card, self.utterances)
         wanted = default if name is None else nfc(name)
         if wanted not in sets:
             raise MfhcaError(f"{self.path}: no label set {wanted!r}; {did_you_mean(wanted, sets)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from mfhca_cache.common.text import first_names
+from mfhca_cache.common.text import first_names, plural
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -24,7 +24,7 @@ def speaker_table(utterances: Iterable[Utterance], label_set: LabelSet) -> list[
         if utterance.emotion in label_set.mapping:
             counts[utterance.speaker][label_set.mapping[utterance.emotion]] += 1
     return [
-        f"{speaker}: {counts[speaker].total()} {'utterance' if counts[speaker].total() == 1 else 'utterances'}: "
+        f"{speaker}: {plural(counts[speaker].total(), 'utterance')}: "
         + ", ".join(f"{label} {counts[speaker][label]}" for label in label_set.classes)
         for speaker in sorted(counts)
     ]

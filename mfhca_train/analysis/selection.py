@@ -52,9 +52,7 @@ class Selection:
     """What the figures show."""
 
     fold: str
-    utterances: tuple[
-        str, ...
-    ]  # one per class, in the order of the classes; none for a class without test utterances
+    utterances: tuple[str, ...]  # one per class, in their order; none for a class without test utterances
     row: str  # whose scores and predictions were used
 
 

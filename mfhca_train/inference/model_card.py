@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mfhca_cache.common.text import plural
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
@@ -68,7 +69,7 @@ def model_card(card: BundleCard) -> str:
         keep_trailing_newline=True,
     )
     environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
-    environment.globals |= {"names": text.names, "plural": text.plural}
+    environment.globals |= {"names": text.names, "plural": plural}
     page = environment.get_template("model_card.md.j2").render(
         card=card,
         corpus=card.corpus_card,

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
+from mfhca_cache.common.text import plural
 from mfhca_train.data.batch import Array
 from mfhca_train.interface.table import Table
 from mfhca_train.report.terminal import table
-from mfhca_train.report.text import plural, score
+from mfhca_train.report.text import score
 from mfhca_train.results.checksums import identity_digest, read_sealed
 from mfhca_train.results.record import CURVES, read_record
 from mfhca_train.results.schema import (

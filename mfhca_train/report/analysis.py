@@ -7,11 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mfhca_cache.common.text import plural
 from mfhca_train.analysis.stored import FILE, Analysis, is_current, read
 from mfhca_train.report.blocks import Cells, Figure, Table
 from mfhca_train.report.plots.analysis import example_picture, feature_picture
 from mfhca_train.report.rows import mark_of, quoted, title_of
-from mfhca_train.report.text import mean_and_sd, names, plural, score, signed
+from mfhca_train.report.text import mean_and_sd, names, score, signed
 from mfhca_train.results.record import Record
 
 MOST_PICTURES = 12  # of further rows

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from mfhca_cache.common.text import plural
 from mfhca_train.report.blocks import AnyCell, Cell, Cells, Figure, Table
 from mfhca_train.report.plots.curves import reliability_picture
 from mfhca_train.report.plots.rows import strip_picture
 from mfhca_train.report.plots.svg import MOST_LINES, confusion_picture, fold_picture
 from mfhca_train.report.rows import label, mark_of, quoted, reference_index, title_of
-from mfhca_train.report.text import interval, names, plural, score
+from mfhca_train.report.text import interval, names, score
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Group, LayerWeight, RowResults
 from mfhca_train.results.summary import DURATIONS

@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.text import plural
 from mfhca_train.data.folds import PROTOCOLS
 from mfhca_train.report import details, learning_curves, repeat, scores, text
 from mfhca_train.report.analysis import Analyses
@@ -56,7 +57,7 @@ MEANING = {
 }
 
 FORMATTING = (  # functions that the templates call
-    *(text.names, text.plural, text.score, text.interval, text.points, text.points_interval, text.p_value),
+    *(text.names, plural, text.score, text.interval, text.points, text.points_interval, text.p_value),
     *(quoted, title_of),
 )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import ceil
 
+from mfhca_cache.common.text import plural
 from mfhca_train.report.blocks import Cell
-from mfhca_train.report.text import count_range, plural
+from mfhca_train.report.text import count_range
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import (
     LOGISTIC,

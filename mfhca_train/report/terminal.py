@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 
 from mfhca_cache.common.columns import Column, fitted, fitting, paragraph
+from mfhca_cache.common.text import plural
 from mfhca_train.report.rows import (
     LEVEL,
     SEEDS_ADVISED,
@@ -23,7 +24,7 @@ from mfhca_train.report.rows import (
 from mfhca_train.report.rows import (
     headline as headline_of,
 )
-from mfhca_train.report.text import plural, score
+from mfhca_train.report.text import score
 from mfhca_train.results.comparison import WORTH
 from mfhca_train.results.published import PublishedScore
 from mfhca_train.results.record import parse_results

@@ -25,15 +25,6 @@ def names(items: Collection[str]) -> str:
     return ", ".join(items) or "–"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun.
-
-    >>> plural(1, "fold"), plural(1200, "fold")
-    ('1 fold', '1,200 folds')
-    """
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def count_range(counts: Collection[int]) -> str:
     """Several counts in short.
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import structs
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
+from mfhca_cache.common.text import plural
 from mfhca_train.config.parse import from_dict
 from mfhca_train.report import details, learning_curves, repeat, scores, text
 from mfhca_train.report.blocks import Table
@@ -229,7 +230,7 @@ def _results(rows: Mapping[str, RowResults], reference: str, runs: int) -> Ablat
     }
     return AblationResults(
         grid=GRID,
-        title=f"Comparison of {text.plural(runs, 'run')} on {first.corpus}",
+        title=f"Comparison of {plural(runs, 'run')} on {first.corpus}",
         note="",
         classes=first.classes,
         protocol=first.protocol,

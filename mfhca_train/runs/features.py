@@ -14,7 +14,7 @@ from mfhca_cache.common.progress import phase
 from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.conditions import mixture
-from mfhca_cache.store.identity import recording_identities
+from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import verify_shards
 from mfhca_train.data.corpus import Corpus, MissingUtterancesError
 from mfhca_train.data.origin import check_audio, hash_audio

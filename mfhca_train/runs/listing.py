@@ -9,10 +9,9 @@ from pathlib import Path
 
 from mfhca_cache.common.columns import Column, fitted, paragraph
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.text import printable
+from mfhca_cache.common.text import plural, printable
 from mfhca_train.report.page import file_date
 from mfhca_train.report.rows import title_of, warning_of
-from mfhca_train.report.text import plural
 from mfhca_train.results.record import read_results, read_run_file
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
 from mfhca_train.results.summary import percent
