@@ -113,6 +113,9 @@ def cv_options(targets: Sequence[Target]) -> str:
     return " ".join(f"--{option} {name}" for option, name in options.items() if name)
 
 
+GROUPS = ("present", "renamed", "stale", "missing", "unreadable")  # of utterances
+
+
 @dataclass(frozen=True)
 class State:
     """A speaker's shard compared with the audio. Each utterance id is in exactly one of the first five groups."""
@@ -182,16 +185,7 @@ def compare_shard(target: Target, speaker: str, sources: Sources) -> State:
             same_audio = rows[name].audio_sha256 == origin.audio_sha256
             groups["present" if rows[name] == origin else "renamed" if same_audio else "stale"].append(name)
     moved = tuple(name for name in rows if sources.speaker_of.get(name, speaker) != speaker)
-    return State(
-        shard,
-        damage,
-        present=tuple(groups["present"]),
-        renamed=tuple(groups["renamed"]),
-        stale=tuple(groups["stale"]),
-        missing=tuple(groups["missing"]),
-        unreadable=tuple(groups["unreadable"]),
-        moved=moved,
-    )
+    return State(shard, damage, moved=moved, **{group: tuple(groups[group]) for group in GROUPS})
 
 
 def misplacement(shard: Shard, key: str) -> str | None:

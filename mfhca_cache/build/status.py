@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfhca_cache.build.plan import Plan, State, Target
+from mfhca_cache.build.plan import GROUPS, Plan, State, Target
 from mfhca_cache.common.errors import SHOWN
 from mfhca_cache.common.files import size_of
-from mfhca_cache.common.text import size_text
+from mfhca_cache.common.text import first_names, size_text
 from mfhca_cache.recipe.folder import explain, recipe_folders
 from mfhca_cache.store.reader import list_recipes
 
-GROUPS = ("present", "renamed", "stale", "missing", "unreadable")
 NAMES_SHOWN = 8
 
 
@@ -140,7 +139,7 @@ def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:
     elif state.shard is None and state.missing:
         yield f"  speaker {speaker}: missing: no shard"
     elif state.missing:
-        yield f"  speaker {speaker}: missing: {_names(state.missing)}"
+        yield f"  speaker {speaker}: missing: {first_names(state.missing, NAMES_SHOWN)}"
     for name in state.stale:
         source, shard = plan.sources.available[name], state.shard
         cached = shard.audio_sha256[shard.utterance_ids.index(name)] if shard is not None else ""
@@ -153,12 +152,7 @@ def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:
         cached = state.shard.origins()[name].path if state.shard is not None else ""
         yield f"  speaker {speaker}: renamed: {name}: {cached} in the cache, {path} in the manifest"
     if state.moved:
-        yield f"  speaker {speaker}: belong to other speakers in the manifest: {_names(state.moved)}"
-
-
-def _names(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + rest
+        yield f"  speaker {speaker}: belong to other speakers in the manifest: {first_names(state.moved, NAMES_SHOWN)}"
 
 
 def _disk_use(folders: Sequence[Path]) -> Iterator[str]:

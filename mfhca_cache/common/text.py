@@ -57,15 +57,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def first_names(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str], most: int = EXAMPLES) -> str:
     """The first few of some names, in alphabetical order, and how many more there are.
 
     >>> first_names(["d", "c", "b", "a"]), first_names(["a"])
     ('a, b, c and 1 more', 'a')
     """
     ordered = sorted(names)
-    more = f" and {len(ordered) - EXAMPLES} more" if len(ordered) > EXAMPLES else ""
-    return ", ".join(ordered[:EXAMPLES]) + more
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
 
 
 def as_cell(value: Any) -> Any:

@@ -17,6 +17,7 @@ from shlex import quote
 from typing import Final
 
 from mfhca_cache.build.plan import Target, make_targets, with_card
+from mfhca_cache.build.sources import Source
 from mfhca_cache.common import hardware
 from mfhca_cache.common.audio_digest import file_digest
 from mfhca_cache.common.audio_length import header_length
@@ -243,25 +244,11 @@ def _check_features(
 
 def _estimate_segments(root: Path | None, utterances: Sequence[Utterance], target: Target) -> int:
     """The number of segments of some utterances; without lengths in the manifest, from the headers of a few files."""
-    from mfhca_cache.features.segments import segment_count
-
-    recipe, counts = target.recipe, []
+    counts = []
     stated = [row for row in utterances if row.samples is not None and row.sample_rate]
     others = [row for row in utterances if row.samples is None or not row.sample_rate]
     for row in stated + (others[:: max(1, len(others) // HEADERS_READ)] if root is not None else []):
-        if row.samples is not None and row.sample_rate:
-            seconds = row.samples / row.sample_rate
-        else:
-            try:
-                length, rate = header_length((root or Path()) / row.path)
-            except (OSError, RuntimeError):  # libsndfile's errors are RuntimeErrors
-                continue
-            if length is None:
-                continue
-            seconds = length / rate
-        seconds = min(seconds, row.end_s or seconds) - (row.start_s or 0.0)
-        samples = round(max(0.0, seconds) * recipe.sample_rate)
-        counts.append(
-            segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
-        )
+        source = Source(row, (root or Path()) / row.path, "")
+        if source.seconds() is not None:
+            counts.append(source.segments(target.recipe))
     return round(len(utterances) * sum(counts) / len(counts)) if counts else len(utterances)
