@@ -28,6 +28,10 @@ POOLING_NAMES = ("mean", "duration", "majority", "maximum")
 # A test compares them.
 CACHE_COMMANDS = ("doctor", "manifest", "features", "status", "verify", "prune", "import", "export")
 
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Show what would be trained and about how long it takes."
+)
+
 
 @click.group(
     cls=Commands,
@@ -43,7 +47,7 @@ def main() -> None:
 @main.command(cls=RunCommand)
 @click.argument("manifest", type=FILE)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
-@click.option("--dry-run", is_flag=True, help="Show what would be trained and about how long it takes.")
+@DRY_RUN
 def cv(
     manifest: Path,
     out: Path,
@@ -84,6 +88,7 @@ def cv(
 @run_options(seeds=ABLATION_SEEDS, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
+@DRY_RUN
 def ablate(
     grid: Path,
     manifest: Path,
@@ -93,6 +98,7 @@ def ablate(
     config_file: Path | None,
     rows: tuple[str, ...],
     skip_missing: bool,
+    dry_run: bool,
     protocol: str | None,
     **options: Any,
 ) -> None:
@@ -120,6 +126,12 @@ def ablate(
         protocol=protocol or found.base.protocol or PROTOCOL,
         **options,
     )
+    if dry_run:
+        from mfhca_train.runs.dry_run import describe_ablation
+
+        for line in describe_ablation(request, found, rows, skip_missing):
+            click.echo(line)
+        return
     _show(out, run(request, found, rows, skip_missing))
 
 

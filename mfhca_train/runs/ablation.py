@@ -15,8 +15,8 @@ from mfhca_cache.common.progress import phase
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.grid import Grid
-from mfhca_train.runs.grid_rows import list_missing, resolve, select
-from mfhca_train.runs.plan import Plan, Request, check, read_labels
+from mfhca_train.runs.grid_rows import MissingRow, list_missing, resolve, select
+from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, Row, check, read_labels
 
 
 def ablate(
@@ -36,6 +36,27 @@ def ablate(
     Raises:
         MfhcaError: a row cannot be trained, the run folder holds other rows of these names, or a unit failed.
     """
+    labelled, rows, missing = plan_rows(request, grid, names, skip_missing)
+
+    def results(plans: Mapping[str, Plan]) -> dict[str, Any]:
+        content = aggregate(request, grid, labelled, plans)
+        if missing:
+            content["left_out"] = {
+                row.name: _without_paths(request, content["corpus"], row.reason) for row in missing
+            }
+        return content
+
+    return execute(request, labelled, rows, results, grid)
+
+
+def plan_rows(
+    request: Request, grid: Grid, names: Sequence[str], skip_missing: bool
+) -> tuple[LabelledCorpus, list[Row], list[MissingRow]]:
+    """The labelled corpus, the rows to train, and those that are left out; for the arguments see `ablate`.
+
+    Raises:
+        MfhcaError: a row cannot be trained, or the request does not fit the corpus.
+    """
     with phase(f"reading {request.manifest}"):
         labelled = read_labels(request)
     wanted = select(grid, names)
@@ -51,16 +72,7 @@ def ablate(
         log.LOG.info("%s", f"left out:\n{list_missing(missing)}")
     if not rows:
         raise MfhcaError(f"no row of {grid.name} is left to train")
-
-    def results(plans: Mapping[str, Plan]) -> dict[str, Any]:
-        content = aggregate(request, grid, labelled, plans)
-        if missing:
-            content["left_out"] = {
-                row.name: _without_paths(request, content["corpus"], row.reason) for row in missing
-            }
-        return content
-
-    return execute(request, labelled, rows, results, grid)
+    return labelled, rows, missing
 
 
 def _without_paths(request: Request, corpus: str, reason: str) -> str:

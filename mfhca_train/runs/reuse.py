@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,27 @@ def adopt(
     Returns:
         For each run folder, how many units were linked from it.
     """
+    adopted: dict[Path, int] = {}
+    for unit, run, folder in adoptable(out, units):
+        if not unit.finished and reuse(folder, unit, classes, environment):
+            adopted[run] = adopted.get(run, 0) + 1
+    return adopted
+
+
+def adoptable(out: Path, units: Sequence[Unit]) -> Iterator[tuple[Unit, Path, Path]]:
+    """Units with the run and folder where an equal one may be finished, which is not read.
+
+    Args:
+        out: the run folder.
+        units: those without a result.
+    """
     wanted = {unit.identity for unit in units}
     rows = [(run, row, digest) for run, row, digest in _recorded_rows(out) if digest in wanted]
-    adopted: dict[Path, int] = {}
     for unit in units:
         for run, row, digest in rows:
             folder = unit_folder(run, row, unit.seed, unit.fold.id)
-            if (
-                digest == unit.identity
-                and folder != unit.folder
-                and reuse(folder, unit, classes, environment)
-            ):
-                adopted[run] = adopted.get(run, 0) + 1
-                break
-    return adopted
+            if digest == unit.identity and folder != unit.folder and (folder / RESULT_FILE).exists():
+                yield unit, run, folder
 
 
 def _recorded_rows(out: Path) -> Iterable[tuple[Path, str, str]]:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfhca_train.results.checksums import read_rows
+from mfhca_train.results.checksums import read_rows, read_sealed
 from mfhca_train.results.inputs_header import UNREADABLE, read_metadata
-from mfhca_train.results.schema import HISTORY
-from mfhca_train.training.unit import CHECKPOINT, Unit, hidden_folder
+from mfhca_train.results.schema import HISTORY, RESULT_FILE
+from mfhca_train.training.unit import CHECKPOINT, REFIT_CHECKPOINT, Unit, hidden_folder
 
 POLL_SECONDS = 1.0
 IDLE_SHARE = 20  # polling takes at most 1/20 of the parent's time, however many units there are
@@ -53,15 +53,23 @@ class EpochWatcher:
     Args:
         units: unfinished; none is in training yet.
         callbacks: called in the thread that calls `poll`; what they raise ends the training.
+        on_refit: called with every further epoch count of a unit's second training, see `TrainConfig.refit`.
 
     Attributes:
         count: epochs of each unit so far, by its folder.
+        refit_count: those of its second training.
     """
 
-    def __init__(self, units: Sequence[Unit], callbacks: Sequence[OnEpoch]) -> None:
-        self._callbacks = tuple(callbacks)
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        callbacks: Sequence[OnEpoch],
+        on_refit: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._callbacks, self._on_refit = tuple(callbacks), on_refit
         self._changed: dict[Path, int] = {}  # modification time of each unit's checkpoint when it was read
         self.count = {unit.folder: len(self._history(unit)) for unit in units}
+        self.refit_count = {unit.folder: self._refit_epochs(unit) for unit in units}
         self._due = 0.0
 
     def poll(self, units: Iterable[Unit]) -> None:
@@ -85,6 +93,18 @@ class EpochWatcher:
             self.count[unit.folder] = event.epoch
             for callback in self._callbacks:
                 callback(event)
+        before, now = self.refit_count[unit.folder], self._refit_epochs(unit)
+        if now > before:
+            self.refit_count[unit.folder] = now
+            self._on_refit(now - before)
+
+    def _refit_epochs(self, unit: Unit) -> int:
+        """How many epochs the second training of a unit has; 0 if it is being replaced, or has not changed."""
+        if not unit.config.train.refit:
+            return 0
+        if unit.finished:
+            return int(read_sealed(unit.folder / RESULT_FILE)["best_epoch"])
+        return len(self._changed_history(hidden_folder(unit.folder) / REFIT_CHECKPOINT))
 
     def _history(self, unit: Unit) -> list[dict[str, float]]:
         """The rows of a unit's history so far; none if it is being replaced, or has not changed."""
@@ -93,7 +113,10 @@ class EpochWatcher:
                 {name: float(value) for name, value in row.items()}
                 for row in read_rows(unit.folder / HISTORY)
             ]
-        path = hidden_folder(unit.folder) / CHECKPOINT
+        return self._changed_history(hidden_folder(unit.folder) / CHECKPOINT)
+
+    def _changed_history(self, path: Path) -> list[dict[str, float]]:
+        """The rows in a checkpoint; none if it has not changed since the last look."""
         try:
             changed = path.stat().st_mtime_ns
             if changed == self._changed.get(path):

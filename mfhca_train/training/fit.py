@@ -70,7 +70,7 @@ def fit(
         folder: where the finished unit appears (`result.json`, `best.safetensors`, `history.csv`,
             `inputs.safetensors`, `predictions.csv`, `segments.csv`).
         device: cpu, cuda or mps.
-        on_epoch: called with each row of the history.
+        on_epoch: called with each row of the history, and with epoch and training loss of each epoch of a refit.
         identity: SHA-256 of everything that decides the run; files of a run with another one are refused.
         concurrent: how many folds share an accelerator's memory; see `process.has_room`.
 
@@ -156,10 +156,10 @@ class Trainer:
                 on_epoch(row)
         selected = selected_row(history, train.select)
         if train.refit:
-            self._refit(int(selected["epoch"]))
+            self._refit(int(selected["epoch"]), on_epoch)
         return self._finish(history, selected)
 
-    def _refit(self, epochs: int) -> None:
+    def _refit(self, epochs: int, on_epoch: Callable[[dict[str, float]], None] | None) -> None:
         """Trains a new network for a number of epochs on all speakers but the test speakers.
 
         The first training chose the number of epochs on the validation speakers; only its scores for them are
@@ -176,6 +176,8 @@ class Trainer:
             losses.append({"epoch": epoch, "train_loss": self.train_epoch(epoch)})
             self._save_checkpoint(losses, "", REFIT_CHECKPOINT)
             log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, *losses[-1].values(), epochs)
+            if on_epoch:
+                on_epoch(losses[-1])
         self.best_sha256 = save_best(self.work, self.model, epochs)
 
     def _save_checkpoint(self, history: list[dict[str, float]], best_sha256: str, name: str) -> None:

@@ -7,6 +7,7 @@ import heapq
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -31,11 +32,13 @@ class TrainingProgress:
     """
 
     def __init__(self, units: Sequence[Unit], jobs: int | None, callbacks: Sequence[OnEpoch]) -> None:
-        self.watcher = EpochWatcher(units, (self._on_epoch, *callbacks))
+        self.watcher = EpochWatcher(units, (self._on_epoch, *callbacks), self._count)
         self._unfinished = {unit.folder: unit for unit in units}
         self._units, self._jobs, self._start = len(units), jobs, time.monotonic()
         self._epochs = 0  # trained in this call
-        self._lengths: list[int] = []  # epochs of the units that are finished now
+        # Epochs of the units that are finished now, of those with a second training apart.
+        self._lengths: dict[bool, list[int]] = {False: [], True: []}
+        self._finished = 0
         self._active: set[tuple[str, str, int]] = set()
         self._most_active = 1
         self._test_ua: dict[str, list[float]] = {}  # of finished units, by row
@@ -45,7 +48,7 @@ class TrainingProgress:
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Shows the bar."""
-        done = sum(self.watcher.count.values())
+        done = sum(map(self._epochs_of, self._unfinished))
         with progress(self._expected_total(), " epochs", "training", done, self._status) as self._bar:
             yield
 
@@ -54,7 +57,8 @@ class TrainingProgress:
         self.watcher.report(unit)
         del self._unfinished[unit.folder]
         self._active.discard((unit.row, unit.fold.id, unit.seed))
-        self._lengths.append(self.watcher.count[unit.folder])
+        self._lengths[unit.config.train.refit].append(self._epochs_of(unit.folder))
+        self._finished += 1
         result = read_sealed(unit.folder / RESULT_FILE)
         scores = self._test_ua.setdefault(unit.row, [])
         scores.append(result["ua"])
@@ -68,28 +72,40 @@ class TrainingProgress:
             100 * result["wa"],
             100 * result["ua"],
             result["epochs"],
-            len(self._lengths),
+            self._finished,
             self._units,
             100 * fmean(scores),
         )
         self._bar.expect(self._expected_total())
 
+    def _epochs_of(self, folder: Path) -> int:
+        """Epochs of a unit so far, in both trainings."""
+        return self.watcher.count[folder] + self.watcher.refit_count[folder]
+
+    def _count(self, epochs: int) -> None:
+        self._epochs += epochs
+        self._bar.update(epochs)
+
     def _on_epoch(self, epoch: Epoch) -> None:
-        self._epochs += 1
         self._active.add((epoch.row, epoch.fold, epoch.seed))
         self._most_active = max(self._most_active, len(self._active))
         self._scores["validation"] = f", validation UA {100 * epoch.scores['validation_ua']:.1f} %"
-        self._bar.update()
+        self._count(1)
 
     def _remaining(self) -> list[float]:
         """Epochs that each unfinished unit still needs if patience ends it as the finished ones; begun units first."""
-        mean = fmean(self._lengths) if self._lengths else float("inf")
+        means = {refit: fmean(own) if own else float("inf") for refit, own in self._lengths.items()}
         units = list(self._unfinished.values())  # the bar is drawn in a thread of its own
-        counts = [(self.watcher.count[unit.folder], unit.config.train.epochs) for unit in units]
-        return [max(1.0, min(mean, limit) - count) for count, limit in sorted(counts, key=lambda c: -c[0])]
+        counts = sorted(
+            ((self._epochs_of(unit.folder), unit.config.train) for unit in units), key=lambda c: -c[0]
+        )
+        return [
+            max(1.0, min(means[train.refit], train.epochs * (2 if train.refit else 1)) - count)
+            for count, train in counts
+        ]
 
     def _expected_total(self) -> int:
-        return round(sum(self.watcher.count.values()) + sum(self._remaining()))
+        return round(sum(map(self._epochs_of, self.watcher.count)) + sum(self._remaining()))
 
     def _status(self) -> tuple[float | None, str]:
         """Seconds that the rest will take, and the scores so far."""
@@ -98,7 +114,7 @@ class TrainingProgress:
             jobs = self._jobs or self._most_active
             seconds_per_epoch = jobs * (time.monotonic() - self._start) / self._epochs
             left = seconds_per_epoch * makespan(self._remaining(), jobs)
-        return left, f", {len(self._lengths)}/{self._units} folds" + "".join(self._scores.values())
+        return left, f", {self._finished}/{self._units} folds" + "".join(self._scores.values())
 
 
 def makespan(lengths: Iterable[float], jobs: int) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 from mfhca_cache.common import hardware, log
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.progress import phase
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training import process
 from mfhca_train.training.epochs import POLL_SECONDS, OnEpoch
@@ -54,7 +55,7 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
 
     Args:
         unit: what to train.
-        on_epoch: called with each row of the history.
+        on_epoch: see `fit.fit`.
 
     Raises:
         MfhcaError: features or labels have changed since the unit was planned, or see `fit.fit`.
@@ -108,7 +109,8 @@ def train(
     else:
         jobs = jobs or process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
         jobs = min(len(units), jobs)
-        reason = process.why_no_workers(jobs) if jobs > 1 else None
+        with phase("starting processes"):
+            reason = process.why_no_workers(jobs) if jobs > 1 else None
         if reason is not None:
             log.LOG.warning(
                 "folds are trained one after the other, because parallel processes cannot be started (%s); make "

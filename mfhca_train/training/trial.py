@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import mfhca_train.model
 from mfhca_cache.common import hardware
@@ -19,8 +20,20 @@ from mfhca_train.training.unit import Unit, open_corpus
 STEPS = 5
 
 
-def seconds_per_epoch(unit: Unit, steps: int = STEPS) -> float:
-    """Seconds that an epoch of a unit takes: training, and scoring the validation speakers.
+class Seconds(NamedTuple):
+    """Seconds that an epoch takes.
+
+    Attributes:
+        epoch: training, and scoring the validation speakers.
+        refit: of the second training, on the validation speakers too; 0 if there is none.
+    """
+
+    epoch: float
+    refit: float
+
+
+def seconds_per_epoch(unit: Unit, steps: int = STEPS) -> Seconds:
+    """Times a few steps of a unit.
 
     Args:
         unit: unfinished; nothing is written.
@@ -47,8 +60,11 @@ def seconds_per_epoch(unit: Unit, steps: int = STEPS) -> float:
         trainer.evaluate(some, segments)
         scored = time.perf_counter()
         of_epoch = len(trainer.segments) / min(steps * batch, len(trainer.segments))
-        of_validation = len(corpus.segments(validation)) / max(1, len(segments))
-    return (trained - start) * of_epoch + (scored - trained) * of_validation
+        in_validation, in_training = len(corpus.segments(validation)), len(trainer.segments)
+        of_validation = in_validation / max(1, len(segments))
+    seconds = (trained - start) * of_epoch
+    refit = seconds * (in_training + in_validation) / in_training if unit.config.train.refit else 0.0
+    return Seconds(seconds + (scored - trained) * of_validation, refit)
 
 
 def compile_loops(units: Sequence[Unit]) -> None:

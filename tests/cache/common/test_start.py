@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +42,41 @@ def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         assert "Traceback" not in error, (late, error)
+
+
+CLOCKED = """
+import sys, time
+from mfhca_cache.common import start
+start.FIRST_SECONDS, start.TICK_SECONDS = 0.1, 0.02
+with start.clock(["/bin/mfhca-cache", "status", *sys.argv[1:]]):
+    time.sleep(0.4)
+    print("first", file=sys.stderr if "err" in sys.argv else sys.stdout, flush=True)
+    time.sleep(0.3)
+print(type(sys.stdout).__name__, type(sys.stderr).__name__)
+"""
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a script writes to a terminal."""
+    parent, child = pty.openpty()
+    subprocess.run([sys.executable, "-c", CLOCKED, *arguments], stdout=child, stderr=child, check=True)
+    written = os.read(parent, 65536).decode()
+    os.close(parent)
+    os.close(child)
+    return written
+
+
+@pytest.mark.parametrize("stream", ["out", "err"])
+def test_a_clock_ticks_until_something_is_written(stream: str) -> None:
+    clock, _, after = on_terminal(stream).partition("\r\x1b[K")
+    assert len(re.findall(r"\rmfhca-cache status: 0 s", clock)) > 3
+    assert after.split() == ["first", "TextIOWrapper", "TextIOWrapper"]
+
+
+def test_the_clock_is_for_terminals_and_not_with_q(capfd: pytest.CaptureFixture[str]) -> None:
+    assert on_terminal("-q").split() == ["first", "TextIOWrapper", "TextIOWrapper"]
+    subprocess.run([sys.executable, "-c", CLOCKED], check=True)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_command_that_ends_with_a_code_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

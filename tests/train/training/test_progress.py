@@ -13,6 +13,7 @@ from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.training import progress as module
 from mfhca_train.training.epochs import Epoch
 from mfhca_train.training.progress import TrainingProgress, makespan
+from mfhca_train.training.unit import Unit
 
 
 def test_without_a_terminal_every_finished_unit_is_a_line(tmp_path: Path) -> None:
@@ -64,6 +65,26 @@ def test_the_estimate_falls_with_every_epoch_and_knows_the_jobs(
     assert [(n, finished) for n, finished, _ in seen] == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 1)]
     assert all(left is not None and left > 0 for _, _, left in seen)
     assert started[0]._bar.total == 6
+
+
+def test_the_second_training_of_a_refit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both trainings are in the bar and in its total."""
+    drawn: list[tuple[int, int]] = []
+
+    class Watched(TrainingProgress):
+        def _count(self, epochs: int) -> None:
+            super()._count(epochs)
+            drawn.append((self._bar.n, self._bar.total))
+
+        def finish(self, unit: Unit) -> None:
+            super().finish(unit)
+            drawn.append((self._bar.n, self._bar.total))
+
+    monkeypatch.setattr("mfhca_train.training.queue.TrainingProgress", Watched)
+    settings = {"train.refit": "true", "train.select": "last"}
+    cross_validate(request(tmp_path, settings=settings, folds=("s0", "s1")))
+    assert [n for n, _ in drawn] == [1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 12]
+    assert {total for _, total in drawn} == {12}
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 10])
