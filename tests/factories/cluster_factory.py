@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="who holds a lock is read in /proc"
 )
