@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mfhca_cache.common.hardware import resolve_device
 from mfhca_cache.common.progress import phase
-from mfhca_cache.common.text import duration_text
-from mfhca_train.report.text import count_range, plural
+from mfhca_cache.common.text import duration_text, plural
+from mfhca_train.report.text import count_range
 from mfhca_train.results.checksums import read_about
 from mfhca_train.results.schema import NETWORK
 from mfhca_train.runs import folder, reuse
