@@ -32,7 +32,7 @@ from mfhca_cache.store.conditions import conditions, differences
 from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
-MAX_UNWRITTEN = 32  # utterances computed but not yet written
+MAX_UNWRITTEN = 1 << 28  # bytes of features that are computed but not yet written
 
 
 @dataclass
@@ -139,6 +139,8 @@ class Builder:
 
     def _write_results(self, results: Iterator[tuple[tuple[_Work, Source], Extracted | MfhcaError]]) -> None:
         """Writes results in order in a separate thread while the next ones are computed."""
+        failed = threading.Event()
+        pending: deque[tuple[Future[int], int]] = deque()  # with the size of the features, bytes
 
         def write(work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
             if failed.is_set():
@@ -153,16 +155,18 @@ class Builder:
                 raise
             return segments
 
-        failed = threading.Event()
-        pending: deque[Future[int]] = deque()
         with ThreadPoolExecutor(1, "write") as pool:
             try:
                 for (work, source), result in results:
-                    pending.append(pool.submit(write, work, source, result))
-                    while len(pending) > MAX_UNWRITTEN or (pending and pending[0].done()):
-                        self._advance(pending.popleft().result())
+                    size = 0 if isinstance(result, MfhcaError) else result.nbytes
+                    pending.append((pool.submit(write, work, source, result), size))
+                    while pending and (
+                        pending[0][0].done() or sum(size for _, size in pending) > MAX_UNWRITTEN
+                    ):
+                        self._advance(pending.popleft()[0].result())
+                    del result  # it would be kept while the next one is computed
                 while pending:
-                    self._advance(pending.popleft().result())
+                    self._advance(pending.popleft()[0].result())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -181,7 +185,7 @@ class Builder:
     def _requests(
         self, speakers: Sequence[str], open_writers: contextlib.ExitStack
     ) -> Iterator[tuple[tuple[_Work, Source], Source, list[str]]]:
-        """The utterances to compute, in order. A speaker whose shard is locked is tried once more at the end."""
+        """The utterances to compute, in order. A speaker whose shard is locked is tried again at the end."""
         queue = [(speaker, False) for speaker in speakers]
         for speaker, second_try in queue:
             try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.audio_digest import file_digest, span_digest
-from mfhca_cache.common.audio_length import header_length
+from mfhca_cache.common.audio_length import header_seconds
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import WRONG_LENGTH, Audio, read_audio
 from mfhca_cache.features.segments import segment_count
@@ -60,7 +60,9 @@ class Source:
     def seconds(self) -> float | None:
         """The length according to the manifest or else the file's header; None if neither states it."""
         row = self.utterance
-        whole = row.samples / row.sample_rate if row.samples and row.sample_rate else _seconds(self.path)
+        whole = (
+            row.samples / row.sample_rate if row.samples and row.sample_rate else header_seconds(self.path)
+        )
         if whole is None:
             return None
         return max(0.0, min(whole, row.end_s or whole) - (row.start_s or 0.0))
@@ -146,11 +148,3 @@ def read_sources(
         {speaker: tuple(names) for speaker, names in sorted(speakers.items())},
         speaker_of,
     )
-
-
-def _seconds(path: Path) -> float | None:
-    try:
-        samples, rate = header_length(path)
-        return None if samples is None else samples / rate
-    except (RuntimeError, OSError):  # libsndfile's errors are RuntimeErrors
-        return None  # decoding will report the error

@@ -22,3 +22,12 @@ def header_length(path: Path) -> tuple[int | None, int]:
     if info.samplerate < 1 or info.frames > LONGEST_SECONDS * info.samplerate:
         return None, info.samplerate
     return int(info.frames), int(info.samplerate)
+
+
+def header_seconds(path: Path) -> float | None:
+    """Length of an audio file in seconds; None if its header does not say or cannot be read."""
+    try:
+        samples, rate = header_length(path)
+        return None if samples is None else samples / rate
+    except (RuntimeError, OSError):  # libsndfile's errors are RuntimeErrors
+        return None  # decoding will report the error

@@ -16,7 +16,7 @@ import soundfile
 from mfhca_cache.common.audio_digest import open_audio, span_digest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.containers import ContainerError, inspect
-from mfhca_cache.features.decode import decode, to_rate
+from mfhca_cache.features.decode import decode
 
 WRONG_LENGTH: Final = "with a wrong length in the WAV header (decoded to the end of the file)"
 
@@ -28,7 +28,7 @@ class Audio:
     Attributes:
         samples: float32 (n,), mono, at the requested rate, full scale 1.
         digest: identity of the file's bytes: see `audio_digest.digest_of`.
-        samples_digest: identity of the decoded samples: see `samples_digest`; empty for digital silence.
+        samples_digest: identity of the decoded samples: see `Channels.samples_digest`; empty for digital silence.
         native_samples: samples per channel before resampling.
         native_rate: the file's own sample rate, in Hz.
         warnings: what is unusual: WRONG_LENGTH, or a warning of `decode`.
@@ -72,30 +72,12 @@ def read_audio(
         except ContainerError as error:
             raise MfhcaError(f"{path}: {error}") from error
         try:
-            decoded = decode(file, path, container, start_s, end_s)
+            decoded = decode(file, path, container, start_s, end_s, sample_rate)
         except (soundfile.SoundFileError, RuntimeError, OSError) as error:
             reason = str(error).rpartition(": ")[2].rstrip(". ")
             raise MfhcaError(
                 f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or leave it out"
             ) from error
-    mono = decoded.mono()
-    samples = to_rate(mono, decoded.rate, sample_rate, pre_emphasis, str(path))
+    samples = decoded.finish(pre_emphasis)
     warnings = ((WRONG_LENGTH,) if container.wrong_length else ()) + decoded.warnings()
-    return Audio(samples, digest, samples_digest(mono, decoded.rate), decoded.count, decoded.rate, warnings)
-
-
-def samples_digest(mono: np.ndarray, rate: int) -> str:
-    """Identity of decoded audio, equal for one recording in lossless files of any format or word length.
-
-    Args:
-        mono: float32 (n,), the average of the channels, full scale 1.
-        rate: its own rate in Hz, before resampling.
-
-    Returns:
-        64 hexadecimal digits; an empty text for digital silence, which identifies no recording.
-    """
-    if not mono.any():
-        return ""
-    digest = hashlib.sha256(f"{rate}\n".encode())
-    digest.update((mono + np.float32(0)).tobytes())  # turns -0.0 into 0.0
-    return digest.hexdigest()
+    return Audio(samples, digest, decoded.samples_digest, decoded.count, decoded.rate, warnings)

@@ -1,12 +1,14 @@
 """Decoding audio block by block to one channel.
 
-Blocks are averaged over channels as they are decoded, so that memory does not
-depend on the number of channels or on what a header declares.
+Blocks are averaged over channels and resampled as they are decoded, so that memory does
+not depend on the number of channels, the sample rate, or what a header declares.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -20,7 +22,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.containers import Container
 
 LOWEST_RATE: Final = 4000  # Hz; below this the header is wrong, or the recording has no vowels
-LONGEST_SECONDS: Final = 3600.0  # of an utterance; its features are computed in memory
+LONGEST_SECONDS: Final = 3600.0  # of an utterance; its samples and features are in memory
 BLOCK: Final = 1 << 16  # samples per channel decoded at a time
 LOUD: Final = 4.0  # peak, 12 dB above full scale
 TOO_LOUD: Final = 100.0  # peak, 40 dB above full scale: samples scaled as 16-bit integers
@@ -29,6 +31,7 @@ SHORT_SECONDS: Final = 0.005
 # What is unusual in audio that can be used; worded to follow "N utterances".
 SILENT: Final = "of digital silence"
 CANCELLED: Final = "whose channels cancel each other out when averaged"
+CONSTANT: Final = "of one constant value, without sound"
 CLIPPED: Final = f"with a peak above {LOUD:g} times full scale"
 SHORT: Final = f"shorter than {SHORT_SECONDS * 1000:g} ms"
 
@@ -70,19 +73,32 @@ class _Patched(io.RawIOBase):
 
 @dataclass
 class Channels:
-    """Samples collected block by block: their average over channels, and what the channels were like.
+    """Collects samples block by block: averages the channels, resamples the average, and notes what is unusual.
+
+    Only the resampled average is kept. Resampling by blocks gives the same bits as resampling the whole.
 
     Args:
         name: for messages.
         rate: Hz.
+        sample_rate: of the result, in Hz.
     """
 
     name: str
     rate: int
+    sample_rate: int
     count: int = 0  # samples per channel
-    _blocks: list[np.ndarray] = field(default_factory=list)
+    _blocks: list[np.ndarray] = field(default_factory=list)  # at `sample_rate`
     _peak: float = 0.0  # of any channel
-    _mono_peak: float = 0.0
+    _lowest: float = math.inf  # of the average
+    _highest: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._digest = hashlib.sha256(f"{self.rate}\n".encode())
+        self._resampler = (
+            None
+            if self.rate == self.sample_rate
+            else soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
+        )
 
     def append(self, block: np.ndarray) -> None:
         """Adds float32 (n, channels), full scale 1.
@@ -95,10 +111,12 @@ class Channels:
             raise MfhcaError(f"{self.name}: sample {bad} is not a finite number; repair it or leave it out")
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         self.count += len(block)
-        self._blocks.append(mono)
         if len(block):
             self._peak = max(self._peak, float(np.abs(block).max()))
-            self._mono_peak = max(self._mono_peak, float(np.abs(mono).max()))
+            self._lowest, self._highest = (
+                min(self._lowest, float(mono.min())),
+                max(self._highest, float(mono.max())),
+            )
         if self._peak > TOO_LOUD:
             raise MfhcaError(
                 f"{self.name}: a peak of {self._peak:.0f} times full scale; floating-point audio has to be scaled "
@@ -109,20 +127,52 @@ class Channels:
                 f"{self.name}: longer than {LONGEST_SECONDS / 3600:g} h; cut it into utterances "
                 "(start_s and end_s in a manifest, or several files)"
             )
+        self._digest.update((mono + np.float32(0)).tobytes())  # turns -0.0 into 0.0
+        self._blocks.append(self._resample(mono))
 
-    def mono(self) -> np.ndarray:
-        """float32 (n,), the average of the channels."""
-        return (
-            self._blocks[0]
-            if len(self._blocks) == 1
-            else np.concatenate([np.zeros(0, np.float32), *self._blocks])
-        )
+    def _resample(self, mono: np.ndarray, last: bool = False) -> np.ndarray:
+        if self._resampler is None:
+            return mono
+        resampled: np.ndarray = self._resampler.resample_chunk(np.ascontiguousarray(mono), last)
+        return resampled
+
+    def finish(self, pre_emphasis: float = 0.0) -> np.ndarray:
+        """The collected samples; nothing can be added afterwards.
+
+        Args:
+            pre_emphasis: see `read_audio`.
+
+        Returns:
+            float32 (n,), the average of the channels at `sample_rate`.
+
+        Raises:
+            MfhcaError: no sample is left.
+        """
+        self._blocks.append(self._resample(np.zeros(0, np.float32), last=True))
+        mono = np.concatenate(self._blocks)
+        self._blocks.clear()
+        if len(mono) == 0:
+            raise MfhcaError(f"{self.name}: has no audio; restore it or leave it out")
+        if pre_emphasis:
+            mono = np.concatenate([mono[:1], mono[1:] - np.float32(pre_emphasis) * mono[:-1]])
+        return np.ascontiguousarray(mono, dtype=np.float32)
+
+    @property
+    def samples_digest(self) -> str:
+        """Identity of the audio, equal for one recording in lossless files of any format or word length.
+
+        64 hexadecimal digits of the average of the channels at its own rate; an empty text for digital silence, which
+        identifies no recording.
+        """
+        return "" if self._lowest == self._highest == 0.0 else self._digest.hexdigest()
 
     def warnings(self) -> tuple[str, ...]:
         """What is unusual in the samples."""
+        constant = self._lowest == self._highest and self.count > 1
         checks = {
             SILENT: self._peak == 0.0,
-            CANCELLED: self._peak > 0.0 == self._mono_peak,
+            CANCELLED: self._peak > 0.0 == self._lowest == self._highest,
+            CONSTANT: constant and self._lowest != 0.0,
             CLIPPED: self._peak > LOUD,
             SHORT: self.count < SHORT_SECONDS * self.rate,
         }
@@ -130,9 +180,14 @@ class Channels:
 
 
 def decode(
-    file: BufferedReader, path: Path, container: Container, start_s: float | None, end_s: float | None
+    file: BufferedReader,
+    path: Path,
+    container: Container,
+    start_s: float | None,
+    end_s: float | None,
+    sample_rate: int,
 ) -> Channels:
-    """Decodes a file or a span of it."""
+    """Decodes a file or a span of it, to be resampled to `sample_rate`."""
     # By path, because libsndfile opens MP3 only so.
     source = path if container.patch is None else io.BufferedReader(_Patched(file, *container.patch))
     if container.patch is not None:
@@ -154,7 +209,7 @@ def decode(
         if first:
             decoder.seek(first)
         expected = min(last, declared) - first
-        channels = Channels(str(path), rate)
+        channels = Channels(str(path), rate, sample_rate)
         while channels.count < expected:
             requested = min(BLOCK, expected - channels.count)
             block = decoder.read(requested, dtype="float32", always_2d=True)
@@ -183,30 +238,3 @@ def _streamed_flac(file: BufferedReader) -> bool:
     file.seek(21)  # the last 36 bits of bytes 18 to 25 are the number of samples
     data = file.read(5)
     return len(data) == 5 and data[0] & 0x0F == 0 and not any(data[1:])
-
-
-def to_rate(
-    mono: np.ndarray, native_rate: int, sample_rate: int, pre_emphasis: float, name: str
-) -> np.ndarray:
-    """Resamples and applies pre-emphasis.
-
-    Args:
-        mono: float32 (n,), full scale 1.
-        native_rate: its rate in Hz.
-        sample_rate: requested rate in Hz.
-        pre_emphasis: see `read_audio`.
-        name: for messages.
-
-    Returns:
-        float32 (m,).
-
-    Raises:
-        MfhcaError: no sample is left.
-    """
-    if native_rate != sample_rate:
-        mono = soxr.resample(mono, native_rate, sample_rate, quality="HQ")
-    if len(mono) == 0:
-        raise MfhcaError(f"{name}: has no audio; restore it or leave it out")
-    if pre_emphasis:
-        mono = np.concatenate([mono[:1], mono[1:] - np.float32(pre_emphasis) * mono[:-1]])
-    return np.ascontiguousarray(mono, dtype=np.float32)

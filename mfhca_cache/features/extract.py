@@ -26,6 +26,7 @@ from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
 
 AHEAD = 4  # utterances decoded in advance, per thread
+AHEAD_SECONDS = 600.0  # of their audio, per thread; a longer utterance is decoded alone
 
 Tag = TypeVar("Tag")
 
@@ -35,6 +36,9 @@ class Readable(Protocol):
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
         """Mono audio at `sample_rate`; raises MfhcaError if it cannot be read."""
+
+    def seconds(self) -> float | None:
+        """The length as far as it is known without decoding."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Extracted:
     samples: int  # at the sample rate of the recipes
     features: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  # see audio.Audio
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the features in bytes."""
+        return sum(values.nbytes for values, _ in self.features.values())
 
 
 @dataclass
@@ -88,12 +97,18 @@ class Extractor(Generic[Tag]):
             without "ssl" may come earlier.
         """
         ahead: deque[tuple[Tag, str, Future[tuple[Extracted, np.ndarray, np.ndarray | None]]]] = deque()
+        lengths: deque[float] = deque()  # of the utterances in `ahead`, seconds
+        most = AHEAD_SECONDS * self._jobs
         pool = ThreadPoolExecutor(self._jobs, "decode")
         try:
             for tag, source, kinds in requests:
-                ahead.append((tag, name_of(source), pool.submit(self._decode, source, kinds)))
-                if len(ahead) >= AHEAD * self._jobs:
+                known = source.seconds()
+                length = most if known is None else known
+                while ahead and (len(ahead) >= AHEAD * self._jobs or sum(lengths) + length > most):
+                    lengths.popleft()
                     yield from self._encode(*ahead.popleft())
+                ahead.append((tag, name_of(source), pool.submit(self._decode, source, kinds)))
+                lengths.append(length)
             while ahead:
                 yield from self._encode(*ahead.popleft())
             while self._queue:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common import log
+from mfhca_cache.common.audio_length import header_seconds
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features import hub
-from mfhca_cache.features.audio import Audio, read_audio, samples_digest
+from mfhca_cache.features.audio import Audio, read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
-from mfhca_cache.features.decode import CANCELLED, SILENT, Channels, to_rate
+from mfhca_cache.features.decode import CANCELLED, CONSTANT, SILENT, Channels
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.extract import Extracted, Extractor, name_of
 from mfhca_cache.features.extract import Readable as Readable
@@ -44,6 +45,10 @@ class AudioFile:
         """Decodes the file; see `audio.read_audio`."""
         return read_audio(self.path, sample_rate, pre_emphasis=pre_emphasis)
 
+    def seconds(self) -> float | None:
+        """The length that its header states."""
+        return header_seconds(self.path) if self.path.is_file() else None
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -59,6 +64,10 @@ class Samples:
     rate: int
     name: str
 
+    def seconds(self) -> float | None:
+        """The length; of several channels the sum."""
+        return np.size(self.values) / self.rate if self.rate > 0 else None
+
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
         """Equal to what `audio.read_audio` returns for a file with these samples."""
         values = np.asarray(self.values)
@@ -73,14 +82,11 @@ class Samples:
                 "transpose it"
             )
         values = values.astype(np.float32)
-        channels = Channels(self.name, self.rate)
+        channels = Channels(self.name, self.rate, sample_rate)
         channels.append(values[:, None] if values.ndim == 1 else values)
-        native = channels.mono()
-        mono = to_rate(native, self.rate, sample_rate, pre_emphasis, self.name)
+        mono = channels.finish(pre_emphasis)
         digest = hashlib.sha256(values.tobytes()).hexdigest()
-        return Audio(
-            mono, digest, samples_digest(native, self.rate), len(values), self.rate, channels.warnings()
-        )
+        return Audio(mono, digest, channels.samples_digest, len(values), self.rate, channels.warnings())
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ class OnlineExtractor:
     def _as_stored(self, recording: Readable, extracted: Extracted) -> Recording:
         recipe = next(iter(self._recipes.values()))
         name = name_of(recording)
-        for warning in (SILENT, CANCELLED):
+        for warning in (SILENT, CANCELLED, CONSTANT):
             if warning in extracted.warnings:
                 raise MfhcaError(f"{name}: a recording {warning}; there is nothing to predict from")
         for warning in set(extracted.warnings) - self._reported:

@@ -12,7 +12,7 @@ import soundfile
 
 from mfhca_cache.common.audio_digest import digest_of, open_audio
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import read_audio, samples_digest
+from mfhca_cache.features.audio import read_audio
 
 RATE = 16_000
 
@@ -107,19 +107,22 @@ def test_samples_are_recognised_in_every_lossless_format(tmp_path: Path) -> None
     part = read_audio(tmp_path / "a.flac", RATE, 0.25, 0.75)
     cut = read_audio(write(tmp_path / "cut.wav", samples[4000:12000], subtype="PCM_16"), RATE)
     assert part.samples_digest == cut.samples_digest != wav.samples_digest
-    assert cut.samples_digest == samples_digest(
-        np.where(samples == 0, np.float32(-0.0), samples)[4000:12000], RATE
+    signed = np.where(samples == 0, np.float32(-0.0), samples)[4000:12000]
+    assert (
+        read_audio(write(tmp_path / "f.wav", signed, subtype="FLOAT"), RATE).samples_digest
+        == cut.samples_digest
     )
 
 
-def test_other_samples_and_rates_have_other_digests() -> None:
-    samples = tone(0.5).astype(np.float32)
+def test_the_digest_of_samples_is_of_rate_and_samples_at_that_rate(tmp_path: Path) -> None:
+    samples = (np.round(32768 * tone(0.5)) / 32768).astype(np.float32)
     other = samples.copy()
     other[100] += 2**-15
-    assert (
-        len({samples_digest(samples, RATE), samples_digest(other, RATE), samples_digest(samples, 8000)}) == 3
-    )
-    assert samples_digest(np.zeros(100, np.float32), RATE) == ""  # silence identifies no recording
+    for rate, values in ((RATE, samples), (RATE, other), (8000, samples)):
+        expected = hashlib.sha256(f"{rate}\n".encode() + (values + np.float32(0)).tobytes()).hexdigest()
+        assert read_audio(write(tmp_path / "a.wav", values, rate), RATE).samples_digest == expected
+    silence = read_audio(write(tmp_path / "b.wav", np.zeros(100)), RATE)
+    assert silence.samples_digest == ""  # silence identifies no recording
 
 
 @pytest.mark.parametrize("span", [(1.0, 1.5), (0.5, 1.1), (-0.5, 0.5), (2.0, None)])

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features import decode
 from mfhca_cache.features.audio import read_audio
-from mfhca_cache.features.decode import CANCELLED, CLIPPED, SHORT, SILENT
+from mfhca_cache.features.decode import CANCELLED, CLIPPED, CONSTANT, SHORT, SILENT, Channels
 
 RATE = 16_000
 
@@ -35,25 +36,37 @@ def test_blocks_change_no_bit(
 ) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * rate, channels))
     path = write(tmp_path / "a.flac" if channels < 9 else tmp_path / "a.wav", samples, rate)
-    monkeypatch.setattr(decode, "BLOCK", 10 * rate)
-    expected = read_audio(path, RATE).samples
-    monkeypatch.setattr(decode, "BLOCK", 997)
-    np.testing.assert_array_equal(read_audio(path, RATE).samples, expected)
+    whole, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    mono = whole[:, 0] if channels == 1 else whole.mean(axis=1, dtype=np.float32)
+    expected = mono if rate == RATE else soxr.resample(mono, rate, RATE, quality="HQ")
+    for block in (997, 10 * rate):
+        monkeypatch.setattr(decode, "BLOCK", block)
+        np.testing.assert_array_equal(read_audio(path, RATE).samples, expected)
 
 
-def test_memory_does_not_follow_channels_and_header(tmp_path: Path) -> None:
-    """Ten minutes of eight channels, 1.7 GB as float64, in a small FLAC."""
+@pytest.mark.parametrize("rate", [8000, 11_025, 48_000, 96_000])
+@pytest.mark.parametrize("count", [10, 160, decode.BLOCK, decode.BLOCK + 1])
+def test_resampling_by_blocks_gives_the_bits_of_resampling_the_whole(rate: int, count: int) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, count).astype(np.float32)
+    channels = Channels("a", rate, RATE)
+    for start in range(0, count, 1000):
+        channels.append(samples[start : start + 1000, None])
+    np.testing.assert_array_equal(channels.finish(), soxr.resample(samples, rate, RATE, quality="HQ"))
+
+
+def test_memory_follows_neither_channels_nor_rate(tmp_path: Path) -> None:
+    """Two minutes of eight channels, 340 MB as float64, in a small FLAC."""
     import tracemalloc
 
     with soundfile.SoundFile(tmp_path / "a.flac", "w", 44_100, 8) as file:
-        for _ in range(60):
+        for _ in range(12):
             file.write(np.zeros((10 * 44_100, 8), dtype=np.int16))
     tracemalloc.start()
     audio = read_audio(tmp_path / "a.flac", RATE)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(audio.samples) == 600 * RATE
-    assert peak < 4 * (2 * 600 * 44_100 + 2 * 600 * RATE) + 50e6
+    assert len(audio.samples) == 120 * RATE
+    assert peak < 4 * 2 * 120 * RATE + 10e6
 
 
 def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
@@ -75,6 +88,9 @@ def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
         (tone(0.5), ()),
         (np.zeros(8000), (SILENT,)),
         (np.stack([tone(0.5), -tone(0.5)], axis=1), (CANCELLED,)),
+        (np.full(8000, 0.25), (CONSTANT,)),
+        (np.stack([np.full(8000, 0.25), np.zeros(8000)], axis=1), (CONSTANT,)),
+        (tone(0.5) + 0.25, ()),
         (10.0 * tone(0.5), (CLIPPED,)),
         (np.full(1, 0.5), (SHORT,)),
         (np.zeros((40, 2)), (SILENT, SHORT)),

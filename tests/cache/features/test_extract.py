@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,15 @@ class Recording:
 
     name: str
     error: Exception | None = None
+    length: float | None = 4.0
+    started: list[str] = field(default_factory=list)  # shared by the recordings of a test
+
+    def seconds(self) -> float | None:
+        return self.length
 
     def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
         assert pre_emphasis == 0.0
+        self.started.append(self.name)
         if self.error is not None:
             raise self.error
         return Audio(
@@ -40,6 +47,20 @@ class Recording:
             64_000,
             sample_rate,
         )
+
+
+@pytest.mark.parametrize(("length", "most"), [(4.0, 8), (500.0, 2), (1300.0, 1), (None, 1)])
+def test_few_long_recordings_are_decoded_at_a_time(length: float | None, most: int) -> None:
+    """Whoever takes the results slowly does not have hours of audio in memory."""
+    started: list[str] = []
+    extractor: Extractor[str] = Extractor({"logspec": LogSpec()}, jobs=2)
+    recordings = [Recording(str(number), None, length, started) for number in range(12)]
+    ahead = []
+    for taken, _ in enumerate(extractor.run((r.name, r, ["logspec"]) for r in recordings)):
+        time.sleep(0.05)  # the threads decode as much as they may
+        ahead.append(len(started) - taken)
+    assert len(started) == len(ahead) == 12
+    assert max(ahead) == most
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("soxr: bad\nthing"), ZeroDivisionError("x")])
