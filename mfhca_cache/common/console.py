@@ -146,7 +146,7 @@ class Commands(click.Group):
 
 
 def shortage(error: Exception) -> str | None:
-    """What to do if the machine refused memory, threads or open files; None for any other error.
+    """What to do if the machine refused memory, threads, open files or a long name; None for any other error.
 
     >>> shortage(OSError(24, "Too many open files"))
     'too many open files; raise the limit with `ulimit -n 4096`, or use fewer --jobs'
@@ -157,6 +157,8 @@ def shortage(error: Exception) -> str | None:
     chain: list[BaseException] = [error]
     while previous := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(previous)
+    if isinstance(error, OSError) and code == errno.ENAMETOOLONG:
+        return f"{error.filename}: the name is too long for this disk; choose a shorter one"
     words = "\n".join(
         map(str, chain)
     )  # a library that cannot be loaded may name the reason only in its cause

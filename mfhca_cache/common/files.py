@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mfhca_cache.common.errors import MfhcaError
 
@@ -50,6 +51,26 @@ def sha256_file(path: Path) -> str:
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_name(name: str, longest: int) -> str:
+    """A name as part of a file name; different names give different ones.
+
+    A long name is cut and gets a digest, because file systems allow 255 bytes, which must also suffice for the names of
+    locks and unfinished files.
+
+    Args:
+        name: any text.
+        longest: bytes of the result.
+
+    >>> file_name("a/b c", 60), len(file_name("\u6f22" * 29, 60))
+    ('a%2Fb%20c', 60)
+    """
+    quoted = quote(name, safe="")
+    if len(quoted) <= longest:
+        return quoted
+    digest = f"%7E{sha256_text(name)[:16]}"
+    return quoted[: longest - len(digest)] + digest
 
 
 def size_of(path: Path) -> int:

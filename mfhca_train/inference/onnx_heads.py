@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.extras import optional
+from mfhca_cache.common.files import file_name
 from mfhca_train.config.variables import PLAIN
 from mfhca_train.data.batch import as_batch, on_device
 from mfhca_train.inference.ensemble import Ensemble, Member
 from mfhca_train.model.network import MFHCA
+from mfhca_train.results.schema import LONGEST_FOLD
 
 FOLDER, OUTPUT = "onnx", "log_probabilities"
 TOLERANCE = 1e-4  # of a log-probability, between onnxruntime and torch
@@ -61,7 +63,8 @@ def write_onnx(ensemble: Ensemble, folder: Path) -> None:
     folder.mkdir(parents=True)
     with _plain_equations():
         for network, member in zip(ensemble.build("cpu"), ensemble.members, strict=True):
-            path = folder / f"seed-{member.card.seed}-fold-{member.card.fold}.onnx".replace("/", "%2F")
+            fold = file_name(member.card.fold, LONGEST_FOLD)
+            path = folder / f"seed-{member.card.seed}-fold-{fold}.onnx"
             head = _Head(network, member).eval()
             names = [*head.sides]
             names += [f"{side}_valid" for side in head.sides] * ensemble.config.model.mask_padding

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote
 
 from msgspec import Struct
 
+from mfhca_cache.common.files import file_name
 from mfhca_cache.common.typed import Count, Fraction, Number, Positive
 from mfhca_train.results.probabilities import Calibration, SeedEnsemble
 from mfhca_train.results.published import Claim, PublishedScore
@@ -25,6 +25,7 @@ RUN_FILE, RESULTS_FILE, DATA_FILE = "run.json", "results.json", "data.csv"  # of
 RESULT_FILE = "result.json"  # of a unit: one fold with one seed
 BEST, INPUTS, HISTORY = "best.safetensors", "inputs.safetensors", "history.csv"
 PREDICTIONS, SEGMENTS = "predictions.csv", "segments.csv"
+LONGEST_FOLD = 200  # bytes of a fold's name in the names of files and folders
 UNIT_FILES = (BEST, INPUTS, HISTORY, PREDICTIONS, SEGMENTS)  # all but result.json, which holds their digests
 
 CV_ROW = "model"  # the name of the only row of a `cv` run; an ablation has many
@@ -285,4 +286,4 @@ class AblationResults(File, frozen=True, kw_only=True):
 
 def unit_folder(run: Path, row: str, seed: int, fold: str) -> Path:
     """The folder of a unit: one row, seed and fold."""
-    return run / row / f"seed-{seed}" / f"fold-{quote(fold, safe='')}"
+    return run / row / f"seed-{seed}" / f"fold-{file_name(fold, LONGEST_FOLD)}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRACKERS = ("tensorboard", "mlflow")  # the same names as in cli.options; a test compares them
+LONGEST_NAME = 240  # characters; MLflow allows 250
 LOCAL_STORE = "mlruns"  # of MLflow, next to the run folder, unless MLFLOW_TRACKING_URI names another
 
 
@@ -174,7 +175,7 @@ def _plain_name(name: str) -> str:
     >>> _plain_name("model-fold-Müller/2")
     'model-fold-M_ller_2'
     """
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:LONGEST_NAME]
 
 
 def _settings(row: RowResults) -> dict[str, str]:

@@ -57,6 +57,10 @@ class LibraryMissingError(OSError):
             OSError(errno.EMFILE, "Too many open files"),
             "too many open files; raise the limit with `ulimit -n 4096`",
         ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "runs/x"),
+            "runs/x: the name is too long for this disk",
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -8,11 +8,14 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import lock, read_json, write_atomically, write_json
+from mfhca_cache.common.files import file_name, lock, read_json, write_atomically, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -86,3 +89,12 @@ def test_names_of_255_bytes_can_be_written(tmp_path: Path, name: str) -> None:
         write_atomically(tmp_path / name, text)
     assert names(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "two"
+
+
+@given(st.lists(st.text(max_size=40), min_size=2, max_size=2, unique=True))
+def test_parts_of_file_names_are_short_safe_and_as_different_as_the_names(pair: list[str]) -> None:
+    made = [file_name(name, 60) for name in pair]
+    assert made[0] != made[1]
+    for part, name in zip(made, pair, strict=True):
+        assert re.fullmatch(r"[A-Za-z0-9_.~%-]{0,60}", part)
+        assert len(part) == 60 or unquote(part) == name

@@ -62,3 +62,10 @@ def test_values_out_of_range_are_refused(run: Path, field: str, value: object, s
 
 def test_folders_of_units_keep_hostile_names_inside_the_run() -> None:
     assert unit_folder(Path("r"), "row", 1, "../x") == Path("r/row/seed-1/fold-..%2Fx")
+
+
+def test_folders_of_units_have_names_that_a_disk_allows_and_that_differ() -> None:
+    folds = ["\u6f22" * 85 + end for end in ("", "a", "b")] + ["x" * 300, "x" * 299 + "y"]
+    names = {unit_folder(Path("r"), "row", 0, fold).name for fold in folds}
+    assert len(names) == len(folds)
+    assert max(len(f".{name}.checkpoint.lock".encode()) for name in names) <= 255
