@@ -101,6 +101,12 @@ def repeat(record: Record) -> dict[str, Any]:
         "recipes": _recipes(record),
         "audio_checked": about.audio_checked,
         "environments": _environments(record),
+        "mixed": Table(
+            "features computed under different conditions",
+            ["Features", "Differences"],
+            [[name, "; ".join(differences)] for name, differences in record.results.mixed_features.items()],
+            wordy=True,
+        ),
         "identity": Table("versions and identity of the data", ["What", "Which"], identity),
     }
 

@@ -170,6 +170,7 @@ class Results(File, frozen=True, kw_only=True):
     layer_weights: dict[str, LayerWeight] | None = None
     ensemble: SeedEnsemble | None = None  # of two seeds or more
     calibration: Calibration | None = None  # of rows whose outputs are meant as probabilities
+    mixed_features: dict[str, tuple[str, ...]] = {}  # by recipe: how the conditions of its features differ
     default_preset: str | None = None  # nobody named it: the corpus is small and has no card
     yardsticks: tuple[PublishedScore, ...] = ()
 
@@ -274,6 +275,7 @@ class AblationResults(File, frozen=True, kw_only=True):
     optimism: tuple[Optimism, ...]
     cited: tuple[CitedRow, ...]
     left_out: dict[str, str] = {}
+    mixed_features: dict[str, tuple[str, ...]] = {}  # by recipe: how the conditions of its features differ
     default_preset: str | None = None  # nobody named it: the corpus is small and has no card
     yardsticks: tuple[PublishedScore, ...] = ()
     claims: tuple[Claim, ...] = ()

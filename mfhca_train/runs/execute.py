@@ -105,7 +105,7 @@ def execute(
         for plan in plans.values():
             reuse.select_units(plan, plans, classes)
         with phase("results.json"):
-            results = summarise(plans)
+            results = summarise(plans) | ({"mixed_features": features.mixed} if features.mixed else {})
             write_sealed(request.out / RESULTS_FILE, results)
         tracker.finish(results)
         if request.analysis:

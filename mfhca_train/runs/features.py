@@ -27,11 +27,15 @@ class OpenFeatures:
     Args:
         labelled: manifest and label set.
         root: folder of the audio, which is compared with the features; None compares nothing.
+
+    Attributes:
+        mixed: by folder of a recipe whose features were computed under different conditions: in what they differ.
     """
 
     def __init__(self, labelled: LabelledCorpus, root: Path | None = None) -> None:
         self._labelled, self._root = labelled, root
         self._audio: dict[str, str] = {}  # digest by utterance: of the files, or else of the first features
+        self.mixed: dict[str, list[str]] = {}
         self._open: dict[tuple[tuple[str, Path, int | None], ...], Corpus] = {}
 
     def of(self, recipes: Mapping[str, RecipeFolder]) -> Corpus:
@@ -62,7 +66,9 @@ class OpenFeatures:
             self._open[key] = corpus
             self._check_audio(corpus)
             for side, features in corpus.features.items():
-                if found := mixture(features.shards):
+                found = mixture(features.shards)
+                if found and recipes[side].path.name not in self.mixed:
+                    self.mixed[recipes[side].path.name] = found
                     log.LOG.warning(
                         "%s: its features were computed under different conditions (%s); the last digits of scores may "
                         "differ from those on features of one computation",

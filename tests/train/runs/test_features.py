@@ -65,11 +65,17 @@ def test_rows_on_features_of_other_audio_are_not_compared(tmp_path: Path) -> Non
             features.of(ssl)
 
 
-def test_features_of_different_conditions_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_features_of_different_conditions_are_warned_of_and_listed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labelled = read_labels(request(tmp_path, utterances()))
-    monkeypatch.setattr(module, "mixture", lambda _: ["threads 1 and 2"])
-    with caplog.at_level("WARNING", "mfhca"), OpenFeatures(labelled) as features:
-        features.of(choose_recipes(tmp_path / "cache", "ssl"))
-    assert "computed under different conditions (threads 1 and 2)" in caplog.text
+    shutil.copytree(finished, tmp_path / "x")
+    assert "mixed_features" not in read_sealed(tmp_path / "x/run/results.json")
+    monkeypatch.setattr(module, "mixture", lambda shards: ["threads 1 and 2"] * (shards[0].kind == "ssl"))
+    result = cv_command(tmp_path / "x")
+    assert "computed under different conditions (threads 1 and 2)" in result.output
+    (recipe,) = (tmp_path / "x/cache").glob("ssl-*")
+    assert read_sealed(tmp_path / "x/run/results.json")["mixed_features"] == {
+        recipe.name: ["threads 1 and 2"]
+    }
+    tables = Page(tmp_path / "x/run/report.html").tables
+    assert [recipe.name, "threads 1 and 2"] in [row for table in tables for row in table]
