@@ -1,10 +1,12 @@
-"""Sizes, durations, counts and lists of names formatted for people."""
+"""Sizes, durations, counts and lists of names formatted for people; tables as CSV text."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 EXAMPLES = 3  # names shown
@@ -84,3 +86,16 @@ def from_cell(text: str) -> str:
     ('=1+1', "'-x.wav", "'tis.wav", '-1.5')
     """
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV: cells as `as_cell` gives them, floats with all their digits.
+
+    >>> csv_text(["utterance", "logp"], [["a,b", 0.1]])
+    'utterance,logp\\n"a,b",0.1\\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(as_cell, header))
+    writer.writerows(map(as_cell, row) for row in rows)
+    return text.getvalue()

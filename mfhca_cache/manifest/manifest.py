@@ -18,7 +18,7 @@ from shlex import quote
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
-from mfhca_cache.common.text import as_cell, from_cell
+from mfhca_cache.common.text import csv_text, from_cell
 from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, label_sets, read_card
 from mfhca_cache.manifest.utterance import (
     FOLD,
@@ -182,11 +182,8 @@ def manifest_text(utterances: Iterable[Utterance]) -> str:
     rows = [vars(utterance) for utterance in utterances]
     optional = [*SPAN] if any(row[name] is not None for row in rows for name in SPAN) else []
     optional += [FOLD] if any(row[FOLD] for row in rows) else []
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, [*WRITTEN, *optional], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
-    return buffer.getvalue()
+    names = [*WRITTEN, *optional]
+    return csv_text(names, [[row[name] for name in names] for row in rows])
 
 
 def resolve_audio(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.text import csv_text
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
@@ -23,7 +24,6 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.seen import refuse_training_audio, warn_of_same_corpus
-from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.probabilities import normalised
 from mfhca_train.results.schema import SCORES

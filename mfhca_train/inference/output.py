@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mfhca_cache.common.columns import Column, fitted, paragraph
+from mfhca_cache.common.text import csv_text
 from mfhca_cache.common.typed import plain
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
-from mfhca_train.results.files import csv_text
 from mfhca_train.results.schema import SCORES
 from mfhca_train.results.summary import percent
 

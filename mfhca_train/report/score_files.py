@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mfhca_cache.common.text import plural
+from mfhca_cache.common.text import csv_text, plural
 from mfhca_train.report.rows import comparisons, headline, normalised_over, title_of, trained_on
 from mfhca_train.report.text import clean, count_range
-from mfhca_train.results.files import csv_text
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Change, RowResults, Score
 

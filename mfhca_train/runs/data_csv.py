@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from mfhca_cache.common.files import sha256_text, write_atomically
-from mfhca_cache.common.text import from_cell
+from mfhca_cache.common.text import csv_text, from_cell
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about
-from mfhca_train.results.files import csv_text
 from mfhca_train.results.schema import DATA_FILE
 
 COLUMNS = ("utterance", "speaker", "session", "gender", "class", "fold", "audio_sha256")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.text import csv_text
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
 from mfhca_train.results.checksums import write_result
-from mfhca_train.results.files import csv_text
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import HISTORY, PREDICTIONS, SEGMENTS
 

@@ -1,14 +1,16 @@
-"""Sizes and durations in words."""
+"""Sizes and durations in words; CSV text is read back as it was written."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mfhca_cache.common.text import CONTROL, duration_text, printable, size_text
+from mfhca_cache.common.text import CONTROL, csv_text, duration_text, from_cell, printable, size_text
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -47,3 +49,14 @@ def test_printable_text_has_no_control_characters_and_changes_nothing_else(text:
 )
 def test_terminal_escapes_and_reordering_marks_are_shown_as_text(character: str) -> None:
     assert printable(f"a{character}b") == f"a{character.encode('unicode_escape').decode()}b"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"))
+
+
+@given(st.lists(st.tuples(TEXT, st.floats(allow_nan=False), st.integers())))
+def test_text_and_floats_are_read_back_exactly(rows: list[tuple[str, float, int]]) -> None:
+    header, *found = csv.reader(io.StringIO(csv_text(["name", "logp", "frames"], rows), newline=""))
+    assert header == ["name", "logp", "frames"]
+    assert [(from_cell(name), float(logp), int(frames)) for name, logp, frames in found] == rows
+    assert not [name for name, *_ in found if name[:1] in ("=", "+", "-", "@", "\t")]

@@ -15,11 +15,13 @@ from places import REPOSITORY
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import readable_json, sha256_file, write_json
+from mfhca_cache.common.text import csv_text
 from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import (
     DIGEST,
     FILES,
     read_about,
+    read_rows,
     read_sealed,
     read_unit,
     seal,
@@ -192,3 +194,10 @@ def test_of_an_encoder_in_the_old_form_tensors_alone_are_read() -> None:
 
 def test_readable_json_of_equal_values_is_equal() -> None:
     assert readable_json({"a": [1.0, "é"]}) == '{\n "a": [\n  1.0,\n  "é"\n ]\n}\n'
+
+
+def test_a_file_name_is_no_formula_and_is_read_back(tmp_path: Path) -> None:
+    path, names = tmp_path / "a.csv", ["=cmd|'/c calc'!A1", "-x", "'=x", "@a", "+1", "'tis", "a=b"]
+    path.write_text(csv_text(["=label", "logp"], [[name, -0.5] for name in names]))
+    assert path.read_text().splitlines()[:3] == ["'=label,logp", "'=cmd|'/c calc'!A1,-0.5", "'-x,-0.5"]
+    assert [(row["=label"], row["logp"]) for row in read_rows(path)] == [(name, "-0.5") for name in names]
