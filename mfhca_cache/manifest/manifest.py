@@ -22,6 +22,7 @@ from mfhca_cache.common.text import csv_text, from_cell
 from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, label_sets, read_card
 from mfhca_cache.manifest.utterance import (
     FOLD,
+    OMITTED_IF_EMPTY,
     REQUIRED,
     SPAN,
     SPLIT,
@@ -158,8 +159,9 @@ def read_manifest(path: str | Path) -> Manifest:
         raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
     if not rows.utterances:
         raise MfhcaError(f"{path}: no utterances, only a header; create the manifest again")
-    # Without an entry where there is none, a manifest without the column keeps its digest.
-    content = canonical_json([{k: v for k, v in vars(u).items() if k != FOLD or v} for u in rows.utterances])
+    content = canonical_json(
+        [{k: v for k, v in vars(u).items() if v or k not in OMITTED_IF_EMPTY} for u in rows.utterances]
+    )
     return Manifest(path, tuple(rows.utterances), card, sha256_text(content))
 
 

@@ -14,6 +14,7 @@ REQUIRED = ("utterance", "path", "speaker", "emotion")
 WRITTEN = ("utterance", "path", "speaker", "session", "gender", "emotion", "samples", "sample_rate")
 SPAN = ("start_s", "end_s")
 FOLD, SPLIT = "fold", "split"  # two names of the column of an official split
+OMITTED_IF_EMPTY = (FOLD, "corpus")  # so that a manifest without them keeps its digest
 # A whole number; pandas writes "31129.0" for a column in which some rows are empty.
 WHOLE_NUMBER = re.compile(r"([0-9]{1,15})(\.0+)?")
 DECIMAL_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
@@ -39,6 +40,9 @@ class Utterance:
     start_s: float | None = None  # the utterance's part of the file, seconds; None = from its beginning
     end_s: float | None = None  # None = to its end
     fold: str = ""  # of the corpus' official split: a fold's name, or train, validation or test
+    corpus: str = (
+        ""  # in a run on several corpora: its name, which its utterances, speakers and sessions begin with
+    )
 
 
 class Rows:

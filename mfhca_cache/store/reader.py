@@ -102,6 +102,8 @@ class Features:
         frame_shape: (T, F); (M, T, F) if all of several layers are read.
         dtype: float16 or float32.
         row_bytes: bytes read per segment.
+        descriptors: of the shards' files.
+        layer: the one that is read, if the shards hold several; None: what they hold.
     """
 
     def __init__(self, shards: tuple[Shard, ...], descriptors: list[int], layer: int | None = None) -> None:
@@ -109,8 +111,8 @@ class Features:
         self.frame_shape: tuple[int, ...] = shards[0].shape[1 if layer is None else 2 :]
         self.dtype: np.dtype[Any] = shards[0].dtype
         self.row_bytes = math.prod(self.frame_shape) * self.dtype.itemsize
-        self._layer = layer
-        self._descriptors = descriptors
+        self.layer = layer
+        self.descriptors = descriptors
         self._segments = np.array([shard.shape[0] for shard in shards], np.int64)
         self._rows: dict[str, tuple[int, int, int]] = {}
         for index, shard in enumerate(shards):
@@ -161,7 +163,7 @@ class Features:
     def moments(self, index: int, name: str) -> Array:
         """`Shard.moments` of `shards[index]`, for the selected layer: (U, F), or (U, M, F) for all layers."""
         table = self.shards[index].moments(name)
-        return table if self._layer is None else np.ascontiguousarray(table[:, self._layer])
+        return table if self.layer is None else np.ascontiguousarray(table[:, self.layer])
 
     def rows(self, utterance_id: str) -> tuple[int, int, int]:
         """The rows of an utterance in time order: (index into shards, first row, number of segments).
@@ -232,20 +234,20 @@ class Features:
         view = out.reshape(-1).view(np.uint8).data
         step, stride = self.row_bytes, self.shards[0].row_bytes
         # A single layer of two adjacent rows is not adjacent in the file: the other layers are between them.
-        separate = self._layer is not None
+        separate = self.layer is not None
         breaks = np.flatnonzero(separate | (np.diff(rows) != 1) | (np.diff(which) != 0)) + 1
         starts = [0, *breaks.tolist()]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             index = int(which[start])
             shard = self.shards[index]
-            offset = shard.offset + int(rows[start]) * stride + (self._layer or 0) * step
-            read_exactly(self._descriptors[index], view[start * step : end * step], offset, shard.path)
+            offset = shard.offset + int(rows[start]) * stride + (self.layer or 0) * step
+            read_exactly(self.descriptors[index], view[start * step : end * step], offset, shard.path)
         return out
 
     def close(self) -> None:
         """Closes the files; may be called more than once."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
     def __enter__(self) -> Features:
         return self

@@ -23,7 +23,7 @@ def analyse_rows(
     open_features: Callable[[Mapping[str, RecipeFolder]], Corpus],
     device: str,
     reference: str | None = None,
-    root: Path | None = None,
+    roots: Mapping[str, Path] | None = None,
 ) -> list[str]:
     """Computes the analyses that are missing, outdated or damaged.
 
@@ -34,7 +34,8 @@ def analyse_rows(
         open_features: opens the features of some recipes.
         device: auto, cpu, cuda or mps.
         reference: the row whose scores select fold and examples; by default the first.
-        root: folder of the audio, for waveforms; None keeps stored ones, and computes no new ones.
+        roots: folders of the audio by corpus ("" if there is one), for waveforms; without any, stored ones are kept
+            and no new ones computed.
 
     Returns:
         The names of the rows that were analysed.
@@ -52,7 +53,7 @@ def analyse_rows(
         selection = common if applies_to(common, row.folders) else select(row.folders, classes, row.name)
         source = source_of(row.identity, row.folders, selection)
         stored = read_summary(out / row.name / FILE)
-        lacks_waveforms = root is not None and stored is not None and stored.get("waveforms") is False
+        lacks_waveforms = bool(roots) and stored is not None and stored.get("waveforms") is False
         if stored is None or stored["origin"] != source or lacks_waveforms:
             todo.append((row, selection, source))
     if not todo:
@@ -62,6 +63,6 @@ def analyse_rows(
 
         for row, selection, source in todo:
             corpus = open_features(row.recipes)
-            measures, arrays = measure_row(corpus, row, selection, device, root, bar.update)
+            measures, arrays = measure_row(corpus, row, selection, device, roots, bar.update)
             write(out / row.name / FILE, Analysis({**measures, "format": FORMAT, "origin": source}, arrays))
     return [row.name for row, *_ in todo]

@@ -14,7 +14,8 @@ from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.analysis import attention, probe
 from mfhca_train.analysis.stored import ExampleSummary
 from mfhca_train.data.batch import Array
-from mfhca_train.data.corpus import Corpus, Segments
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.segments import Segments
 
 MAX_SEGMENTS = 2  # of an example: 6 s
 SPANS = 300  # of a segment's waveform; a figure has no more columns
@@ -91,7 +92,7 @@ def _bytes(values: Array, low: float, high: float | None = None) -> Array:
     return np.round(255 * (values - low) / (high - low if high > low else 1.0)).clip(0, 255).astype(np.uint8)
 
 
-def waveforms(corpus: Corpus, names: Sequence[str], root: Path) -> dict[str, Array]:
+def waveforms(corpus: Corpus, names: Sequence[str], roots: Mapping[str, Path]) -> dict[str, Array]:
     """The waveforms of the examples; empty, with a warning, if the audio of one cannot be read."""
     features = corpus.features["spec"]
     utterances = {u.utterance: u for u in corpus.utterances}
@@ -100,6 +101,7 @@ def waveforms(corpus: Corpus, names: Sequence[str], root: Path) -> dict[str, Arr
         for k, name in enumerate(names):
             shard = features.shards[features.rows(name)[0]]
             digest = shard.audio_sha256[list(shard.utterance_ids).index(name)]
+            root = roots[utterances[name].corpus]
             ends = envelope(root, utterances[name], corpus.recipes["spec"].recipe, digest)
             arrays[f"example-{k}.wave"] = ends[:MAX_SEGMENTS]
     except MfhcaError as error:

@@ -7,7 +7,7 @@ of its test speakers and of a sample of its other speakers, and the examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def measure_row(
     row: TrainedRow,
     selection: Selection,
     device: str,
-    root: Path | None = None,
+    roots: Mapping[str, Path] | None = None,
     on_fold: Callable[[], Any] = lambda: None,
 ) -> tuple[Measures, dict[str, Array]]:
     """Computes the analysis of a row.
@@ -68,7 +68,7 @@ def measure_row(
         row: the row and its units.
         selection: the fold and the utterances of the figures.
         device: auto, cpu, cuda or mps.
-        root: folder of the audio, for waveforms.
+        roots: folders of the audio by corpus, for waveforms; see `analyse_rows`.
         on_fold: called after each fold.
 
     Returns:
@@ -97,7 +97,7 @@ def measure_row(
             on_cpu, _ = load_network(folder, config.model, len(corpus.classes))
             network = probe.Network(on_cpu, inputs.normalisers, "cpu", precision)
             shown, example_arrays = examples.examples(network, corpus, selection.utterances)
-            waves = examples.waveforms(corpus, selection.utterances, root) if root and shown else {}
+            waves = examples.waveforms(corpus, selection.utterances, roots) if roots and shown else {}
             arrays |= example_arrays | waves
             measures |= {
                 "fold": fold.id,

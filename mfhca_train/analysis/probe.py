@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.data.batch import Array, Layers, Normaliser
-from mfhca_train.data.corpus import Corpus, Segments
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.segments import Segments
 from mfhca_train.model.fusion import attention_of
 from mfhca_train.model.mf import GlobalReceptiveField
 from mfhca_train.model.network import MFHCA, map_rows, mean_over_map

@@ -29,9 +29,11 @@ from mfhca_train.cli.inference import ROW
 )
 @click.option(
     "--card",
+    "cards",
     type=FILE,
+    multiple=True,
     metavar="FILE.toml",
-    help="The corpus card.  [default: the built-in one of this corpus]",
+    help="The corpus card, of several corpora each (repeat).  [default: the built-in one of this corpus]",
 )
 @click.option("--onnx", is_flag=True, help="Write the networks as ONNX files too, checked with onnxruntime.")
 def export(
@@ -40,7 +42,7 @@ def export(
     row: str | None,
     folds: tuple[str, ...],
     backbone: str | None,
-    card: Path | None,
+    cards: tuple[Path, ...],
     onnx: bool,
 ) -> None:
     """Write the networks of a run as a bundle, which predicts without the run and its cache.
@@ -56,14 +58,18 @@ def export(
     from mfhca_train.inference.hub import encoder_of
 
     ensemble = read_run(run, row).of_folds(folds)
-    path = card or find_card(ensemble.card.corpus)
-    corpus = read_card(path) if path else None
-    if corpus and corpus.name != ensemble.card.corpus:
-        raise MfhcaError(f"{path}: the card of {corpus.name}; the run is of corpus {ensemble.card.corpus}")
+    names = tuple(ensemble.card.corpora) or (ensemble.card.corpus,)
+    known = {name: read_card(path) for name in names if (path := find_card(name))}
+    for path in cards:
+        card = read_card(path)
+        if card.name not in names:
+            raise MfhcaError(f"{path}: the card of {card.name}; the run is of corpus {' and '.join(names)}")
+        known[card.name] = card
     encoder = encoder_of(ensemble, backbone)
-    write_bundle(ensemble, out, encoder, corpus, onnx)
-    if corpus is None:
-        LOG.warning("no card of corpus %s: the licence is unknown; pass --card", ensemble.card.corpus)
+    write_bundle(ensemble, out, encoder, tuple(known.values()), onnx)
+    for name in names:
+        if name not in known:
+            LOG.warning("no card of corpus %s: the licence is unknown; pass --card", name)
     if encoder and not encoder.name:
         LOG.info("the encoder is not in the local hub cache, so the bundle records only its digests")
     click.echo(f"{out}: {ensemble.title}")

@@ -45,11 +45,11 @@ def main() -> None:
 
 
 @main.command(cls=RunCommand)
-@click.argument("manifest", type=FILE)
+@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
 @DRY_RUN
 def cv(
-    manifest: Path,
+    manifests: tuple[Path, ...],
     out: Path,
     preset: str | None,
     settings: tuple[str, ...],
@@ -59,7 +59,8 @@ def cv(
 ) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
 
-    The log is log.txt in the run folder. For example:
+    Several manifests are trained on as one corpus; protocol corpus tests each of them once. The log is log.txt in the
+    run folder. For example:
 
     \b
       mfhca-train cv my.csv --cache cache/mine --out runs/mine --seeds 3
@@ -69,9 +70,10 @@ def cv(
     from mfhca_train.runs.plan import Request
 
     options["seeds"] = tuple(range(options["seeds"]))
-    resolved = _resolve(manifest, preset, settings, config_file)
+    files = _files(manifests, options)
+    resolved = _resolve(manifests, preset, settings, config_file)
     request = Request(
-        manifest, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
+        **files, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
     )
     if dry_run:
         from mfhca_train.runs.dry_run import describe
@@ -84,14 +86,14 @@ def cv(
 
 @main.command(cls=RunCommand)
 @click.argument("grid", type=FILE)
-@click.argument("manifest", type=FILE)
+@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
 @run_options(seeds=ABLATION_SEEDS, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
 @DRY_RUN
 def ablate(
     grid: Path,
-    manifest: Path,
+    manifests: tuple[Path, ...],
     out: Path,
     preset: str | None,
     settings: tuple[str, ...],
@@ -117,9 +119,10 @@ def ablate(
 
     found = read_grid(find_grid(grid))
     options["seeds"] = tuple(range(options["seeds"]))
-    resolved = _resolve(manifest, preset, settings, config_file, found.base.settings)
+    files = _files(manifests, options)
+    resolved = _resolve(manifests, preset, settings, config_file, found.base.settings)
     request = Request(
-        manifest,
+        **files,
         out=out,
         config=resolved.config,
         default_preset=resolved.default_preset,
@@ -147,7 +150,7 @@ def config(
     toml: bool,
 ) -> None:
     """Show every setting: value, default, source in the paper, what set it, range and meaning."""
-    resolved = _resolve(manifest, preset, settings, config_file)
+    resolved = _resolve((manifest,) if manifest else (), preset, settings, config_file)
     from mfhca_train.config import sources as module
 
     click.echo(module.toml(resolved) if toml else "\n".join(module.table(resolved, terminal_width())))
@@ -190,13 +193,22 @@ def _show(out: Path, results: Mapping[str, Any]) -> None:
     LOG.info("%s", next_steps(out))
 
 
+def _files(manifests: tuple[Path, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request that name the files of each corpus; their options are taken out of `options`."""
+    from mfhca_train.data.class_map import read_class_map
+    from mfhca_train.runs.plan import files_of
+
+    caches, roots, class_map = (options.pop(name) for name in ("caches", "roots", "class_map"))
+    return files_of(manifests, caches, roots, read_class_map(class_map))
+
+
 def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
     if cluster is not None and jobs is not None:
         raise click.UsageError("--jobs cannot be used with --backend dask, which runs one fold per worker")
 
 
 def _resolve(
-    manifest: Path | None,
+    manifests: tuple[Path, ...],
     preset: str | None,
     settings: tuple[str, ...],
     file: Path | None,
@@ -214,6 +226,6 @@ def _resolve(
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
-    resolved = resolve(manifest, base, file, pairs, preset)
+    resolved = resolve(manifests, base, file, pairs, preset)
     tell(resolved)
     return resolved

@@ -20,7 +20,7 @@ from mfhca_cache.common.console import (
 from mfhca_train.config.defaults import PROTOCOL, THREADS
 
 # The keys of data.folds.PROTOCOLS; a test compares them.
-PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched", "column")
+PROTOCOL_NAMES = ("strict", "session", "group-k", "oracle", "oracle-matched", "corpus", "column")
 TRACKERS = ("tensorboard", "mlflow")  # those of tracking.tracker; a test compares them
 
 
@@ -78,14 +78,30 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         protocol: the default; None leaves it to the command.
     """
     options = (
-        click.option("--cache", required=True, type=DIR, help="The cache folder of mfhca-cache features."),
+        click.option(
+            "--cache",
+            "caches",
+            required=True,
+            multiple=True,
+            type=DIR,
+            help="The cache folder of mfhca-cache features: one for all manifests, or one for each, in their order.",
+        ),
         click.option(
             "--out", required=True, type=DIR, help="The run folder; an interrupted run resumes there."
         ),
         click.option(
             "--label-set",
             metavar="NAME",
-            help="The label set: the class of each label.  [default: the corpus card's]",
+            help="The label set: the class of each label; of several corpora CORPUS=NAME,CORPUS=NAME, or one name for "
+            "all.  [default: the corpus card's]",
+        ),
+        click.option(
+            "--map",
+            "class_map",
+            multiple=True,
+            metavar="CORPUS/THEIRS=OURS",
+            help="Of several corpora: what class a class of one becomes; nothing after the = leaves it out. Or a TOML "
+            "file with a table [CORPUS] of such lines (repeat for more).",
         ),
         click.option(
             "--protocol",
@@ -121,9 +137,11 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         click.option(
             "--root",
+            "roots",
+            multiple=True,
             type=DIR,
-            help="The folder of the audio: refuses features of other audio, and shows waveforms in the analysis.  "
-            "[default: levels only]",
+            help="The folder of the audio, one for each manifest: refuses features of other audio, and shows waveforms "
+            "in the analysis.  [default: levels only]",
         ),
         click.option(
             "--track",

@@ -115,17 +115,17 @@ class TrainConfig:
     refit: bool = _(
         False, "ours", "train again for the selected number of epochs, on the validation speakers too"
     )
-    spec_norm: Literal["standard", "minmax", "none", "speaker"] = _(
+    spec_norm: Literal["standard", "minmax", "none", "speaker", "corpus"] = _(
         "standard",
         "ours",
-        "normalisation of the spectrogram per bin, over training speakers (released: minmax), or over all "
-        "recordings of each speaker (transductive)",
+        "normalisation of the spectrogram per bin, over training speakers (released: minmax), over all recordings of "
+        "each speaker (transductive), or over the training speakers of each of several corpora",
     )
-    ssl_norm: Literal["none", "standard", "speaker"] = _(
+    ssl_norm: Literal["none", "standard", "speaker", "corpus"] = _(
         "none",
         "ours",
-        "normalisation of the hidden states per dimension, over training speakers, or over all recordings of "
-        "each speaker (transductive)",
+        "normalisation of the hidden states per dimension, over training speakers, over all recordings of each speaker "
+        "(transductive), or over the training speakers of each of several corpora",
     )
     class_weights: bool = _(False, "ours", "cross-entropy weighted by inverse class frequency")
     label_smoothing: Probability = _(
@@ -151,7 +151,10 @@ class TrainConfig:
         "float32", "ours", "of the forward pass; bfloat16 (autocast) needs a processor with units for it"
     )
     validation_speakers: Positive = _(
-        2, "ours", "of a strict fold, where the corpus has no sessions", "speakers"
+        2,
+        "ours",
+        "of a strict fold, where the corpus has no sessions; with protocol corpus of each training corpus",
+        "speakers",
     )
     shared_speakers: bool = _(
         False,
@@ -180,10 +183,20 @@ class Config:
                     del plain[group][name]
         return plain
 
-    @property
-    def transductive(self) -> bool:
-        """Whether the unlabelled recordings of a test speaker normalise its own features."""
+    def normalises_per(self, unit: Literal["speaker", "corpus"]) -> bool:
+        """Whether an input that is read is normalised for each speaker, or for each corpus, by itself."""
         train, inputs = self.train, self.model.inputs
-        return (train.spec_norm == "speaker" and inputs != "ssl") or (
-            train.ssl_norm == "speaker" and inputs != "spec"
-        )
+        return (train.spec_norm == unit and inputs != "ssl") or (train.ssl_norm == unit and inputs != "spec")
+
+    @property
+    def scales_by_test(self) -> bool:
+        """Whether utterances of an unknown corpus are normalised by unlabelled utterances of the same corpus."""
+        return self.normalises_per("speaker") or self.normalises_per("corpus")
+
+    def is_transductive(self, protocol: str) -> bool:
+        """Whether unlabelled recordings of a test speaker normalise its own features.
+
+        Under the protocol corpus nobody of the test corpus is trained on, so its statistics are those of the test
+        recordings.
+        """
+        return self.normalises_per("speaker") or (self.normalises_per("corpus") and protocol == "corpus")

@@ -45,7 +45,10 @@ class Resolved:
     config: Config
     set_by: Mapping[str, str]  # dotted name -> source
     preset: Preset | None = None
-    is_default_preset: bool = False  # nobody named it: the corpus is small and has no card
+    is_default_preset: bool = (
+        False  # nobody named it: the corpus is small and has no card, or there are several
+    )
+    corpora: int = 1
 
     @property
     def default_preset(self) -> str | None:
@@ -54,7 +57,7 @@ class Resolved:
 
 
 def resolve(
-    manifest: Path | None = None,
+    manifest: Path | Sequence[Path] = (),
     base: Mapping[str, Any] | None = None,
     file: Path | None = None,
     given: Sequence[tuple[str, Any]] = (),
@@ -62,10 +65,11 @@ def resolve(
 ) -> Resolved:
     """Combines all sources of settings; later ones win.
 
-    A corpus of few utterances without a card gets the preset `small`, unless another preset is given.
+    A corpus of few utterances without a card gets the preset `small`, unless another preset is given. Several corpora
+    count as one without a card: the settings of a card are chosen for its corpus alone.
 
     Args:
-        manifest: its corpus card may have a preset and settings.
+        manifest: its corpus card may have a preset and settings; or the manifests of several corpora, or none.
         base: the settings of a grid's base.
         file: the file of --config.
         given: names and values of --set.
@@ -74,9 +78,9 @@ def resolve(
     Raises:
         MfhcaError: an unknown preset or setting, or a value that does not fit; the file is named.
     """
-    found = read_manifest(manifest) if manifest is not None else None
-    card = found.card if found is not None else None
-    is_small = found is not None and card is None and len(found.utterances) < SMALL_BELOW
+    found = [read_manifest(path) for path in ((manifest,) if isinstance(manifest, Path) else manifest)]
+    card = found[0].card if len(found) == 1 else None
+    is_small = bool(found) and card is None and sum(len(one.utterances) for one in found) < SMALL_BELOW
     is_default_preset = is_small and not preset
     if is_default_preset:
         preset = SMALL
@@ -104,7 +108,7 @@ def resolve(
         except MfhcaError as error:
             raise MfhcaError(f"{source.prefix}{error}") from error
         set_by |= {name: source.name for name, _ in source.settings}
-    return Resolved(config, set_by, used, is_default_preset)
+    return Resolved(config, set_by, used, is_default_preset, len(found))
 
 
 def tell(resolved: Resolved) -> None:
@@ -217,8 +221,9 @@ def describe_preset(resolved: Resolved) -> str:
     """The preset, why it is used if nobody named it, and its provenance, in one line; empty if there is none."""
     if resolved.preset is None:
         return ""
+    why = "several corpora" if resolved.corpora > 1 else "no card"
     reason = (
-        f" (no card, fewer than {SMALL_BELOW:,} utterances; --preset paper has the defaults)"
+        f" ({why}, fewer than {SMALL_BELOW:,} utterances; --preset paper has the defaults)"
         if resolved.is_default_preset
         else ""
     )

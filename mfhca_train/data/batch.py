@@ -47,15 +47,28 @@ class Batch:
 
 @dataclass(frozen=True)
 class Normaliser:
-    """y = x * scale + shift, per bin; estimated on training speakers."""
+    """y = x * scale + shift, per bin; estimated on training speakers.
 
-    scale: Array  # (F,) float32, or (M, F) of M layers; empty where each speaker has its own, see PER_SPEAKER
-    shift: Array  # the same shape
+    Attributes:
+        scale: (F,) float32, or (M, F) of M layers; empty where each speaker has its own, see PER_SPEAKER; where each
+            of C corpora has its own, with an axis of these in front.
+        shift: the same shape.
+        corpora: C names of these corpora.
+    """
+
+    scale: Array
+    shift: Array
+    corpora: tuple[str, ...] = ()
 
     @property
     def per_speaker(self) -> bool:
         """Whether each speaker is scaled by the statistics of its own recordings."""
         return not self.scale.size
+
+    @property
+    def per_shard(self) -> bool:
+        """Whether speakers are scaled differently: each by its own statistics, or by those of its corpus."""
+        return self.per_speaker or bool(self.corpora)
 
 
 # Stands for the statistics of each speaker, which `Corpus.batches` takes from the shards and `Predictor` computes.

@@ -6,58 +6,34 @@ No other module of stage two reads features from a cache. Utterances outside the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.store.joined import open_corpora
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import Shard, verify_shards
 from mfhca_train.data.batch import PER_SPEAKER, Array, Batch, Normaliser, as_batch, on_device
 from mfhca_train.data.folds import Fold, Side
-from mfhca_train.data.normalise import estimate, estimate_per_speaker
+from mfhca_train.data.inputs import recipes_in
+from mfhca_train.data.labelled import LabelledCorpus
+from mfhca_train.data.normalise import (
+    estimate,
+    estimate_per_corpus,
+    estimate_per_speaker,
+    scaling_of_shards,
+)
 from mfhca_train.data.on_device import DeviceFeatures
 from mfhca_train.data.origin import check_origins, check_same_audio, features_digest
+from mfhca_train.data.segments import Segments, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Segments:
-    """The segments of some utterances, in the order of the utterances and of time. N segments.
-
-    Attributes:
-        utterance: (N,) index into the utterances asked for.
-        label: (N,) class index.
-        rows: per input (N, 2): shard and row.
-        valid: per input (N,): frames that are not padding.
-    """
-
-    utterance: Array
-    label: Array
-    rows: Mapping[str, Array]
-    valid: Mapping[str, Array]
-
-    def __len__(self) -> int:
-        return len(self.utterance)
-
-    def frames(self) -> Array:
-        """(N,) frames that are not padding, of the spectrogram if it is read, else of the hidden states."""
-        return self.valid["spec"] if "spec" in self.valid else self.valid["ssl"]
-
-
-class MissingUtterancesError(MfhcaError):
-    """Utterances without features; `missing` has their ids."""
-
-    def __init__(self, message: str, missing: Sequence[str]) -> None:
-        super().__init__(f"{message}:\n{listing(missing)}")
-        self.missing = frozenset(missing)
 
 
 class Corpus:
@@ -67,62 +43,52 @@ class Corpus:
         recipes: "spec", "ssl" and/or "mfcc" -> recipe folder.
         utterances: those of the label set.
         label_set: maps their raw labels to classes.
+        of_corpus: the recipe folders of each of several corpora, by name; empty for one corpus. Those in `recipes` have
+            the same keys.
 
     Raises:
         MfhcaError: features are missing, or the inputs of an utterance come from different audio or segments.
     """
 
     def __init__(
-        self, recipes: Mapping[str, RecipeFolder], utterances: Sequence[Utterance], label_set: LabelSet
+        self,
+        recipes: Mapping[str, RecipeFolder],
+        utterances: Sequence[Utterance],
+        label_set: LabelSet,
+        of_corpus: Mapping[str, Mapping[str, RecipeFolder]] | None = None,
     ) -> None:
         self.utterances = tuple(utterances)
         self.classes = label_set.classes
         self.recipes = dict(recipes)
         index = {name: k for k, name in enumerate(self.classes)}
         self.labels = np.array([index[label_set.mapping[u.emotion]] for u in utterances], np.int64)
-        speakers = sorted({u.speaker for u in utterances})
+        speakers = sorted({(u.corpus, u.speaker) for u in utterances})
+        self._corpus_of = {speaker: corpus for corpus, speaker in speakers}
         self.features: dict[str, Features] = {}
         self._on_device: dict[str, DeviceFeatures] = {}
         try:
             for side, recipe in recipes.items():
-                self.features[side] = Features.open(recipe, speakers)
-            self._spans = {side: self._locate(side) for side in self.features}
+                if of_corpus:
+                    own = {
+                        name: (
+                            of_corpus[name][side],
+                            [s.removeprefix(f"{name}/") for c, s in speakers if c == name],
+                        )
+                        for name in dict.fromkeys(corpus for corpus, _ in speakers)
+                    }
+                    self.features[side] = open_corpora(own)
+                else:
+                    self.features[side] = Features.open(recipe, [speaker for _, speaker in speakers])
+            self._spans = {
+                side: locate(features, recipes[side], self.utterances)
+                for side, features in self.features.items()
+            }
             for features in self.features.values():
                 check_origins(features, self.utterances)
             check_same_audio(self.features, self._spans, self.utterances)
         except BaseException:
             self.close()
             raise
-
-    def _locate(self, side: str) -> Array:
-        """(U, 4): shard, first row, number of segments, position in the shard's own table of utterances."""
-        features = self.features[side]
-        position = [{name: i for i, name in enumerate(shard.utterance_ids)} for shard in features.shards]
-        spans, missing = [], []
-        for u in self.utterances:
-            try:
-                shard, first, count = features.rows(u.utterance)
-            except MfhcaError:
-                missing.append(u.utterance)
-                continue
-            if features.shards[shard].speaker != u.speaker:
-                raise MfhcaError(
-                    f"utterance {u.utterance}: the manifest says speaker {u.speaker}, the cache "
-                    f"{features.shards[shard].speaker}; run `{self.recipes[side].command}` with this manifest"
-                )
-            if count == 0:
-                raise MfhcaError(
-                    f"utterance {u.utterance}: the cache has no segment of it; remove it from the manifest"
-                )
-            spans.append((shard, first, count, position[shard][u.utterance]))
-        if missing:
-            raise MissingUtterancesError(
-                f"{features.shards[0].path.parent}: {len(missing)} of {len(self.utterances)} utterances have no "
-                f"features; run `{self.recipes[side].command}` and fix what it reports, or remove them from the "
-                "manifest",
-                missing,
-            )
-        return np.array(spans, np.int64).reshape(-1, 4)
 
     @property
     def shards(self) -> list[Shard]:
@@ -218,19 +184,33 @@ class Corpus:
 
         Args:
             side: "spec", "ssl" or "mfcc".
-            method: "standard" (zero mean, unit deviation), "minmax" (0 to 1), "none", or "speaker" (standard, each
-                speaker over all its own utterances).
+            method: "standard" (zero mean, unit deviation), "minmax" (0 to 1), "none", "speaker" (standard, each
+                speaker over all its own utterances), or "corpus" (standard, see `estimate_per_corpus`).
             utterances: indices; of training speakers.
         """
         if method == "none":
             return None
         if method == "speaker":
             return PER_SPEAKER
+        if method == "corpus":
+            return estimate_per_corpus(
+                self.features[side], self._spans[side], [u.corpus for u in self.utterances], utterances
+            )
         return estimate(self.features[side], self._spans[side][utterances], method)
 
-    def speaker_scaling(self, side: str) -> tuple[Array, Array]:
-        """Scale and shift of each shard, so of each speaker, over all its utterances; see `estimate_per_speaker`."""
-        return estimate_per_speaker(self.features[side], self._spans[side])
+    def scaling_of_shards(self, side: str, normaliser: Normaliser = PER_SPEAKER) -> tuple[Array, Array]:
+        """Scale and shift (S, F) of each shard, so of each speaker: of the speaker or of its corpus.
+
+        Args:
+            side: "spec", "ssl" or "mfcc".
+            normaliser: per speaker or per corpus. A corpus that it does not know is scaled by all its utterances here.
+        """
+        features, spans = self.features[side], self._spans[side]
+        if normaliser.per_speaker:
+            return estimate_per_speaker(features, spans)
+        return scaling_of_shards(
+            normaliser, features, spans, [self._corpus_of[shard.speaker] for shard in features.shards]
+        )
 
     def stored_bytes(self) -> int:
         """Bytes of all segments of these utterances, as they are stored."""
@@ -263,10 +243,11 @@ class Corpus:
         """
         import torch  # not at the top: commands that only read finished runs do not load torch
 
-        own = {side for side, n in normalisers.items() if n is not None and n.per_speaker}
+        own = {side: n for side, n in normalisers.items() if n is not None and n.per_shard}
         affine = dict(on_device({side: n for side, n in normalisers.items() if side not in own}, device))
         of_speaker = {
-            side: [torch.from_numpy(part).to(device) for part in self.speaker_scaling(side)] for side in own
+            side: [torch.from_numpy(part).to(device) for part in self.scaling_of_shards(side, n)]
+            for side, n in own.items()
         }
         # Copied once for all batches: the processor waits for each copy to an accelerator.
         labels = torch.from_numpy(segments.label[order]).to(device)
@@ -296,3 +277,19 @@ class Corpus:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_labelled(labelled: LabelledCorpus, recipes: Mapping[str, RecipeFolder]) -> Corpus:
+    """The features of a run's utterances.
+
+    Args:
+        labelled: one corpus, or several.
+        recipes: "spec", "ssl" and/or "mfcc" -> recipe folder in the cache of one of the corpora.
+
+    Raises:
+        MfhcaError: see `Corpus`; the cache of another corpus lacks a recipe.
+    """
+    of_corpus = {
+        part.name: recipes_in(part.source.cache, recipes) for part in labelled.parts if labelled.is_several
+    }
+    return Corpus(recipes, labelled.utterances, labelled.label_set, of_corpus)

@@ -26,6 +26,7 @@ PROTOCOLS = {
     "group-k": "test one of k groups of speakers, validate on the next one, train on the others",
     "oracle": "test one speaker and select the epoch ON IT, train on all others (the released code's protocol)",
     "oracle-matched": "the training speakers of strict, but the epoch is selected ON THE TEST SPEAKER",
+    "corpus": "test one of several corpora, validate on some speakers of each other one, train on the rest of these",
     "column": "the official split in the manifest's column fold: its folds in turn, or train, validation and test once",
 }
 ORACLES = ("oracle", "oracle-matched")
@@ -72,7 +73,8 @@ def make_folds(
     Args:
         utterances: those of the label set; speakers, sessions, genders and (column) folds are read, labels are not.
         protocol: a key of PROTOCOLS.
-        config: `validation_speakers` (strict, column), `shared_speakers` (column) and `groups` (group-k) are read.
+        config: of it `validation_speakers` (strict, column, corpus), `shared_speakers` (column) and `groups` (group-k)
+            are read.
 
     Returns:
         Folds in which every speaker is tested exactly once; with column as the corpus has it.
@@ -86,9 +88,8 @@ def make_folds(
     try:
         return _split(utterances, protocol, config or TrainConfig())
     except MfhcaError as error:
-        remedy = (
-            "" if protocol == "column" else f"; {_remedy(utterances)}"
-        )  # the split of a corpus has its own
+        # An official split and several corpora have their own.
+        remedy = "" if protocol in ("column", "corpus") else f"; {_remedy(utterances)}"
         raise MfhcaError(f"protocol {protocol}: {error}{remedy}") from error
 
 
@@ -106,13 +107,15 @@ def _split(utterances: Sequence[Utterance], protocol: str, config: TrainConfig) 
         folds = [_fold(s, [s], [s], speakers) for s in speakers]
     elif protocol == "column":
         folds = _official(utterances, config)
+    elif protocol == "corpus":
+        folds = _corpora(utterances, config)
     else:
         strict = _split(utterances, "strict", config)
         folds = [Fold(f.id, f.train, f.test, f.test) for f in strict]
     empty = [fold.id for fold in folds if not fold.train]
     if (
         empty
-        and protocol != "column"
+        and protocol not in ("column", "corpus")
         and len(speakers) > 2
         and len({u.session for u in utterances} - {""}) == 1
     ):
@@ -222,6 +225,36 @@ def _official_validation(
         return sorted(partners)
     unseen = [s for s in train if s not in {*test}]
     return sorted(_next_speakers(max(test), unseen or train, known, config))
+
+
+def _corpora(utterances: Sequence[Utterance], config: TrainConfig) -> list[Fold]:
+    """Each corpus is tested once; `validation_speakers` of each other corpus validate, but never all of a corpus."""
+    members: dict[str, list[str]] = {}
+    for speaker, corpus in sorted({(u.speaker, u.corpus) for u in utterances}):
+        members.setdefault(corpus, []).append(speaker)
+    if len(members) < 2:
+        raise MfhcaError(
+            "it tests one of several corpora; pass two manifests or more, or use another protocol"
+        )
+    known, folds = _Speakers.of(utterances), []
+    for tested, speakers in members.items():
+        training = {corpus: own for corpus, own in members.items() if corpus != tested}
+        validation = [
+            speaker
+            for own in training.values()
+            for speaker in _next_speakers(
+                "",
+                own,
+                known,
+                replace(config, validation_speakers=min(config.validation_speakers, len(own) - 1)),
+            )
+        ]
+        if not validation:
+            raise MfhcaError(
+                f"fold {tested}: no other corpus has a second speaker, which would validate; add a corpus"
+            )
+        folds.append(_fold(tested, speakers, validation, list(known.gender)))
+    return folds
 
 
 def _sessions(utterances: Sequence[Utterance]) -> dict[str, list[str]]:

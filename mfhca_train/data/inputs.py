@@ -7,13 +7,14 @@ are named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.recipe.folder import RecipeFolder, explain
 from mfhca_cache.recipe.kinds import ALL_LAYERS, External
 from mfhca_cache.store.reader import find_recipe, list_recipes
 
@@ -61,6 +62,32 @@ def choose_recipes(
                     f"and {values[1]}); run `mfhca-cache features` for all kinds with the same options"
                 )
     return chosen
+
+
+def recipes_in(cache: Path, recipes: Mapping[str, RecipeFolder]) -> dict[str, RecipeFolder]:
+    """The same recipes in another cache.
+
+    Raises:
+        MfhcaError: it lacks one.
+    """
+    found: dict[str, RecipeFolder] = {}
+    cached = list_recipes(cache)
+    for side, recipe in recipes.items():
+        same = next((other for other in cached if other.key == recipe.key), None)
+        if same is None:
+            near = [
+                f"{other.path.name} differs: "
+                + "; ".join(explain(other.recipe, recipe.recipe, ("in this cache", "in the other")))
+                for other in cached
+                if other.kind == recipe.kind
+            ]
+            raise MfhcaError(
+                f"{cache}: no features of the recipe {recipe.path.name} of {recipe.path.parent}; all corpora of a run "
+                f"need the same, so run `{recipe.command}` with the options of the other corpus"
+                + (f":\n{listing(near)}" if near else "")
+            )
+        found[side] = replace(same, layer=recipe.layer)
+    return found
 
 
 def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:

@@ -49,6 +49,49 @@ def estimate_per_speaker(features: Features, span: Array) -> tuple[Array, Array]
     return np.stack([n.scale for n in each]), np.stack([n.shift for n in each])
 
 
+def estimate_per_corpus(
+    features: Features, span: Array, corpora: Sequence[str], utterances: Array
+) -> Normaliser:
+    """Scaling to zero mean and unit deviation of each corpus, over its training utterances.
+
+    A corpus that is not trained on, the test corpus of the protocol corpus, is scaled by all its utterances; labels are
+    not used.
+
+    Args:
+        features: the open shards.
+        span: (U, 4) of all utterances, see `estimate`.
+        corpora: (U,) the corpus of each.
+        utterances: indices; of training speakers.
+    """
+    of = np.array(corpora)
+    names = sorted(set(corpora))
+    each = []
+    for name in names:
+        own = utterances[of[utterances] == name]
+        each.append(estimate(features, span[own] if len(own) else span[of == name], "standard"))
+    return Normaliser(np.stack([n.scale for n in each]), np.stack([n.shift for n in each]), tuple(names))
+
+
+def scaling_of_shards(
+    normaliser: Normaliser, features: Features, span: Array, corpora: Sequence[str]
+) -> tuple[Array, Array]:
+    """Scale and shift of the corpus of each shard: (S, F), or (S, M, F) of M layers.
+
+    Args:
+        normaliser: of `estimate_per_corpus`.
+        features: the open shards.
+        span: (U, 4) of all utterances; those of a corpus that the normaliser does not know are its statistics.
+        corpora: (S,) the corpus of each shard.
+    """
+    scaling = dict(zip(normaliser.corpora, zip(normaliser.scale, normaliser.shift, strict=True), strict=True))
+    for name in {*corpora} - {*scaling}:
+        own = [index for index, corpus in enumerate(corpora) if corpus == name]
+        found = estimate(features, span[np.isin(span[:, 0], own)], "standard")
+        scaling[name] = found.scale, found.shift
+    scales, shifts = zip(*(scaling[name] for name in corpora), strict=True)
+    return np.stack(scales), np.stack(shifts)
+
+
 def estimate_from_frames(recordings: Iterable[Array]) -> Normaliser:
     """Scaling to zero mean and unit deviation over the frames of recordings that are in no shard.
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from mfhca_train.data.batch import Array
+from mfhca_train.data.batch import Array, Normaliser
 from mfhca_train.data.corpus import Corpus
 
 POOLINGS = ("mean", "statistics")
 
 
-def pooled(corpus: Corpus, side: str, pooling: str, per_speaker: bool = False) -> Array:
+def pooled(corpus: Corpus, side: str, pooling: str, normaliser: Normaliser | None = None) -> Array:
     """Mean, and with "statistics" standard deviation, of each utterance's features over its valid frames.
 
     Args:
         corpus: U utterances with open features.
         side: "spec", "ssl" or "mfcc", of F values per frame; of a single layer.
         pooling: one of POOLINGS.
-        per_speaker: whether each speaker's features are standardised first.
+        normaliser: per speaker or per corpus, if the features are standardised first.
 
     Returns:
         (U, F) or (U, 2 F) float64.
     """
     features = corpus.features[side]
-    scales, shifts = corpus.speaker_scaling(side) if per_speaker else (None, None)
+    scales, shifts = (None, None) if normaliser is None else corpus.scaling_of_shards(side, normaliser)
     rows: dict[str, Array] = {}
     for index, shard in enumerate(features.shards):
         count = np.maximum(shard.count, 1)[:, None]

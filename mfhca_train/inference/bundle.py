@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +42,7 @@ WEIGHTS, INPUTS = "weights.", "inputs."  # begin the names of a network's tensor
 TITLE = "Speech emotion recognition: MFHCA on features of a frozen encoder"
 USE = "mfhca-train predict DIR AUDIO..."
 ENCODER = " --backbone ENCODER"
+EVALUATE = "mfhca-train evaluate DIR MANIFEST --cache CACHE"
 WARNING = "ORACLE: epochs were selected on the test speakers, so the scores are too high"
 REMEDY = "export it again"
 
@@ -49,7 +51,7 @@ def write_bundle(
     ensemble: Ensemble,
     out: Path,
     encoder: EncoderSource | None = None,
-    corpus: Card | None = None,
+    corpora: Sequence[Card] = (),
     onnx: bool = False,
 ) -> None:
     """Writes a bundle; the folder appears whole or not at all.
@@ -58,7 +60,7 @@ def write_bundle(
         ensemble: the networks.
         out: the folder, which must not exist.
         encoder: of their features, from `hub.encoder_of`.
-        corpus: the card of the training corpus, for its licence.
+        corpora: the cards of the training corpora, for their licences.
         onnx: whether to write the networks as ONNX files too, see `onnx_heads`.
 
     Raises:
@@ -79,13 +81,15 @@ def write_bundle(
         "format": FORMAT,
         "version": VERSION,
         "title": TITLE,
-        "use": USE + (ENCODER if "ssl" in sides else ""),
+        "use": EVALUATE
+        if ensemble.config.normalises_per("corpus")
+        else USE + (ENCODER if "ssl" in sides else ""),
         **({"warning": WARNING} if ensemble.card.oracle else {}),
         **plain(ensemble.card),
         "inputs": sides,
         "networks": plain([member.card for member in ensemble.members]),
         **({"encoder": plain(encoder)} if encoder else {}),
-        **({"corpus_card": _source(corpus)} if corpus else {}),
+        **({"corpus_card": _source(ensemble, corpora)} if corpora else {}),
         "networks_sha256": hashlib.sha256(payload).hexdigest(),
     }
     work = None
@@ -107,8 +111,19 @@ def write_bundle(
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _source(corpus: Card) -> dict[str, str]:
-    return {name: text for name in CorpusSource.__struct_fields__ if (text := getattr(corpus, name))}
+def _source(ensemble: Ensemble, cards: Sequence[Card]) -> dict[str, str]:
+    """What the cards say; of several corpora each with its name, and which have none."""
+    of_corpus = {card.name: card for card in cards}
+    found = {}
+    for field in CorpusSource.__struct_fields__:
+        texts = {name: str(getattr(card, field)) for name, card in of_corpus.items()}
+        if ensemble.card.corpora and field != "notes":
+            texts = {name: texts.get(name, "unknown, it has no card") for name in ensemble.card.corpora}
+        several = len(texts) > 1
+        found[field] = "; ".join(
+            f"{name}: {text}" if several else text for name, text in texts.items() if text
+        )
+    return {field: text for field, text in found.items() if text}
 
 
 def is_bundle(path: Path) -> bool:

@@ -111,6 +111,7 @@ def evaluate(
             "networks": len(ensemble.members),
             "title": ensemble.title,
         },
+        **({"transductive": True} if ensemble.config.scales_by_test else {}),
         "classes": list(classes),
         "map": dict(mapped.mapping),
         "excluded": {name: excluded[name] for name in mapped.excluded},

@@ -26,6 +26,7 @@ from mfhca_train.results.schema import (
     BEST,
     CV_ROW,
     NETWORK,
+    CorpusOfRun,
     File,
     FoldResult,
     Results,
@@ -89,6 +90,7 @@ class EnsembleCard(File, frozen=True):
     versions: dict[str, str]
     cpu: str
     device: str
+    corpora: dict[str, CorpusOfRun] = msgspec.field(default_factory=dict)  # if there are several
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Ensemble:
     def title(self) -> str:
         """One line for people."""
         marks = " (ORACLE: epochs were selected on test speakers)" if self.card.oracle else ""
-        marks += " (transductive)" if self.config.transductive else ""
+        marks += " (transductive)" if self.config.is_transductive(self.card.protocol) else ""
         folds = len({member.card.fold for member in self.members})
         count = len(self.members)
         networks = f"{count} network{'s' if count > 1 else ''} of {folds} fold{'s' if folds > 1 else ''}"
@@ -243,14 +245,11 @@ def _card(
     members: Sequence[Member],
 ) -> EnsembleCard:
     return EnsembleCard(
-        corpus=identity.corpus,
-        label_set=identity.label_set,
-        classes=identity.classes,
-        protocol=identity.protocol,
-        config=identity.config,
-        data_digest=identity.data_digest,
-        label_digest=identity.label_digest,
-        threads=identity.threads,
+        **{
+            name: getattr(identity, name)
+            for name in EnsembleCard.__struct_fields__
+            if hasattr(identity, name)
+        },
         row=row,
         oracle=any(member.card.selected_on == "test" for member in members),
         scores=RowScores(**{name: getattr(results, name) for name in RowScores.__struct_fields__}),

@@ -56,9 +56,14 @@ def write_onnx(ensemble: Ensemble, folder: Path) -> None:
         folder: is created.
 
     Raises:
-        MfhcaError: onnx or onnxruntime is not installed, the network has no ONNX form, or its outputs differ from
-            torch's.
+        MfhcaError: onnx or onnxruntime is not installed, the network or its scaling has no ONNX form, or its outputs
+            differ from torch's.
     """
+    if ensemble.config.scales_by_test:
+        raise MfhcaError(
+            f"{ensemble.source}: these networks scale each corpus or speaker by its own statistics, which an ONNX file "
+            "does not have; export without --onnx, or train without *_norm=corpus and *_norm=speaker"
+        )
     onnx, runtime = optional("onnx", "onnx"), optional("onnxruntime", "onnx")
     folder.mkdir(parents=True)
     with _plain_equations():

@@ -105,7 +105,7 @@ def as_json(
     value = {
         "model": {
             **{key: getattr(card, key) for key in ("corpus", "label_set", "protocol", "oracle")},
-            "transductive": ensemble.config.transductive,
+            "transductive": ensemble.config.is_transductive(card.protocol),
             "calibration": None if card.scores.calibration is None else plain(card.scores.calibration),
             "classes": list(ensemble.classes),
             "networks": [{"fold": member.card.fold, "seed": member.card.seed} for member in ensemble.members],
@@ -142,6 +142,8 @@ def _described(results: Mapping[str, Any]) -> Iterator[str]:
     if results["excluded"]:
         left = ", ".join(f"{name} {count}" for name, count in results["excluded"].items())
         yield f"excluded, without a class of the networks: {left}"
+    if results.get("transductive"):
+        yield "transductive: unlabelled utterances of this corpus normalise its features"
     if results["classes_absent"]:
         absent = ", ".join(results["classes_absent"])
         yield f"no utterance of these classes, so that predicting one is an error: {absent}"

@@ -83,6 +83,29 @@ def require_attention(ensemble: Ensemble) -> None:
         )
 
 
+def require_statistics(ensemble: Ensemble, one_speaker: bool) -> None:
+    """Checks that the statistics are there with which networks scale their inputs.
+
+    Args:
+        ensemble: the networks.
+        one_speaker: whether all recordings are by one speaker.
+
+    Raises:
+        MfhcaError: they scale each corpus, or each speaker, by its own statistics, and these are not there.
+    """
+    if ensemble.config.normalises_per("corpus"):
+        raise MfhcaError(
+            f"{ensemble.source}: these networks scale each corpus by its own statistics, which single recordings do "
+            "not have; score them on a whole corpus with `mfhca-train evaluate`, or train without *_norm=corpus"
+        )
+    if ensemble.config.normalises_per("speaker") and not one_speaker:
+        raise MfhcaError(
+            f"{ensemble.source}: these networks were trained with normalisation per speaker (transductive); they need "
+            "all recordings of a speaker together, preferably dozens with all emotions. Pass the recordings of one "
+            "speaker with --one-speaker (in Python one_speaker=True), or train without *_norm=speaker"
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class Prediction:
     """Class probabilities of one recording. M networks, K classes.

@@ -34,6 +34,7 @@ from mfhca_train.inference.prediction import (
     Prediction,
     attention_of,
     require_attention,
+    require_statistics,
     without_failures,
 )
 from mfhca_train.results.metrics import mean_over_segments
@@ -85,12 +86,7 @@ class Predictor:
         jobs: int | None = None,
         one_speaker: bool = False,
     ) -> None:
-        if ensemble.config.transductive and not one_speaker:
-            raise MfhcaError(
-                f"{ensemble.source}: these networks were trained with normalisation per speaker (transductive); they "
-                "need all recordings of a speaker together, preferably dozens with all emotions. Pass the recordings "
-                "of one speaker with --one-speaker (in Python one_speaker=True), or train without *_norm=speaker"
-            )
+        require_statistics(ensemble, one_speaker)
         from mfhca_cache.features.online import OnlineExtractor  # stage one is imported nowhere else
 
         self.ensemble = ensemble
@@ -225,7 +221,9 @@ class Predictor:
         queue: deque[tuple[_Pending, int]] = deque()
         extracted = self._extractor.run(recording for _, recording in recordings)
         speaker = []
-        if self.ensemble.config.transductive:  # the statistics of the speaker are over all recordings
+        if self.ensemble.config.normalises_per(
+            "speaker"
+        ):  # the statistics of the speaker are over all recordings
             results = list(extracted)
             good = [found.features for _, found in results if not isinstance(found, MfhcaError)]
             speaker = [{side: one[kind] for side, kind in self._kinds.items()} for one in good]

@@ -48,6 +48,8 @@ def warn_of_same_corpus(ensemble: Ensemble, corpus: str, utterances: Sequence[Ut
     """
     cards = [member.card for member in ensemble.members]
     speakers = {name for card in cards for name in (*card.train_speakers, *card.validation_speakers)}
+    for other in ensemble.card.corpora:  # their speakers were emodb/03, say
+        speakers |= {name.removeprefix(f"{other}/") for name in speakers}
     same = [
         u.utterance for u in utterances if u.speaker in speakers and _seen(ensemble, id_digest(u.utterance))
     ]
@@ -59,7 +61,7 @@ def warn_of_same_corpus(ensemble: Ensemble, corpus: str, utterances: Sequence[Ut
             len(utterances),
             first_names(same),
         )
-    elif corpus == ensemble.card.corpus:
+    elif corpus in (ensemble.card.corpus, *ensemble.card.corpora):
         log.LOG.warning(
             "the networks were trained on a corpus of the same name, %s; if it is the same, these scores are no test",
             corpus,

@@ -15,16 +15,19 @@ from mfhca_cache.common.hardware import DEVICES
 from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config
 from mfhca_train.config.sources import resolve, tell
+from mfhca_train.data.class_map import ClassMap, read_class_map
 from mfhca_train.interface.run import Run, load_run
 from mfhca_train.runs import ablation, crossval
 from mfhca_train.runs.grid import find_grid, read_grid
-from mfhca_train.runs.plan import Request
+from mfhca_train.runs.plan import Request, files_of
 from mfhca_train.training.epochs import OnEpoch
+
+Paths = str | Path | Sequence[str | Path]
 
 
 def cross_validate(
-    manifest: str | Path,
-    cache: str | Path,
+    manifest: Paths,
+    cache: Paths,
     out: str | Path,
     *,
     settings: Mapping[str, Any] | Config | None = None,
@@ -40,7 +43,8 @@ def cross_validate(
     jobs: int | None = None,
     device: str = DEVICES[0],
     analysis: bool = True,
-    root: str | Path | None = None,
+    root: Paths | None = None,
+    class_map: str | Path | ClassMap | None = None,
     accept_copies: bool = False,
     accept_untrained: bool = False,
     track: str | Sequence[str] = (),
@@ -50,8 +54,8 @@ def cross_validate(
     """Trains, selects and tests every fold, as `mfhca-train cv` does; after an interruption it resumes.
 
     Args:
-        manifest: the CSV file.
-        cache: the cache folder with its features.
+        manifest: the CSV file; of several corpora a list.
+        cache: the cache folder with its features; of several corpora one folder for all, or one for each.
         out: the run folder; it gets results.json and report.html.
         settings: by dotted name, as of --set, e.g. {"model.hca": "channel", "train.lr": 1e-4}; they win over the corpus
             card's. A `Config` replaces all other sources.
@@ -59,7 +63,8 @@ def cross_validate(
             card's; without a card, small below 2,000 utterances.
         config_file: a TOML file with settings, which those of `settings` win over.
         protocol: how speakers are divided into training, validation and test; docs/protocols.md has the names.
-        label_set: a mapping from labels to classes; by default the corpus card's.
+        label_set: a mapping from labels to classes; by default the corpus card's. Of several corpora one name for all,
+            or "emodb=seven,mine=all".
         spec, ssl: beginning of the name of a recipe, if the cache has several spectrograms or encoders.
         folds: ids of the folds to train; by default all.
         seeds: how many seeds (0, 1, ...), or the seeds themselves.
@@ -67,7 +72,9 @@ def cross_validate(
         jobs: folds trained in parallel, by default as many as cores and memory allow. More than one start processes.
         device: "auto", "cpu", "cuda" or "mps".
         analysis: whether to analyse features and attention of the trained networks for the report.
-        root: the folder of the audio, to show waveforms in the report.
+        root: the folder of the audio, to show waveforms in the report; of several corpora one for each.
+        class_map: of several corpora, what class of the run each class of a corpus becomes, "" to leave it out:
+            {"emodb": {"boredom": ""}, "mine": {"joy": "happiness"}}, or a TOML file.
         accept_copies: accept identical recordings under several speakers.
         accept_untrained: accept folds that test a class which no training speaker has.
         track: "tensorboard", "mlflow" or both: trackers that also get every epoch; see docs/tracking.md.
@@ -99,6 +106,7 @@ def cross_validate(
         cluster=cluster,
         analysis=analysis,
         root=root,
+        class_map=class_map,
         accept_copies=accept_copies,
         accept_untrained=accept_untrained,
         track=_names(track),
@@ -110,8 +118,8 @@ def cross_validate(
 
 def ablate(
     grid: str | Path,
-    manifest: str | Path,
-    cache: str | Path,
+    manifest: Paths,
+    cache: Paths,
     out: str | Path,
     *,
     rows: str | Sequence[str] = (),
@@ -129,7 +137,8 @@ def ablate(
     jobs: int | None = None,
     device: str = DEVICES[0],
     analysis: bool = True,
-    root: str | Path | None = None,
+    root: Paths | None = None,
+    class_map: str | Path | ClassMap | None = None,
     accept_copies: bool = False,
     accept_untrained: bool = False,
     track: str | Sequence[str] = (),
@@ -145,8 +154,8 @@ def ablate(
         skip_missing: leave out rows whose features are not in the cache, instead of refusing.
         settings, preset, config_file: as for `cross_validate`; the settings of a row win over them.
         protocol: by default the grid's, else strict; see `cross_validate`.
-        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, accept_copies, accept_untrained:
-            as for `cross_validate`.
+        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, class_map, accept_copies,
+            accept_untrained: as for `cross_validate`.
         track, cluster, on_epoch: as for `cross_validate`.
 
     Returns:
@@ -174,6 +183,7 @@ def ablate(
         cluster=cluster,
         analysis=analysis,
         root=root,
+        class_map=class_map,
         accept_copies=accept_copies,
         accept_untrained=accept_untrained,
         track=_names(track),
@@ -184,7 +194,7 @@ def ablate(
 
 
 def _settings(
-    manifest: str | Path,
+    manifest: Paths,
     settings: Mapping[str, Any] | Config | None,
     preset: str | None,
     config_file: str | Path | None,
@@ -196,9 +206,19 @@ def _settings(
             raise MfhcaError("a Config has all settings; pass preset and config_file without it, or neither")
         return {"config": settings}
     file = None if config_file is None else Path(config_file)
-    resolved = resolve(Path(manifest), base, file, tuple((settings or {}).items()), preset)
+    resolved = resolve(_paths(manifest), base, file, tuple((settings or {}).items()), preset)
     tell(resolved)
     return {"config": resolved.config, "default_preset": resolved.default_preset}
+
+
+def _paths(paths: Paths | None) -> tuple[Path, ...]:
+    if paths is None:
+        return ()
+    return (Path(paths),) if isinstance(paths, (str, Path)) else tuple(map(Path, paths))
+
+
+def _class_map(given: str | Path | ClassMap | None) -> ClassMap:
+    return read_class_map([str(given)]) if isinstance(given, (str, Path)) else given or {}
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -206,15 +226,16 @@ def _names(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _request(
-    manifest: str | Path,
-    cache: str | Path,
+    manifest: Paths,
+    cache: Paths,
     out: str | Path,
     *,
     folds: str | Sequence[str],
     seeds: int | Sequence[int],
     threads: int,
     jobs: int | None,
-    root: str | Path | None,
+    root: Paths | None,
+    class_map: str | Path | ClassMap | None,
     cluster: Cluster | None,
     on_epoch: OnEpoch | Sequence[OnEpoch],
     **others: Any,
@@ -231,14 +252,12 @@ def _request(
     if not chosen:
         raise MfhcaError(f"seeds is {seeds!r}; expected a number of at least 1, or a list of seeds")
     return Request(
-        Path(manifest),
-        Path(cache),
-        Path(out),
+        **files_of(_paths(manifest), _paths(cache), _paths(root), _class_map(class_map)),
+        out=Path(out),
         folds=_names(folds),
         seeds=chosen,
         threads=threads,
         jobs=jobs,
-        root=None if root is None else Path(root),
         cluster=cluster,
         on_epoch=(on_epoch,) if callable(on_epoch) else tuple(on_epoch),
         **others,

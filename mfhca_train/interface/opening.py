@@ -12,8 +12,9 @@ from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.plan import LabelledCorpus, Request, read_labels
+from mfhca_train.runs.plan import Request, read_labels
 
 
 def open_corpus(

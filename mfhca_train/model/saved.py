@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class SideCard(TypedDict):
     shape: list[int]
     recipe: dict[str, Any]  # depends on the kind of feature
     name: str
+    corpora: NotRequired[list[str]]  # of the scaling, if each corpus has its own
 
 
 def build_network(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], classes: int) -> MFHCA:
@@ -107,7 +108,9 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
         normalisers: by side.
     """
     seen = corpus.of_fold(fold, "train", "validation")
-    ids = [id_digest(corpus.utterances[index].utterance) for index in seen]
+    # Under its own name, by which another manifest or an audio file may call it.
+    each = [corpus.utterances[index] for index in seen]
+    ids = [id_digest(u.utterance.removeprefix(f"{u.corpus}/" if u.corpus else "")) for u in each]
     digests = (*corpus.audio_digests(seen), *corpus.samples_digests(seen), *ids)
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},
@@ -137,6 +140,9 @@ def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, SideCard]]
         }
         for side, shape in inputs.shapes.items()
     }
+    for side, normaliser in inputs.normalisers.items():
+        if normaliser is not None and normaliser.corpora:
+            sides[side]["corpora"] = list(normaliser.corpora)
     return tensors, sides
 
 
@@ -153,7 +159,11 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
         raise ValueError(f"shapes {shapes}, expected 1 to {LARGEST}")
     recipes = {side: dict(card["recipe"]) for side, card in sides.items()}
     normalisers = {
-        side: Normaliser(tensors[f"{side}.scale"].numpy(), tensors[f"{side}.shift"].numpy())
+        side: Normaliser(
+            tensors[f"{side}.scale"].numpy(),
+            tensors[f"{side}.shift"].numpy(),
+            tuple(map(str, sides[side].get("corpora", ()))),
+        )
         if f"{side}.scale" in tensors
         else None
         for side in shapes
@@ -161,7 +171,9 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
     for side, normaliser in normalisers.items():
         parts = () if normaliser is None else (normaliser.scale, normaliser.shift)
         *layers, _, bins = shapes[side]
-        sizes = ((*layers, bins), (0,))  # nothing where each speaker is scaled by its own statistics
+        sizes: tuple[tuple[int, ...], ...] = ((*layers, bins), (0,))  # nothing where each speaker has its own
+        if normaliser is not None and normaliser.corpora:
+            sizes = ((len(normaliser.corpora), *layers, bins),)
         if any(part.shape not in sizes or part.dtype != np.float32 for part in parts):
             raise ValueError(f"the scaling of {side} does not match its {bins} bins")
     digests = (

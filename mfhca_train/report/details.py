@@ -21,6 +21,7 @@ from mfhca_train.results.schema import SCORES, Group, LayerWeight, RowResults
 from mfhca_train.results.summary import DURATIONS
 
 GROUPS = {
+    "corpus": ("By corpus", "The test utterances of each of the corpora."),
     "duration": ("By duration", "Duration as given by the manifest."),
     "session": ("By session", "A session is a recording of the same people."),
     "gender": ("By gender", "Gender of the speaker as given by the manifest."),

@@ -13,7 +13,7 @@ from mfhca_train.report.blocks import Cell, Cells, Table
 from mfhca_train.report.rows import label
 from mfhca_train.report.text import setting
 from mfhca_train.results.record import Record
-from mfhca_train.results.schema import Environment
+from mfhca_train.results.schema import CorpusOfRun, Environment
 
 SIDES = {"spec": "spectrogram", "ssl": "speech encoder", "mfcc": "MFCCs"}
 COLUMNS = ["Setting", "Value", "Default"]
@@ -41,6 +41,7 @@ def settings(record: Record) -> dict[str, Any]:
     changed = [line for line in whole if line[0] in _changed(common)]
     return {
         "single": bool(record.single),
+        "several": bool(next(iter(record.rows.values())).corpora),
         "default_preset": record.results.default_preset,
         "below": f"{SMALL_BELOW:,}",
         "rows": Table("settings and features of every row", head, [] if record.single else rows),
@@ -180,12 +181,26 @@ def commands(record: Record) -> list[str]:
     return [_command(record, rows, count) for count, rows in ({largest: first} | rest).items()]
 
 
+def _class_map(corpora: Mapping[str, CorpusOfRun]) -> list[str]:
+    """What `--map` must say of the classes of several corpora: all but those that every corpus calls the same."""
+    tables = {name: corpus.classes for name, corpus in corpora.items()}
+    return [
+        f"{name}/{theirs}={ours}"
+        for name, table in tables.items()
+        for theirs, ours in table.items()
+        if theirs != ours or any(ours not in other.values() for other in tables.values())
+    ]
+
+
 def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
     """One call for these rows, for all if none is named."""
     results = record.results
     parts = ["ablate", results.grid] if results.grid else ["cv"]
-    parts += [f"manifests/{results.corpus}.csv", "--cache", "cache", "--out", "runs/again"]
+    corpora = next(iter(record.rows.values())).corpora
+    parts += [f"manifests/{name}.csv" for name in corpora or [results.corpus]]
+    parts += ["--cache", "cache", "--out", "runs/again"]
     parts += ["--label-set", results.label_set, "--protocol", results.protocol]
+    parts += [part for text in _class_map(corpora) for part in ("--map", text)]
     parts += [
         "--preset",
         "paper",

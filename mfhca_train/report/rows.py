@@ -25,7 +25,13 @@ LEVEL = 0.05  # below which a Holm-adjusted p value counts as significant
 SEEDS_ADVISED = 5
 ORACLE_MARK = "ORACLE: epoch selected on the test speaker"
 TRANSDUCTIVE_MARK = "TRANSDUCTIVE: normalised over test utterances"
-NORMS = {"standard": "train", "minmax": "train (min-max)", "none": "none", "speaker": "speaker"}
+NORMS = {
+    "standard": "train",
+    "minmax": "train (min-max)",
+    "none": "none",
+    "speaker": "speaker",
+    "corpus": "corpus",
+}
 LAST_TENTH = 0.1  # of the epochs: a best epoch there means that more epochs might help
 
 

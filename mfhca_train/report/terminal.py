@@ -114,6 +114,9 @@ def _folds(results: AblationResults, width: int | None) -> Iterator[str]:
     for name, key in (("mean", "mean"), ("sd", "std"), ("pooled", "pooled")):
         scores = (score(getattr(row.score(metric), key)) for metric in SCORES)
         lines.append((f"{name} (headline)" if row.headline == key else name, "", *scores, "", "", ""))
+    for corpus, group in row.breakdown.get("corpus", {}).items() if row.protocol != "corpus" else ():
+        size = plural(group.n, "utterance")
+        lines.append((f"corpus {corpus}", "", score(group.wa), score(group.ua), "", "", "", size))
     if row.ensemble:
         for key in ("mean", "pooled"):
             scores = (score(getattr(row.ensemble.score(metric), key)) for metric in SCORES)

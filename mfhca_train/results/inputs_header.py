@@ -40,6 +40,7 @@ class Side(File, frozen=True):
     shape: tuple[Positive, ...]
     recipe: dict[str, Any]  # see `mfhca_cache.recipe.folder.from_dict`
     name: str = ""  # of the recipe's folder
+    corpora: tuple[str, ...] = ()  # of the scaling, if each of several corpora has its own
 
 
 def read_inputs_header(path: Path, keys: Mapping[str, str], command: str) -> dict[str, Side]:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import field
 
 from mfhca_cache.common.typed import Positive
-from mfhca_train.results.schema import NETWORK, File
+from mfhca_train.results.schema import NETWORK, CorpusOfRun, File
 
 AUDIO_CHECKED = "audio_checked"  # field of RunFile
 
@@ -18,6 +18,7 @@ class Identity(File, frozen=True, kw_only=True):
     format: int
     corpus: str
     label_set: str
+    corpora: dict[str, CorpusOfRun] = field(default_factory=dict)  # if there are several
     classes: tuple[str, ...]
     protocol: str
     config: dict[str, dict[str, Any]]

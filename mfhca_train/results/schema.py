@@ -131,6 +131,13 @@ class Group(File, frozen=True, kw_only=True):
     ua: Fraction
 
 
+class CorpusOfRun(File, frozen=True, kw_only=True):
+    """One of several corpora of a run."""
+
+    label_set: str  # its own
+    classes: dict[str, str]  # of that label set -> of the run; "" where they are left out
+
+
 class LayerWeight(File, frozen=True, kw_only=True):
     """The weight of one encoder layer in the learned sum, over folds and seeds."""
 
@@ -143,6 +150,7 @@ class Results(File, frozen=True, kw_only=True):
 
     corpus: str
     label_set: str
+    corpora: dict[str, CorpusOfRun] = {}  # by name, if there are several; `corpus` then joins their names
     recipes: dict[str, str]  # keys by side
     config: dict[str, dict[str, Any]]  # see `config.settings.from_dict`
     threads: Positive

@@ -107,8 +107,10 @@ def read_units(folders: Sequence[Path], identity: str | None, classes: Sequence[
 
 def head(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The first fields of the results of a row."""
-    found = {key: identity[key] for key in ("corpus", "label_set", "recipes", "config", "threads")}
-    return found | ({"transductive": True} if from_dict(identity["config"]).transductive else {})
+    names = ("corpus", "label_set", "corpora", "recipes", "config", "threads")
+    found = {key: identity[key] for key in names if key in identity}
+    is_transductive = from_dict(identity["config"]).is_transductive(identity["protocol"])
+    return found | ({"transductive": True} if is_transductive else {})
 
 
 def summarise(
@@ -218,10 +220,11 @@ def _breakdowns(
     utterances: Sequence[Utterance],
 ) -> dict[str, dict[str, Any]]:
     chosen = {u.utterance: u for u in utterances}
-    return {
+    of_corpus = _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].corpus or None)
+    return ({"corpus": of_corpus} if of_corpus else {}) | {
         "duration": _breakdown(predictions, classes, lambda row: _duration(chosen[row["utterance"]])),
         "session": _breakdown(predictions, classes, lambda row: chosen[row["utterance"]].session or None),
-        "style": _breakdown(predictions, classes, lambda row: _style(row["utterance"])),
+        "style": _breakdown(predictions, classes, lambda row: _style(chosen[row["utterance"]])),
         "gender": _breakdown(predictions, classes, lambda row: _gender(chosen[row["utterance"]])),
     }
 
@@ -255,9 +258,10 @@ def _gender(utterance: Utterance) -> str | None:
     return GENDERS.get(utterance.gender, utterance.gender) or None
 
 
-def _style(utterance: str) -> str | None:
+def _style(utterance: Utterance) -> str | None:
     """IEMOCAP names its dialogues Ses01F_impro01 or Ses01F_script01_1."""
-    return {"impro": "improvised", "scrip": "scripted"}.get(utterance.partition("_")[2][:5])
+    name = utterance.utterance.removeprefix(f"{utterance.corpus}/")
+    return {"impro": "improvised", "scrip": "scripted"}.get(name.partition("_")[2][:5])
 
 
 def percent(value: float | None) -> str:

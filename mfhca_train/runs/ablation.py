@@ -57,7 +57,7 @@ def plan_rows(
     Raises:
         MfhcaError: a row cannot be trained, or the request does not fit the corpus.
     """
-    with phase(f"reading {request.manifest}"):
+    with phase(f"reading {' and '.join(str(s.manifest) for s in request.sources)}"):
         labelled = read_labels(request)
     wanted = select(grid, names)
     protocols = sorted({row.protocol or request.protocol for row in grid.trained})
@@ -77,6 +77,7 @@ def plan_rows(
 
 def _without_paths(request: Request, corpus: str, reason: str) -> str:
     """Why a row is left out, with the repository's usual paths instead of this machine's."""
+    corpus = request.manifest.stem if request.others else corpus
     return reason.replace(f" {request.manifest} ", f" manifests/{corpus}.csv ").replace(
         f" {request.cache} ", " cache "
     )

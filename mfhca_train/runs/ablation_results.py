@@ -7,12 +7,13 @@ from typing import Any
 
 from mfhca_cache.common.typed import plain
 from mfhca_train.data.folds import ORACLES
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.results.published import comparable, encoders_of, of_same_encoder
 from mfhca_train.results.schema import CHOSEN, CITED, LOGISTIC, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.grid import Grid, GridRow
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, finished_folders
+from mfhca_train.runs.plan import Plan, Request, finished_folders
 
 PROBABILISTIC = (NETWORK, LOGISTIC, CHOSEN)  # kinds of rows; the margins of an svm are no probabilities
 SHARED = ("corpus", "label_set", "threads")  # of every row's results
@@ -45,7 +46,9 @@ def aggregate(
             del summary["calibration"]
         rows[row.name] = {
             # In the title, because every table, figure and sentence shows it.
-            "title": f"{row.title} (transductive)" if entry.row.config.transductive else row.title,
+            "title": f"{row.title} (transductive)"
+            if entry.row.config.is_transductive(entry.row.protocol)
+            else row.title,
             "kind": entry.row.kind,
             "published": _published(grid, row, encoders_of([entry.row.recipes])),
             **head(entry.identity),

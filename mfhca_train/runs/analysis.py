@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from mfhca_train.analysis.analyse import analyse_rows
 from mfhca_train.analysis.selection import TrainedRow
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, finished_folders
+from mfhca_train.runs.plan import Plan, Request, finished_folders
 
 
 def analyse(
@@ -17,9 +18,9 @@ def analyse(
     """Computes missing and outdated analyses of a run's rows.
 
     Args:
-        request: run folder, device and folder of the audio.
+        request: run folder and device.
         plans: the rows of the run.
-        labelled: manifest and label set.
+        labelled: manifests, label set and folders of the audio.
         reference: the row whose scores select what the figures show; by default the first.
 
     Returns:
@@ -28,7 +29,9 @@ def analyse(
     rows = [_trained_row(request, plan) for plan in plans if plan.row.kind == NETWORK]
     with OpenFeatures(labelled) as features:
         classes = labelled.label_set.classes
-        return analyse_rows(request.out, rows, classes, features.of, request.device, reference, request.root)
+        return analyse_rows(
+            request.out, rows, classes, features.of, request.device, reference, labelled.roots
+        )
 
 
 def _trained_row(request: Request, plan: Plan) -> TrainedRow:

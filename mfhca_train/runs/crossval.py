@@ -11,13 +11,13 @@ from mfhca_cache.common.typed import plain
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.folds import make_folds
 from mfhca_train.data.inputs import choose_recipes
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.published import comparable, encoders_of, read_published
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
-    LabelledCorpus,
     Plan,
     Request,
     Row,
@@ -63,7 +63,7 @@ def plan_row(request: Request) -> tuple[LabelledCorpus, Row]:
     Raises:
         MfhcaError: the manifest cannot be read, or the request does not fit it or the cache.
     """
-    with phase(f"reading {request.manifest} and making folds"):
+    with phase(f"reading {' and '.join(str(s.manifest) for s in request.sources)} and making folds"):
         labelled = read_labels(request)
         folds = make_folds(labelled.utterances, request.protocol, request.config.train)
     selected = select_folds(folds, request.folds)

@@ -24,6 +24,7 @@ from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock
 from mfhca_cache.common.progress import phase
 from mfhca_train.data.coverage import check_classes
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.run_file import AUDIO_CHECKED
 from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FILE
@@ -34,7 +35,6 @@ from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import resolve
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
-    LabelledCorpus,
     Plan,
     Request,
     Row,
@@ -75,14 +75,14 @@ def execute(
         log.to(request.out / log.FILE),
         tracking(request.track, request.out) as tracker,
     ):
-        with OpenFeatures(labelled, request.root) as features:
+        with OpenFeatures(labelled, with_audio=True) as features:
             with phase("opening the features"):
                 plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
             with phase("loading PyTorch, and writing run.json"):
                 environment = _record(request, plans, features, grid, unfinished)
             for plan in plans.values():
-                if plan.row.config.transductive:
+                if plan.row.config.is_transductive(plan.row.protocol):
                     log.LOG.warning(
                         "row %s is transductive: unlabelled recordings of the test speakers normalise their "
                         "features; do not compare it with rows that never see them",
@@ -172,7 +172,7 @@ def _record(
         head = {"format": RUN_FORMAT, "grid": grid.name, "title": grid.title, "rows": rows}
     about = {
         **head,
-        AUDIO_CHECKED: request.root is not None,
+        AUDIO_CHECKED: features.compares_audio,
         # For people: a recipe may be renamed without changing a result.
         "recipe_names": {r.key: r.name for plan in plans.values() for r in plan.row.recipes.values()},
         DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),

@@ -16,24 +16,26 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.conditions import mixture
 from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import verify_shards
-from mfhca_train.data.corpus import Corpus, MissingUtterancesError
+from mfhca_train.data.corpus import Corpus, open_labelled
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.data.origin import check_audio, hash_audio
-from mfhca_train.runs.plan import LabelledCorpus, Row
+from mfhca_train.data.segments import MissingUtterancesError
+from mfhca_train.runs.plan import Row
 
 
 class OpenFeatures:
     """The features of a run's rows; each set of recipes is opened once. A context manager.
 
     Args:
-        labelled: manifest and label set.
-        root: folder of the audio, which is compared with the features; None compares nothing.
+        labelled: manifests and label set.
+        with_audio: whether to compare the audio with the features, of corpora with a folder of the audio.
 
     Attributes:
         mixed: by folder of a recipe whose features were computed under different conditions: in what they differ.
     """
 
-    def __init__(self, labelled: LabelledCorpus, root: Path | None = None) -> None:
-        self._labelled, self._root = labelled, root
+    def __init__(self, labelled: LabelledCorpus, with_audio: bool = False) -> None:
+        self._labelled, self._roots = labelled, labelled.roots if with_audio else {}
         self._audio: dict[str, str] = {}  # digest by utterance: of the files, or else of the first features
         self.mixed: dict[str, list[str]] = {}
         self._open: dict[tuple[tuple[str, Path, int | None], ...], Corpus] = {}
@@ -49,14 +51,18 @@ class OpenFeatures:
         if key not in self._open:
             labelled = self._labelled
             try:
-                corpus = Corpus(recipes, labelled.utterances, labelled.label_set)
+                corpus = open_labelled(labelled, recipes)
             except MissingUtterancesError as error:
-                sets = labelled.manifest.card.label_sets if labelled.manifest.card else {}
+                manifest = labelled.parts[0].manifest
+                sets = manifest.card.label_sets if manifest.card else {}
                 fitting = [
                     name
                     for name in sets
-                    if not any(u.utterance in error.missing for u in labelled.manifest.select(name))
+                    if not any(u.utterance in error.missing for u in manifest.select(name))
                 ]
+                if labelled.is_several:
+                    hint = "features of several caches: pass one --cache for each manifest, in the same order"
+                    raise MfhcaError(f"{error}\n({hint})") from error
                 if not fitting:
                     raise
                 raise MfhcaError(
@@ -78,21 +84,32 @@ class OpenFeatures:
             if len(self._open) == 1:  # one kind of features is enough
                 identities = recording_identities(next(iter(corpus.features.values())).shards)
                 copies = find_copies(labelled.utterances, identities)
-                check_copies(copies, str(labelled.manifest.path), labelled.accept_copies)
+                check_copies(copies, labelled.manifests, labelled.accept_copies)
         return self._open[key]
 
+    @property
+    def compares_audio(self) -> bool:
+        """Whether all audio is compared with the features."""
+        return len(self._roots) == len(self._labelled.parts)
+
     def _check_audio(self, corpus: Corpus) -> None:
-        """Compares the audio of features with the files, without `root` with the features opened first."""
+        """Compares the audio of features with the files, where there is no folder with the features opened first."""
         utterances = self._labelled.utterances
-        digests = corpus.audio_digests(np.arange(len(utterances)))
-        if self._audio:
-            check_audio(self._audio, digests, utterances, self._root)
-        elif self._root is not None:
-            with phase("comparing the audio with the features"):
-                self._audio = hash_audio(self._root, utterances)
-                check_audio(self._audio, digests, utterances, self._root)
-        else:
-            self._audio = dict(zip((u.utterance for u in utterances), digests, strict=True))
+        digests = dict(
+            zip(
+                (u.utterance for u in utterances),
+                corpus.audio_digests(np.arange(len(utterances))),
+                strict=True,
+            )
+        )
+        if not self._audio:
+            self._audio = dict(digests)
+            for name, root in self._roots.items():
+                with phase("comparing the audio with the features"):
+                    self._audio |= hash_audio(root, [u for u in utterances if u.corpus == name])
+        for name in dict.fromkeys(u.corpus for u in utterances):
+            own = [u for u in utterances if u.corpus == name]
+            check_audio(self._audio, [digests[u.utterance] for u in own], own, self._roots.get(name))
 
     def verify(self, rows: Sequence[Row]) -> None:
         """Recomputes the digest of every shard of these rows, once.

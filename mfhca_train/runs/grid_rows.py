@@ -14,9 +14,10 @@ from mfhca_train.config.parse import value_of, with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import Fold, make_folds
 from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_recipes, is_named
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
-from mfhca_train.runs.plan import LabelledCorpus, Request, Row, select_folds
+from mfhca_train.runs.plan import Request, Row, select_folds
 
 KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by input
 

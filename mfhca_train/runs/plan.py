@@ -7,7 +7,7 @@ belong to: an identity contains no folder and no machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
-from mfhca_cache.manifest.card import LabelSet
-from mfhca_cache.manifest.manifest import Manifest, read_manifest
-from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
+from mfhca_train.data.class_map import ClassMap
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import ORACLES, Fold
+from mfhca_train.data.labelled import LabelledCorpus, Source, read_corpora
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.training.epochs import OnEpoch
 from mfhca_train.training.unit import Unit
@@ -48,6 +47,8 @@ class Request:
         cluster: where to train; None for this machine.
         analysis: whether to analyse the trained networks at the end.
         root: folder of the audio, for waveforms in the report; None leaves them out.
+        others: the files of further corpora, see `data.labelled`.
+        class_map: of several corpora, see `data.class_map`.
         accept_copies, accept_untrained: accept identical recordings under two speakers, untrained test classes.
         default_preset: the preset that `config` is, if nobody named it; for the report.
         on_epoch: functions called with every epoch of every network, see `epochs.EpochWatcher`; they change no result.
@@ -75,6 +76,13 @@ class Request:
     default_preset: str | None = None
     on_epoch: tuple[OnEpoch, ...] = ()
     track: tuple[str, ...] = ()
+    others: tuple[Source, ...] = ()
+    class_map: ClassMap = field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files of every corpus, in the order of the command line."""
+        return Source(self.manifest, self.cache, self.root), *self.others
 
 
 @dataclass(frozen=True)
@@ -107,31 +115,46 @@ class Plan:
         return [unit for unit in self.units if not unit.finished]
 
 
-@dataclass(frozen=True)
-class LabelledCorpus:
-    """A manifest with one label set, before any features are read."""
+def files_of(
+    manifests: Sequence[Path], caches: Sequence[Path], roots: Sequence[Path], class_map: ClassMap
+) -> dict[str, Any]:
+    """The fields of a `Request` that name the files of one corpus or several.
 
-    manifest: Manifest
-    label_set: LabelSet
-    utterances: tuple[Utterance, ...]  # of the label set
-    accept_copies: bool = False
+    Args:
+        manifests: one per corpus.
+        caches: one for all of them, or one for each.
+        roots: none, or one for each.
+        class_map: see `Request`.
 
-    @property
-    def name(self) -> str:
-        """The corpus' name: the card's, else the manifest's."""
-        return self.manifest.card.name if self.manifest.card else self.manifest.path.stem
+    Raises:
+        MfhcaError: there are other numbers of folders.
+    """
+    count = len(manifests)
+    if len(caches) not in (1, count):
+        raise MfhcaError(
+            f"{len(caches)} caches for {count} manifests; pass one --cache for all, or one for each, in order"
+        )
+    if len(roots) not in (0, count):
+        raise MfhcaError(
+            f"{len(roots)} folders of audio for {count} manifests; pass one --root for each, in order, or none"
+        )
+    folders: list[Path | None] = [*roots] or [None] * count
+    caches = [*caches] * (count if len(caches) == 1 else 1)
+    first, *others = map(Source, manifests, caches, folders)
+    named = {"manifest": first.manifest, "cache": first.cache, "root": first.root}
+    return {**named, "others": tuple(others), "class_map": class_map}
 
 
 def read_labels(request: Request) -> LabelledCorpus:
-    """The manifest with the label set asked for.
+    """The manifest, or manifests, with the label set asked for.
 
     Raises:
-        MfhcaError: the manifest cannot be read, or has no such label set.
+        MfhcaError: see `labelled.read_corpora`.
     """
-    manifest = read_manifest(request.manifest)
-    label_set = manifest.label_set(request.label_set)
-    manifest.warn(label_set)
-    return LabelledCorpus(manifest, label_set, manifest.select(label_set), request.accept_copies)
+    labelled = read_corpora(request.sources, request.label_set, request.class_map, request.accept_copies)
+    for part in labelled.parts:
+        part.manifest.warn(part.label_set)
+    return labelled
 
 
 def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> Plan:
@@ -144,19 +167,21 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
         corpus: the open features of `row.recipes`.
 
     Raises:
-        MfhcaError: the row would train on its test speakers.
+        MfhcaError: the row would train on its test speakers, or cannot normalise each corpus by its training speakers.
     """
     if row.config.train.refit and row.protocol in ORACLES:
         raise MfhcaError(
             f"train.refit would train on the test speakers with protocol {row.protocol}; remove it"
         )
+    if row.config.normalises_per("corpus"):
+        _check_corpus_norm(labelled, row)
     identity = _identity(request, labelled, row, corpus)
     digest = sha256_text(canonical_json(identity))
     units = [
         Unit(
             manifest=request.manifest,
             recipes={side: recipe.path for side, recipe in row.recipes.items()},
-            label_set=labelled.label_set.name,
+            label_set=request.label_set,
             config=row.config,
             fold=fold,
             seed=seed,
@@ -167,11 +192,26 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
             label_digest=identity["label_digest"],
             shard_stats={str(shard.path): shard.stat for shard in corpus.shards},
             row=row.name,
+            others=request.others,
+            class_map=request.class_map,
         )
         for seed in row.seeds
         for fold in row.selected_folds
     ]
     return Plan(row, identity, digest, tuple(units))
+
+
+def _check_corpus_norm(labelled: LabelledCorpus, row: Row) -> None:
+    """Refuses the normalisation per corpus where a corpus has no training speakers, except under protocol corpus."""
+    if not labelled.is_several:
+        raise MfhcaError("*_norm=corpus needs several manifests; use standard, or speaker")
+    corpus_of = {u.speaker: u.corpus for u in labelled.utterances}
+    for fold in row.selected_folds if row.protocol != "corpus" else ():
+        if lacking := {*corpus_of.values()} - {corpus_of[speaker] for speaker in fold.train}:
+            raise MfhcaError(
+                f"protocol {row.protocol}, fold {fold.id}: no training speaker of corpus {min(lacking)}, whose "
+                "statistics *_norm=corpus needs; use *_norm=standard or speaker, or leave the corpus out"
+            )
 
 
 def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> dict[str, Any]:
@@ -180,10 +220,13 @@ def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
         [f.id, f.validation, f.test, len(f.train), *([] if f.utterances is None else [f.utterances])]
         for f in row.folds
     ]
+    parts = labelled.parts if labelled.is_several else ()
+    corpora = {p.name: {"label_set": p.label_set.name, "classes": dict(p.classes)} for p in parts}
     identity: dict[str, Any] = {
         "format": RUN_FORMAT,
         "corpus": labelled.name,
         "label_set": labelled.label_set.name,
+        **({"corpora": corpora} if corpora else {}),
         "classes": list(corpus.classes),
         "protocol": row.protocol,
         "config": row.config.to_dict(),
@@ -224,14 +267,14 @@ def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) 
     """
     if len(labelled.label_set.classes) < 2:
         raise MfhcaError(
-            f"{request.manifest}: label set {labelled.label_set.name} has only one class; classification "
+            f"{labelled.manifests}: label set {labelled.label_set.name} has only one class; classification "
             "needs at least two"
         )
     given, default, names = request.config.train, TrainConfig(), ", ".join(protocols)
     if "group-k" not in protocols and given.groups != default.groups:
         raise MfhcaError(f"train.groups would be ignored by protocol {names}; remove it")
     if (
-        not {"strict", "oracle-matched", "column"} & set(protocols)
+        not {"strict", "oracle-matched", "column", "corpus"} & set(protocols)
         and given.validation_speakers != default.validation_speakers
     ):
         raise MfhcaError(f"train.validation_speakers would be ignored by protocol {names}; remove it")

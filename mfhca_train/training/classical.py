@@ -3,7 +3,7 @@
 `majority` predicts the most frequent class of the training speakers. `svm` (one-against-the-rest support vector
 machines) and `logistic` (multinomial regression) read the mean of an utterance's hidden states over its valid
 frames, with model.pooling=statistics their standard deviation too, standardised over the training speakers. With
-train.ssl_norm=speaker the hidden states are first normalised per speaker (transductive); with train.refit the
+train.ssl_norm=speaker (transductive) or corpus the hidden states are first normalised so; with train.refit the
 classifier is trained again on the validation speakers too, after C was selected on them. All use the same folds as
 the networks and write the same files.
 """
@@ -34,6 +34,10 @@ KINDS = (MAJORITY, SVM, LOGISTIC)
 CANDIDATES = {SVM: (0.0001, 0.001, 0.01, 0.1), LOGISTIC: (0.001, 0.01, 0.1, 1.0)}
 SMALLEST_DEVIATION = 1e-6  # of a dimension, below which it counts as constant
 ABSENT = -1e3  # margin of a class that no training speaker has
+PER_SHARD = (
+    "speaker",
+    "corpus",
+)  # values of train.ssl_norm that a standardisation over all frames cannot replace
 LEARNED = ("weights", "bias", "log_prior")  # parameters; the other arrays only scale the input
 STOPPED_BY = "the best of all candidates"
 
@@ -53,10 +57,17 @@ def train(kind: str, units: Sequence[Unit], corpus: Corpus) -> None:
         MfhcaError: a folder cannot be written, or another process trains the unit.
     """
     config = units[0].config
-    per_speaker = config.train.ssl_norm == "speaker"
+    norm = config.train.ssl_norm
     with progress(len(units), " folds", units[0].row) as bar:
-        features = None if kind == MAJORITY else pooled(corpus, "ssl", config.model.pooling, per_speaker)
+        features = None
         for unit in units:
+            if kind != MAJORITY and (features is None or norm == "corpus"):  # else the same for all folds
+                scaling = (
+                    corpus.normaliser("ssl", norm, corpus.of_fold(unit.fold, "train"))
+                    if norm in PER_SHARD
+                    else None
+                )
+                features = pooled(corpus, "ssl", config.model.pooling, scaling)
             with working_folder(unit.folder) as folder:
                 if folder is not None:
                     _train_unit(folder, kind, unit, corpus, features)

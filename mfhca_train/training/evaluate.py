@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.data.batch import Array, Batch, Normaliser
-from mfhca_train.data.corpus import Corpus, Segments
+from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.segments import Segments
 from mfhca_train.model.network import MFHCA
 from mfhca_train.results.metrics import Scores, confusion_matrix, mean_over_segments, scores
 

@@ -22,8 +22,9 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.batch import Array, Normaliser
-from mfhca_train.data.corpus import Corpus, Segments
+from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold, Side
+from mfhca_train.data.segments import Segments
 from mfhca_train.model.network import parameter_counts
 from mfhca_train.model.saved import build_network, inputs_of, save_inputs
 from mfhca_train.results import layer_weights

@@ -10,17 +10,18 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder, lock
-from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.recipe.folder import read_recipe
 from mfhca_train.config.settings import Config
-from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.class_map import ClassMap
+from mfhca_train.data.corpus import Corpus, open_labelled
 from mfhca_train.data.folds import Fold
 from mfhca_train.data.inputs import SSL_KIND, with_layer
+from mfhca_train.data.labelled import Source, read_corpora
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE
 from mfhca_train.training import process
 
@@ -36,7 +37,7 @@ class Unit:
     Attributes:
         manifest: its labels and speakers.
         recipes: recipe folder of each input.
-        label_set: name of the label set.
+        label_set: as asked for; None for the default.
         config: all settings.
         fold: the speakers for training, validation and test.
         seed: the run's; the seeds of initial weights and epochs are derived from it.
@@ -48,11 +49,12 @@ class Unit:
         shard_stats: inode, size and modification time of each shard when its digest was verified.
         row: name of the row that the unit belongs to.
         concurrent: how many units share the device, to divide an accelerator's memory; changes no result.
+        others, class_map: of several corpora, see `data.labelled`.
     """
 
     manifest: Path
     recipes: Mapping[str, Path]
-    label_set: str
+    label_set: str | None
     config: Config
     fold: Fold
     seed: int
@@ -64,6 +66,8 @@ class Unit:
     shard_stats: Mapping[str, tuple[int, int, int]]
     row: str = CV_ROW
     concurrent: int = process.FOLDS_PER_ACCELERATOR
+    others: tuple[Source, ...] = ()
+    class_map: ClassMap = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -81,6 +85,7 @@ class Unit:
         return replace(
             self,
             manifest=self.manifest.absolute(),
+            others=tuple(source.absolute() for source in self.others),
             recipes={side: path.absolute() for side, path in self.recipes.items()},
             folder=self.folder.absolute(),
             shard_stats={str(Path(path).absolute()): stat for path, stat in self.shard_stats.items()},
@@ -94,15 +99,15 @@ def open_corpus(unit: Unit) -> Iterator[Corpus]:
     Raises:
         MfhcaError: features or labels have changed since the unit was planned.
     """
-    manifest = read_manifest(unit.manifest)
-    label_set = manifest.label_set(unit.label_set)
     recipes = {side: read_recipe(path) for side, path in unit.recipes.items()}
+    first = Source(unit.manifest, next(iter(unit.recipes.values())).parent)
+    labelled = read_corpora((first, *unit.others), unit.label_set, unit.class_map)
     if SSL_KIND in recipes:
         recipes[SSL_KIND] = with_layer(recipes[SSL_KIND], unit.config.model.ssl_layer)
-    with Corpus(recipes, manifest.select(label_set), label_set) as corpus:
+    with open_labelled(labelled, recipes) as corpus:
         corpus.expect_unchanged(unit.shard_stats)
         if corpus.label_digest() != unit.label_digest:
-            raise MfhcaError(f"{unit.manifest}: changed during the run; run the command again")
+            raise MfhcaError(f"{labelled.manifests}: changed during the run; run the command again")
         yield corpus
 
 

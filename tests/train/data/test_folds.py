@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,9 @@ from mfhca_train.cli.main import PROTOCOL_NAMES
 from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.folds import ORACLES, PROTOCOLS, make_folds
 
-BY_SPEAKERS = sorted({*PROTOCOLS} - {"column"})  # the folds are made here; those of column are the manifest's
+BY_SPEAKERS = sorted(
+    {*PROTOCOLS} - {"column", "corpus"}
+)  # of any manifest; column and corpus need more of it
 
 corpora = st.lists(st.tuples(st.integers(1, 5), st.sampled_from(["f", "m", ""])), min_size=6, max_size=24)
 
@@ -26,6 +29,36 @@ def corpus(speakers: list[tuple[int, str]], a_session: int = 0) -> list[Utteranc
         for s, (count, gender) in enumerate(speakers)
         for i in range(count)
     ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["f", "m", ""])), min_size=2, max_size=16),
+    st.integers(1, 4),
+)
+@settings(max_examples=100, deadline=None)
+def test_protocol_corpus_tests_each_corpus_once_and_trains_and_validates_on_every_other(
+    speakers: list[tuple[int, str]], validation: int
+) -> None:
+    utterances = [
+        Utterance(f"c{c}/u{s}", f"{s}.wav", f"c{c}/{s:02}", "x", gender=gender, corpus=f"c{c}")
+        for s, (c, gender) in enumerate(speakers)
+    ]
+    of = {u.speaker: u.corpus for u in utterances}
+    sizes = Counter(of.values())
+    try:
+        folds = make_folds(utterances, "corpus", TrainConfig(validation_speakers=validation))
+    except MfhcaError:
+        # Refused: a single corpus, or all others of a corpus have one speaker each.
+        assert len(sizes) < 2 or not all(any(n > 1 for c, n in sizes.items() if c != own) for own in sizes)
+        return
+    assert [fold.id for fold in folds] == sorted(sizes)
+    for fold in folds:
+        assert {*fold.test} == {speaker for speaker, corpus in of.items() if corpus == fold.id}
+        assert {*fold.train} | {*fold.validation} == {*of} - {*fold.test}
+        assert not {*fold.train} & {*fold.validation}
+        chosen = Counter(of[speaker] for speaker in fold.validation)
+        for corpus, size in sizes.items():
+            assert chosen[corpus] == (0 if corpus == fold.id else min(validation, size - 1))
 
 
 def test_the_command_offers_exactly_the_protocols_there_are() -> None:

@@ -121,7 +121,7 @@ def test_a_bundle_knows_its_encoder_and_its_corpus(tmp_path: Path) -> None:
     ensemble = read_run(trained().run)
     path = find_card("demo")
     assert path is not None
-    write_bundle(ensemble, tmp_path / "bundle", encoder_of(ensemble), read_card(path))
+    write_bundle(ensemble, tmp_path / "bundle", encoder_of(ensemble), [read_card(path)])
     card = read_bundle(tmp_path / "bundle").card
     assert card.encoder.name == ENCODER  # type: ignore[attr-defined]
     readme = (tmp_path / "bundle/README.md").read_text()
