@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.report import Measurement, Section, Target
 from bench.run import Run
-from bench.timing import Spread, in_turns
+from bench.timing import Spread, in_turns, ratios
 from bench.worker import Worker
 
 RATE = "gathering both features, one core"
@@ -17,12 +17,14 @@ def measure(run: Run) -> Section:
     with (
         Worker("reading", **options) as reading,
         Worker("preparing", **options) as preparing,
+        Worker("dataset", **options) as dataset,
         Worker("trainer", **run.trainer()) as trainer,
     ):
         times = in_turns(
             {
                 "reading": lambda: reading.run(batches) / batches,
                 "preparing": lambda: preparing.run(batches) / batches,
+                "dataset": lambda: dataset.run(batches) / batches,
                 "step": lambda: trainer.run(steps) / steps,
             },
             rounds,
@@ -42,6 +44,13 @@ def measure(run: Run) -> Section:
             Measurement("reading, share of a training step", Spread.of(share), "%", Target("<", 2)),
             Measurement(
                 "reading, conversion to float32 and normalisation, share of a step", Spread.of(prepared), "%"
+            ),
+            Measurement(
+                "`FeatureDataset` in a DataLoader without workers over the trainer's reader",
+                Spread.of(ratios(times["preparing"], times["dataset"])),
+                "x",
+                Target(">=", 0.5),
+                "segments per second, converted and normalised alike",
             ),
         ],
     )

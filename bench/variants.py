@@ -52,6 +52,25 @@ def preparing(channel: Channel, threads: int, manifest: str, cache: str, batch_s
     channel.serve(lambda: next(batches))
 
 
+def dataset(channel: Channel, threads: int, manifest: str, cache: str, batch_size: int) -> None:
+    """The same batches from a `FeatureDataset` by torch's DataLoader, without worker processes."""
+    from mfhca_train.training import process
+
+    process.prepare_process(threads)
+    from torch.utils.data import DataLoader
+
+    from mfhca_cache.manifest.manifest import read_manifest
+    from mfhca_train.interface.dataset import FeatureDataset, collate
+
+    everyone = {u.speaker for u in read_manifest(manifest).utterances}
+    norm = {"spec": "standard"}  # the trainer's defaults
+    # The generated features repeat.
+    items = FeatureDataset(manifest, cache, norm=norm, norm_speakers=everyone, accept_copies=True)
+    loader = DataLoader(items, batch_size, shuffle=True, collate_fn=collate)
+    batches = (batch for _ in range(PASSES) for batch in loader)
+    channel.serve(lambda: next(batches))
+
+
 # --- arithmetic ----------------------------------------------------------------------------------
 
 
@@ -160,8 +179,8 @@ def scale_second(channel: Channel, threads: int, folder: str, reads: int) -> Non
 VARIANTS: dict[str, Callable[..., None]] = {
     f.__name__: f
     for f in (
-        trainer, plain, released, agreement, reading, preparing, convolutions, hubert, product, copying, scale_first,
-        scale_second,
+        trainer, plain, released, agreement, reading, preparing, dataset, convolutions, hubert, product, copying,
+        scale_first, scale_second,
     )
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ The public names are imported on first use, so importing the package is quick.
 
 >>> import mfhca_cache
 >>> sorted(mfhca_cache.__all__)[:3]
-['CacheStatus', 'Features', 'KindStatus']
+['CacheStatus', 'Exported', 'Features']
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mfhca_cache.build.status import CacheStatus, KindStatus
     from mfhca_cache.common.errors import MfhcaError
+    from mfhca_cache.exchange.export import Exported, export_features
+    from mfhca_cache.exchange.external import Imported, import_features
     from mfhca_cache.interface import build_manifest, cache_status, compute_features
     from mfhca_cache.manifest.manifest import Manifest, read_manifest, write_manifest
     from mfhca_cache.manifest.utterance import Utterance
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CacheStatus",
+    "Exported",
     "Features",
+    "Imported",
     "KindStatus",
     "Manifest",
     "MfhcaError",
@@ -34,7 +38,9 @@ __all__ = [
     "build_manifest",
     "cache_status",
     "compute_features",
+    "export_features",
     "find_recipe",
+    "import_features",
     "list_recipes",
     "read_manifest",
     "read_recipe",
@@ -46,6 +52,8 @@ __all__ = [
 _HOMES = {
     "build.status": ("CacheStatus", "KindStatus"),
     "common.errors": ("MfhcaError",),
+    "exchange.export": ("Exported", "export_features"),
+    "exchange.external": ("Imported", "import_features"),
     "interface": ("build_manifest", "cache_status", "compute_features"),
     "manifest.manifest": ("Manifest", "read_manifest", "write_manifest"),
     "manifest.utterance": ("Utterance",),

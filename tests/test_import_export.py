@@ -25,6 +25,8 @@ def test_the_page_from_a_table_to_other_tools(tmp_path: Path, capsys: pytest.Cap
     said = shell(tmp_path, block("import-export.md", "shell", "import"))
     assert "8 utterances, 8 segments of 150 frames of 40 values" in said
     assert (tmp_path / "runs/emotion2vec/report.html").is_file()
+    printed = python(tmp_path, block("import-export.md", "test", "python"), capsys)
+    assert printed == "(150, 40) 8 (80,)\n"
     shell(tmp_path, block("import-export.md", "shell", "export"))
     printed = python(tmp_path, block("import-export.md", "test", "read"), capsys)
     assert printed.splitlines() == ["(50, 200) True True 400", "anna/1 happy Anna"]

@@ -196,6 +196,41 @@ def test_an_official_split_as_the_page_has_it(tmp_path: Path) -> None:
     assert "Known speakers" in (tmp_path / "runs/mine-shared/report.html").read_text()
 
 
+def test_several_corpora_as_the_page_has_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {
+        "emodb": "WFNT",
+        "emovo": ("rab", "gio", "neu", "tri"),
+        "mine": ("anger", "happy", "neutral", "sad"),
+    }
+    (tmp_path / "cache").mkdir()
+    for corpus, names in labels.items():
+        rows = small_utterances(speakers=3, each=4)
+        rows = [
+            replace(u, emotion=names[k % 4], utterance=f"{corpus}-{u.utterance}") for k, u in enumerate(rows)
+        ]
+        if corpus == "mine":
+            rows.append(replace(rows[0], utterance="mine-0", path="0.wav", emotion="surprised"))
+        write_manifest(tmp_path / f"{corpus}.csv", rows)
+        write_features(tmp_path / "cache" / corpus, rows)
+    (tmp_path / "classes.toml").write_text(block("several-corpora.md", "file", "classes.toml"))
+    said = shell(tmp_path, block("several-corpora.md", "shell", "cv"), (*QUICK, "--no-analysis"))
+    assert re.search(r"(?m)^emovo .* emodb/s0, emodb/s1, mine/s0, mine/s1", said)
+    assert "TRANSDUCTIVE" in said
+    results = json.loads((tmp_path / "runs/three/results.json").read_text())
+    assert results["classes"] == ["anger", "happiness", "neutral", "sadness"]
+    assert results["n_utterances"] == 36
+    repeated = (tmp_path / "runs/three/report.md").read_text()
+    assert "--label-set emodb=four,emovo=four,mine=all" in repeated
+    assert "--map mine/happy=happiness --map mine/sad=sadness --map mine/surprised=" in repeated
+    quick = [setting.split("=") for setting in TINY]
+    text = block("several-corpora.md", "test", "python").replace(
+        '"runs/by-speaker",',
+        f'"runs/by-speaker", folds="mine/s1", jobs=1, analysis=False, settings={dict(quick)},',
+    )
+    printed = python(tmp_path, text, capsys)
+    assert [line.split()[:2] for line in printed.splitlines()] == [["mine", "4"]]
+
+
 def test_the_page_on_training_runs(tmp_path: Path) -> None:
     made = trained()
     (tmp_path / "1F").mkdir()

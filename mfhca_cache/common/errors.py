@@ -29,6 +29,19 @@ def require_positive(**values: int | None) -> None:
             raise MfhcaError(f"{name} is {value}; expected a whole number of at least 1")
 
 
+def require_one_of(known: Sequence[str], **values: str) -> None:
+    """Checks choices that a caller has passed.
+
+    Raises:
+        MfhcaError: one is none of `known`; it is named with the nearest.
+
+    >>> require_one_of(("npz", "hf"), format="npz")
+    """
+    for name, value in values.items():
+        if value not in known:
+            raise MfhcaError(f"{name} is {value!r}; {did_you_mean(str(value), known)}")
+
+
 def listing(problems: Sequence[str], limit: int = SHOWN) -> str:
     """The first `limit` problems, one indented line each, and their total number.
 

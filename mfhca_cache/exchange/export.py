@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, listing, require_one_of
 from mfhca_cache.common.text import size_text
 from mfhca_cache.exchange import formats
 from mfhca_cache.exchange.formats import Array, Header, Row
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_cache.recipe.choices import CONTENTS, FORMATS
 from mfhca_cache.recipe.folder import RecipeFolder
+from mfhca_cache.recipe.kinds import DTYPES
 from mfhca_cache.store.reader import Features, list_recipes
 
 
@@ -43,9 +45,9 @@ class Exported:
 
 
 def export_features(
-    manifest: Path,
-    cache: Path,
-    out: Path,
+    manifest: str | Path,
+    cache: str | Path,
+    out: str | Path,
     format: str,
     *,
     recipe: str | None = None,
@@ -55,7 +57,7 @@ def export_features(
     label_set: str | None = None,
     advance: Callable[[int], Any] = lambda _: None,
 ) -> Exported:
-    """Writes the features of a manifest's utterances for other tools.
+    """Writes the features of a manifest's utterances for other tools, as `mfhca-cache export` does.
 
     Args:
         manifest: the CSV file.
@@ -77,6 +79,10 @@ def export_features(
         MfhcaError: no or several recipes match, features are missing or of other audio than the manifest's, the format
             cannot hold the content, its library is not installed, or `out` exists or cannot be written.
     """
+    cache, out = Path(cache), Path(out)
+    require_one_of(FORMATS, format=format)
+    require_one_of(CONTENTS, content=content)
+    require_one_of(tuple(DTYPES), **({} if dtype is None else {"dtype": dtype}))
     table = read_manifest(manifest)
     labels = table.label_set(label_set)
     utterances = table.select(labels)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.build.users import record_manifest
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, listing, require_one_of, require_positive
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.text import size_text
 from mfhca_cache.exchange.cutting import check_length, cut_frames
@@ -27,7 +27,7 @@ from mfhca_cache.exchange.recordings import read_recordings, recorded
 from mfhca_cache.manifest.copies import check_copies, find_copies
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.recipe.folder import folder_for, write_recipe
-from mfhca_cache.recipe.kinds import External
+from mfhca_cache.recipe.kinds import TAILS, External
 from mfhca_cache.store.schema import DTYPES, Origin, as_stored, shard_name
 from mfhca_cache.store.shard import read_shard
 from mfhca_cache.store.writer import ShardWriter
@@ -53,12 +53,12 @@ class Imported:
 
 
 def import_features(
-    manifest: Path,
-    cache: Path,
-    source: Path,
+    manifest: str | Path,
+    cache: str | Path,
+    source: str | Path,
     name: str,
     *,
-    root: Path | None = None,
+    root: str | Path | None = None,
     frame_rate: float | None = None,
     label_set: str | None = None,
     dtype: str = "float16",
@@ -69,7 +69,7 @@ def import_features(
     jobs: int = 1,
     advance: Callable[[int], Any] = lambda _: None,
 ) -> Imported:
-    """Stores features that another program computed in a cache.
+    """Stores features that another program computed in a cache, as `mfhca-cache import` does.
 
     Args:
         manifest: the CSV file; the utterances of `label_set` need features, all of one width.
@@ -94,6 +94,11 @@ def import_features(
         MfhcaError: features are missing, differ in width, are no finite numbers, or do not fit the length of the
             audio; the manifest, the audio or the cache cannot be used.
     """
+    manifest, cache, source = Path(manifest), Path(cache), Path(source)
+    root = None if root is None else Path(root)
+    require_positive(jobs=jobs)
+    require_one_of(tuple(DTYPES), dtype=dtype)
+    require_one_of(TAILS, tail=tail)
     table = read_manifest(manifest)
     table.warn(table.label_set(label_set))
     utterances = sorted(table.select(label_set), key=lambda u: u.utterance)

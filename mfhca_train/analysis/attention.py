@@ -58,8 +58,11 @@ def effective_frames(weights: Array, valid: Array) -> Array:
     return effective[p.any(axis=1)]
 
 
-def level(spec: Array) -> Array:
-    """(..., T, F) dB to (..., T) dB: the mean power over the bins of each frame."""
+def level(spec: Array, decibels: bool = True) -> Array:
+    """(..., T, F) dB to (..., T) dB: the mean power over the bins of each frame; of other values their mean."""
+    if not decibels:
+        mean: Array = np.mean(spec.astype(np.float64), axis=-1)
+        return mean
     power: Array = np.mean(10 ** (spec.astype(np.float64) / 10), axis=-1)
     return 10 * np.log10(power)
 

@@ -15,6 +15,7 @@ from mfhca_train.analysis import attention, probe
 from mfhca_train.analysis.stored import ExampleSummary
 from mfhca_train.data.batch import Array
 from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.inputs import SPEC_KINDS
 from mfhca_train.data.segments import Segments
 
 MAX_SEGMENTS = 2  # of an example: 6 s
@@ -43,8 +44,13 @@ def examples(
     return summaries, arrays
 
 
+def in_decibels(corpus: Corpus) -> bool:
+    """Whether the spectrogram is in dB; what another program made may be anything."""
+    return corpus.recipes["spec"].kind in SPEC_KINDS
+
+
 def stored_spec(corpus: Corpus, segments: Segments, batch: slice) -> Array:
-    """(B, T, F) as stored, in dB."""
+    """(B, T, F) as stored; see `in_decibels`."""
     rows = segments.rows["spec"][batch]
     return corpus.features["spec"].gather(rows[:, 0], rows[:, 1])
 
@@ -64,7 +70,7 @@ def _example(
     small = attention.resized(spec, height, width)
     low, high = float(small.min()), float(small.max())
     arrays = {
-        "level": attention.level(spec).astype(np.float32),
+        "level": attention.level(spec, in_decibels(corpus)).astype(np.float32),
         "spec": _bytes(small, low, high),
         "saliency": _bytes(attention.resized(gradient, height, width), 0.0),
     }

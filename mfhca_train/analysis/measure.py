@@ -141,7 +141,8 @@ def measure_fold(run: FoldRun) -> FoldMeasures:
         if output.weights is not None and over_time:
             valid = segments.valid["ssl"][output.segments]
             mass, share = attention.padding_mass(output.weights, valid)
-            levels = attention.level(examples.stored_spec(corpus, segments, output.segments))
+            stored = examples.stored_spec(corpus, segments, output.segments)
+            levels = attention.level(stored, examples.in_decibels(corpus))
             values["mass"].append(mass)
             values["share"].append(share)
             values["frames"].append(attention.effective_frames(output.weights, valid))

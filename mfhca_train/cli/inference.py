@@ -194,6 +194,12 @@ def _write_predictions(
     metavar="THEIRS=OURS|FILE",
     help="The class of the run for a class of MANIFEST (repeat for more); THEIRS= for none.  [default: equal names]",
 )
+@click.option(
+    "--spec", metavar="NAME", help="Imported features instead of a spectrogram, made as for the run."
+)
+@click.option(
+    "--ssl", metavar="NAME", help="Imported features instead of hidden states, made as for the run."
+)
 @ROW
 @click.option(
     "--out",
@@ -209,6 +215,8 @@ def evaluate(
     cache: Path,
     label_set: str | None,
     maps: tuple[str, ...],
+    spec: str | None,
+    ssl: str | None,
     row: str | None,
     out: Path | None,
     device: str,
@@ -233,11 +241,12 @@ def evaluate(
     if out is None and is_bundle(model):
         raise click.UsageError("a bundle is not written to; pass --out for the scores")
     given = read_map(maps)
+    named = {side: name for side, name in (("spec", spec), ("ssl", ssl)) if name is not None}
     ensemble = open_ensemble(model, row)
     _prepare(threads)
     with progress(None, " segments", "evaluating") as bar:
         result = cross_corpus.evaluate(
-            ensemble, manifest, cache, label_set, given, resolve_device(device), bar.update, bar.expect
+            ensemble, manifest, cache, label_set, given, named, resolve_device(device), bar.update, bar.expect
         )
     name = result.results["corpus"] if row is None else f"{result.results['corpus']}-{row}"
     if out is None:

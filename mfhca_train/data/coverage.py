@@ -1,4 +1,4 @@
-"""Classes that the training speakers of a fold lack. A network never predicts them."""
+"""What the training speakers of a fold lack: classes, which a network then never predicts, and corpora."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mfhca_cache.common.log import LOG
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.folds import Fold, Side
+from mfhca_train.data.labelled import LabelledCorpus
 
 
 def check_classes(
@@ -61,3 +62,25 @@ def check_classes(
     ):
         if found:
             LOG.warning("%s\n%s", text, listing(found))
+
+
+def check_corpora(labelled: LabelledCorpus, protocol: str, folds: Iterable[Fold]) -> None:
+    """Refuses normalisation per corpus where a corpus has no training speakers, except under the protocol corpus.
+
+    Args:
+        labelled: the corpora.
+        protocol: of the folds.
+        folds: those to train.
+
+    Raises:
+        MfhcaError: there is one corpus, or a fold does not train on one of them.
+    """
+    if not labelled.is_several:
+        raise MfhcaError("*_norm=corpus needs several manifests; use standard or speaker")
+    corpus_of = {u.speaker: u.corpus for u in labelled.utterances}
+    for fold in folds if protocol != "corpus" else ():
+        if lacking := {*corpus_of.values()} - {corpus_of[speaker] for speaker in fold.train}:
+            raise MfhcaError(
+                f"protocol {protocol}, fold {fold.id}: no training speaker of corpus {min(lacking)}, whose statistics "
+                "*_norm=corpus needs; use *_norm=standard or speaker, or leave the corpus out"
+            )

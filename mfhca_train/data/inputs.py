@@ -64,8 +64,18 @@ def choose_recipes(
     return chosen
 
 
+def are_alike(a: RecipeFolder, b: RecipeFolder) -> bool:
+    """Whether two recipes of another program's features have the same name, shape and fields, their content aside.
+
+    Nothing else can show that the features of two corpora were made in the same way.
+    """
+    fields = ({k: v for k, v in one.recipe.items() if k != "content_sha256"} for one in (a, b))
+    first, second = ((own, one.name, one.frame_shape) for own, one in zip(fields, (a, b), strict=True))
+    return a.kind == External.kind and first == second
+
+
 def recipes_in(cache: Path, recipes: Mapping[str, RecipeFolder]) -> dict[str, RecipeFolder]:
-    """The same recipes in another cache.
+    """The same recipes in another cache; of another program's features those that `are_alike`.
 
     Raises:
         MfhcaError: it lacks one.
@@ -73,7 +83,7 @@ def recipes_in(cache: Path, recipes: Mapping[str, RecipeFolder]) -> dict[str, Re
     found: dict[str, RecipeFolder] = {}
     cached = list_recipes(cache)
     for side, recipe in recipes.items():
-        same = next((other for other in cached if other.key == recipe.key), None)
+        same = next((other for other in cached if other.key == recipe.key or are_alike(other, recipe)), None)
         if same is None:
             near = [
                 f"{other.path.name} differs: "

@@ -5,40 +5,27 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.text import csv_text
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
-from mfhca_cache.recipe.folder import RecipeFolder, explain
-from mfhca_cache.recipe.kinds import KINDS, External, key_of
-from mfhca_cache.store.reader import list_recipes
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
+from mfhca_train.inference.recipes import find_recipes
 from mfhca_train.inference.seen import refuse_training_audio, warn_of_same_corpus
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
 from mfhca_train.results.probabilities import normalised
 from mfhca_train.results.schema import SCORES
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 from mfhca_train.training.evaluate import EVALUATION_BATCH, predict_batch
-
-OPTIONS = {  # of `mfhca-cache features`, by the field of the recipe they set
-    "tail": "--tail",
-    "minimum_tail_samples": "--minimum-tail",
-    "pre_emphasis": "--pre-emphasis",
-    "db_reference": "--db-reference",
-    "dtype": "--dtype",
-    "compute_dtype": "--compute-dtype",
-    "layer": "--layer",
-}
 
 
 @dataclass(frozen=True)
@@ -60,6 +47,7 @@ def evaluate(
     cache: Path,
     label_set: str | None = None,
     given: Mapping[str, str] | None = None,
+    named: Mapping[str, str] | None = None,
     device: str = "cpu",
     advance: Callable[[int], Any] = lambda _: None,
     begin: Callable[[int], Any] = lambda _: None,
@@ -72,6 +60,7 @@ def evaluate(
         cache: its features, computed with the recipes of the training features.
         label_set: of the other corpus; None for its default.
         given: see `class_map.class_map`.
+        named: side -> name of the features of another program that are read for it, see `find_recipes`.
         device: cpu, cuda or mps.
         advance: called with the number of segments after each batch of each network.
         begin: called once with the number of segments of all networks together.
@@ -86,7 +75,7 @@ def evaluate(
     theirs = manifest.label_set(label_set)
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     selected, excluded = _select(manifest, theirs, mapped)
-    recipes = find_recipes(ensemble, manifest_path, cache, label_set)
+    recipes = find_recipes(ensemble, manifest_path, cache, label_set, named or {})
     raw = {label: mapped.mapping[name] for label, name in theirs.mapping.items() if name in mapped.mapping}
     with Corpus(recipes, selected, LabelSet(theirs.name, raw)) as corpus:
         refuse_training_audio(ensemble, corpus, manifest_path)
@@ -126,62 +115,6 @@ def evaluate(
         for u, k, p in zip(selected, reference, probabilities, strict=True)
     ]
     return Evaluation(results, csv_text(header, rows))
-
-
-def find_recipes(
-    ensemble: Ensemble, manifest: Path, cache: Path, label_set: str | None = None
-) -> dict[str, RecipeFolder]:
-    """The recipes of a cache that the networks read.
-
-    Raises:
-        MfhcaError: one is missing; the message has the command that computes it.
-    """
-    cached = list_recipes(cache)
-    of_all = [layer for recipe in cached for layer in recipe.layers_alone()]
-    by_key = {key_of(recipe.read_as): recipe for recipe in (*of_all, *cached)}
-    wanted = {side: dict(recipe) for side, recipe in ensemble.inputs.recipes.items()}
-    found = {side: by_key[key_of(recipe)] for side, recipe in wanted.items() if key_of(recipe) in by_key}
-    missing = {side: recipe for side, recipe in wanted.items() if side not in found}
-    if not missing:
-        return found
-    if any(recipe["kind"] == External.kind for recipe in missing.values()):
-        names = ", ".join(ensemble.inputs.names.values())
-        raise MfhcaError(
-            f"{cache}: the networks read features that another program made ({names}); "
-            "only the very same features can be evaluated, because nothing else says that those of another corpus were "
-            "made in the same way; import both corpora with one manifest, and use cv"
-        )
-    near = [
-        f"{folder.path.name} differs: {'; '.join(explain(folder.recipe, recipe, ('in the cache', 'in the run')))}"
-        for recipe in missing.values()
-        for folder in cached
-        if folder.kind == recipe["kind"]
-    ]
-    kinds = " and ".join(recipe["kind"] for recipe in missing.values())
-    command = features_command(ensemble, manifest, cache, label_set)
-    encoder = ensemble.inputs.names.get("ssl", "")
-    called = f" (ENCODER: {encoder.removeprefix('ssl-')})" if encoder.startswith("ssl-") else ""
-    raise MfhcaError(
-        f"{cache}: no {kinds} features of the recipe that the networks were trained on; run{called}\n  {command}"
-        + (f"\n{listing(near)}" if near else "")
-    )
-
-
-def features_command(ensemble: Ensemble, manifest: Path, cache: Path, label_set: str | None = None) -> str:
-    """The command that computes the features of another corpus for these networks."""
-    parts = [f"mfhca-cache features {quote(str(manifest))} --root DIR --cache {quote(str(cache))}"]
-    options: dict[str, Any] = {} if label_set is None else {"--label-set": label_set}
-    for recipe in ensemble.inputs.recipes.values():
-        parts.append(f"--kind {recipe['kind']}")
-        defaults = {field.name: field.default for field in fields(KINDS[recipe["kind"]])}
-        options |= {
-            option: recipe[name]
-            for name, option in OPTIONS.items()
-            if name in recipe and recipe[name] != defaults[name]
-        }
-    if "ssl" in ensemble.inputs.recipes:
-        parts.append("--backbone ENCODER")
-    return " ".join([*parts, *(f"{option} {quote(str(value))}" for option, value in options.items())])
 
 
 def _select(manifest: Manifest, theirs: LabelSet, mapped: ClassMap) -> tuple[list[Utterance], Counter[str]]:

@@ -11,7 +11,13 @@ from torch.nn import functional
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.model.fusion import CHANNELS, TIME, Attention, Fusion, FusionInputs, Sizes, register
-from mfhca_train.model.pooling import PoolNorm, pooled_width, softmax_over_time, weighted_statistics
+from mfhca_train.model.pooling import (
+    PoolNorm,
+    adaptive_cells,
+    pooled_width,
+    softmax_over_time,
+    weighted_statistics,
+)
 
 ATTENTION = {  # by `config.hca`
     "temporal": Attention(TIME, "a softmax over the encoder's frames (eq. 9)"),
@@ -98,11 +104,11 @@ class HierarchicalCooperativeAttention(Fusion):
             weights = self.query(self.dropout(x.spec_map))  # (B, L)
             f_att = functional.relu(weights if mask is None else weights * mask)  # (B, L), no softmax
             summed = torch.einsum("bl,bld->bd", f_att, context)  # (B, D)
-            low = functional.adaptive_avg_pool2d(hidden, (32, hidden.shape[2] // 32))  # (B, 32, D/32)
+            low = adaptive_cells(hidden, (32, hidden.shape[2] // 32))  # (B, 32, D/32)
             if mask is not None:  # the mean over the real frames of each cell
-                real = functional.adaptive_avg_pool1d(mask[:, None].to(low.dtype), 32).transpose(1, 2)
+                real = adaptive_cells(mask[..., None].to(low.dtype), (32, 1))
                 low = low / real.clamp(min=1 / mask.shape[1])
-            product = low @ summed.reshape(len(summed), -1, 32)  # (B, 32, 32)
+            product = low @ summed.unflatten(1, (-1, 32))  # (B, 32, 32)
             pooled = self.mix(product.flatten(1))  # (B, D)
         return functional.relu(self.out(self.dropout(pooled))), f_att
 

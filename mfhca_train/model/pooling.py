@@ -117,6 +117,13 @@ def adaptive_average(x: Tensor, cells: tuple[int, int]) -> Tensor:
     return height @ (x @ width.T)
 
 
+def adaptive_cells(x: Tensor, cells: tuple[int, int]) -> Tensor:
+    """`adaptive_avg_pool2d` of (B, L, D); as matrix products in ONNX, which has no such operation for all sizes."""
+    if torch.onnx.is_in_onnx_export():
+        return adaptive_average(x[:, None], cells)[:, 0]
+    return functional.adaptive_avg_pool2d(x, cells)
+
+
 @functools.lru_cache(maxsize=32)
 def averaging_matrix(size: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(cells, size): row i averages from floor(i size / cells) to ceil((i + 1) size / cells)."""

@@ -20,6 +20,7 @@ from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.class_map import ClassMap
 from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.coverage import check_corpora
 from mfhca_train.data.folds import ORACLES, Fold
 from mfhca_train.data.labelled import LabelledCorpus, Source, read_corpora
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
@@ -174,7 +175,7 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
             f"train.refit would train on the test speakers with protocol {row.protocol}; remove it"
         )
     if row.config.normalises_per("corpus"):
-        _check_corpus_norm(labelled, row)
+        check_corpora(labelled, row.protocol, row.selected_folds)
     identity = _identity(request, labelled, row, corpus)
     digest = sha256_text(canonical_json(identity))
     units = [
@@ -199,19 +200,6 @@ def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corp
         for fold in row.selected_folds
     ]
     return Plan(row, identity, digest, tuple(units))
-
-
-def _check_corpus_norm(labelled: LabelledCorpus, row: Row) -> None:
-    """Refuses the normalisation per corpus where a corpus has no training speakers, except under protocol corpus."""
-    if not labelled.is_several:
-        raise MfhcaError("*_norm=corpus needs several manifests; use standard, or speaker")
-    corpus_of = {u.speaker: u.corpus for u in labelled.utterances}
-    for fold in row.selected_folds if row.protocol != "corpus" else ():
-        if lacking := {*corpus_of.values()} - {corpus_of[speaker] for speaker in fold.train}:
-            raise MfhcaError(
-                f"protocol {row.protocol}, fold {fold.id}: no training speaker of corpus {min(lacking)}, whose "
-                "statistics *_norm=corpus needs; use *_norm=standard or speaker, or leave the corpus out"
-            )
 
 
 def _identity(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from corpus_factory import KINDS, SMALL, utterances, write_features
+from run_factory import leave_out_pictures
 
 from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.labelled import Source
-from mfhca_train.runs.crossval import Request
+from mfhca_train.runs.crossval import Request, cross_validate
 
 NAMES = ("alpha", "beta", "gamma")
 GAMMA = {"joy": "happy", "sorrow": "sad"}  # its words for two classes
@@ -59,3 +63,18 @@ def several_request(
         class_map=MAP,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@functools.cache
+def _corpora() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="mfhca-test-")
+    write_corpora(Path(folder.name))
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_pictures(patch)
+        cross_validate(several_request(Path(folder.name), {"train.ssl_norm": "corpus"}))
+    return folder
+
+
+def trained_on_several() -> Path:
+    """A folder with the corpora, and in `run` one of the protocol corpus, normalised per corpus; do not change it."""
+    return Path(_corpora().name)

@@ -1,4 +1,4 @@
-"""Cut sets of lhotse: .jsonl, .jsonl.gz and whatever else lhotse reads."""
+"""Cut sets of lhotse (.jsonl, .jsonl.gz and whatever else it reads), and its sets of recordings and supervisions."""
 
 from __future__ import annotations
 
@@ -10,33 +10,76 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.extras import optional
 from mfhca_cache.corpora.foreign.columns import Table, make_table
 
+RECORDINGS, SUPERVISIONS = "recordings", "supervisions"  # in the names of two files that belong together
 SHORTEST = 1e-3  # seconds; a span that ends less than this before its recording ends with it
 
 
 def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa: ARG001
-    """Reads the supervisions of a cut set; each is an utterance.
+    """Reads the supervisions of a cut set, or of sets of recordings and supervisions; each is an utterance.
 
     Args:
-        source: the file of the cut set.
+        source: the file of the cut set, or a folder with CORPUS_recordings_PART.jsonl.gz and
+            CORPUS_supervisions_PART.jsonl.gz, as the recipes of lhotse write them.
         root, columns: not used.
 
     Returns:
         For each supervision its id, file, speaker, gender, text, start and end in seconds, and its custom fields;
-        the cut's custom fields where the supervision has no field of that name.
+        the cut's custom fields where the supervision has no field of that name. With several parts, the part as split.
 
     Raises:
-        MfhcaError: lhotse is not installed or cannot read the file, or a cut is not of one audio file.
+        MfhcaError: lhotse is not installed or cannot read a file, a file of a pair is missing, or a cut is not of one
+            audio file.
     """
     lhotse = optional("lhotse", "lhotse")
-    if source.is_dir():
-        raise MfhcaError(f"{source}: a folder; pass the file of a cut set as FILE")
+    files = _pairs(source) if source.is_dir() else [(source, None)]
+    parts = [(file, _cuts(lhotse, file, other)) for file, other in files]
+    rows = (
+        {**row, **({"split": _part(file)} if len(parts) > 1 else {})}
+        for file, cuts in parts
+        for cut in cuts
+        for row in _rows(file, cut)
+    )
+    return make_table(source, rows)
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path | None]]:
+    """The files of recordings and of supervisions in a folder."""
+    found: list[tuple[Path, Path | None]] = []
+    for file in sorted(folder.iterdir()):
+        if RECORDINGS in file.name and ".jsonl" in file.suffixes:
+            other = file.with_name(file.name.replace(RECORDINGS, SUPERVISIONS))
+            if not other.is_file():
+                raise MfhcaError(
+                    f"{file}: no {other.name} beside it, so neither speakers nor emotions; add it"
+                )
+            found.append((file, other))
+    if not found:
+        raise MfhcaError(
+            f"{folder}: a folder without *{RECORDINGS}*.jsonl.gz; pass a folder with recordings and supervisions of "
+            "lhotse, or the file of a cut set, as FILE"
+        )
+    return found
+
+
+def _part(file: Path) -> str:
+    """The part of a corpus in a file's name: train of emodb_recordings_train.jsonl.gz."""
+    return file.name.partition(RECORDINGS)[2].partition(".")[0].strip("_-")
+
+
+def _cuts(lhotse: Any, file: Path, supervisions: Path | None) -> list[Any]:
     try:
-        cuts = list(lhotse.CutSet.from_file(source))
+        if supervisions is None:
+            return list(lhotse.CutSet.from_file(file))
+        return list(
+            lhotse.CutSet.from_manifests(
+                recordings=lhotse.RecordingSet.from_file(file),
+                supervisions=lhotse.SupervisionSet.from_file(supervisions),
+            )
+        )
     except Exception as error:  # whatever a damaged file makes it raise
         raise MfhcaError(
-            f"{source}: lhotse cannot read it ({str(error) or type(error).__name__}); write it with CutSet.to_file"
+            f"{file}: lhotse cannot read it ({str(error) or type(error).__name__}); write it with to_file of lhotse"
         ) from error
-    return make_table(source, (row for cut in cuts for row in _rows(source, cut)))
 
 
 def _rows(source: Path, cut: Any) -> Iterator[dict[str, Any]]:

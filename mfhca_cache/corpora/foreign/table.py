@@ -1,4 +1,4 @@
-"""Tables in CSV (comma, semicolon or tab), JSON lines and parquet."""
+"""Tables in CSV (comma, semicolon or tab), JSON (lines or an array) and parquet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mfhca_cache.common.files import read_text
 from mfhca_cache.corpora.foreign.columns import Table, make_table
 
 DELIMITERS = ",;\t"
-JSON_LINES = (".jsonl", ".ndjson", ".json")
+JSON = (".jsonl", ".ndjson", ".json")
 REMEDY = "save it as CSV, TSV or JSON lines in UTF-8, or as parquet"
 
 
@@ -22,8 +22,8 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
     """Reads a table.
 
     Args:
-        source: .parquet, .jsonl, .ndjson, .json (one object per line) or a text file with a header, in which the
-            character that separates most columns of the header counts as the delimiter.
+        source: .parquet; .jsonl, .ndjson or .json (one object per line, or an array of objects); or a text file with a
+            header, in which the character that separates most columns of the header counts as the delimiter.
         root, columns: not used.
 
     Raises:
@@ -33,8 +33,9 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
     if suffix == ".parquet":
         return _parquet(source)
     text = read_text(source, REMEDY).removeprefix("\ufeff")
-    if suffix in JSON_LINES:
-        return make_table(source, _json_lines(source, text))
+    if suffix in JSON:
+        is_array = text.lstrip().startswith("[")
+        return make_table(source, _json_array(source, text) if is_array else _json_lines(source, text))
     header = text.partition("\n")[0]
     delimiter = "\t" if suffix == ".tsv" else max(DELIMITERS, key=header.count)
     rows = []
@@ -56,6 +57,17 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
     except csv.Error as error:
         raise MfhcaError(f"{source}: line {reader.line_num} is not CSV ({error}); {REMEDY}") from error
     return Table(source, tuple(names), tuple(rows))
+
+
+def _json_array(source: Path, text: str) -> Iterator[dict[str, object]]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MfhcaError(f"{source}: not JSON ({error}); {REMEDY}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise MfhcaError(f"{source}: entry {number} is not a JSON object; write one object per utterance")
+        yield row
 
 
 def _json_lines(source: Path, text: str) -> Iterator[dict[str, object]]:

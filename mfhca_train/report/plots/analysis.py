@@ -93,7 +93,7 @@ def example_picture(analysis: Analysis, index: int, name: str, mark: str) -> Pic
         else f", recognised as {classes[example['prediction']]}"
     )
     seconds, count = about["spec"]["seconds"], len(parts["spec"])
-    over_time = about["attended"] == "time"
+    over_time, is_spectrogram = about["attended"] == "time", about["spec"]["kind"] in UNITS
     blocks = sum(part.endswith("-h") for part in parts)
     heights = [0.5, *([0.75] if over_time else []), 0.8, *[0.55] * blocks, 0.55]
     with canvas(WIDTH, sum(heights) + 0.2 * len(heights) + 0.4, mark) as figure:
@@ -108,14 +108,18 @@ def example_picture(analysis: Analysis, index: int, name: str, mark: str) -> Pic
         if "wave" in parts:
             _draw_wave(next(panels), parts["wave"], seconds)
         else:
-            _draw_level(next(panels), parts["level"], seconds)
+            _draw_level(
+                next(panels), parts["level"], seconds, "level, dB" if is_spectrogram else "mean value"
+            )
         if over_time:
             _draw_weights(next(panels), parts["weights"], seconds)
         image: dict[str, Any] = {
             "extent": (0, count * seconds, 0, about["spec"]["top_khz"]),
-            "unit": UNITS.get(about["spec"]["kind"], "value"),
+            "unit": UNITS.get(about["spec"]["kind"], "dimension"),
         }
-        _draw_map(next(panels), parts["spec"], "spectrogram", "gray_r", **image)
+        _draw_map(
+            next(panels), parts["spec"], "spectrogram" if is_spectrogram else "features", "gray_r", **image
+        )
         for k in range(blocks):
             gates = gate_map(parts[f"gates-{k}-h"], parts[f"gates-{k}-w"])
             _draw_map(
@@ -153,11 +157,11 @@ def _draw_wave(axes: Axes, wave: Array, seconds: float) -> None:
     axes.set_title("waveform", fontsize=7)
 
 
-def _draw_level(axes: Axes, level: Array, seconds: float) -> None:
+def _draw_level(axes: Axes, level: Array, seconds: float, title: str) -> None:
     values = level.ravel()
     at = (np.arange(len(values)) + 0.5) * len(level) * seconds / len(values)
     axes.fill_between(at, values.min(), values, color=MUTED, alpha=0.6, linewidth=0)
-    axes.set_title("level, dB", fontsize=7)
+    axes.set_title(title, fontsize=7)
     axes.locator_params(axis="y", nbins=3)
 
 

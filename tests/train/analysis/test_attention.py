@@ -35,6 +35,11 @@ def test_level_is_the_mean_power() -> None:
     np.testing.assert_allclose(attention.level(spec), [0, 10 * np.log10(5), -100], atol=1e-9)
 
 
+def test_the_level_of_values_that_are_no_decibels_is_their_mean() -> None:
+    """10 to the power of such values would overflow."""
+    assert attention.level(np.array([[9000.0, 9002.0]]), decibels=False) == [9001.0]
+
+
 def test_attention_that_rises_with_the_level_correlates_fully() -> None:
     random = np.random.default_rng(0)
     levels = np.sort(random.normal(size=(2, 20)))

@@ -136,6 +136,14 @@ def test_a_small_corpus_without_a_card_gets_small_unless_another_preset_is_given
     assert describe_preset(resolve(path)) == ""
 
 
+def test_settings_of_a_card_are_not_those_of_several_corpora(manifest: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_bytes(manifest.read_bytes())
+    found = resolve([manifest, other])
+    assert found.config == resolve(preset="small").config
+    assert describe_preset(found).startswith("preset small (several corpora, fewer than 2,000 utterances; ")
+
+
 def test_corpora_with_a_card_keep_their_settings(manifest: Path) -> None:
     found = resolve(manifest)
     assert (found.config.train.lr, found.config.model.bilstm, found.preset) == (1e-2, True, None)

@@ -19,9 +19,10 @@ from mfhca_cache.manifest.manifest import write_manifest
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.inference import cross_corpus
-from mfhca_train.inference.cross_corpus import Evaluation, features_command
+from mfhca_train.inference.cross_corpus import Evaluation
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.inference.output import evaluation_table
+from mfhca_train.inference.recipes import features_command
 from mfhca_train.model.saved import load_network
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.training.evaluate import evaluate

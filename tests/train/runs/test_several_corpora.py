@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from corpus_factory import KINDS, SSL, write_features
 from run_factory import Page, leave_out_pictures, tree
-from several_factory import MAP, NAMES, corpus_rows, several_request, write_corpora
+from several_factory import MAP, NAMES, corpus_rows, several_request, trained_on_several, write_corpora
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import write_manifest
@@ -39,16 +39,14 @@ def _no_pictures() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("several")
-    write_corpora(folder)
-    return folder
+def corpora() -> Path:
+    return trained_on_several()
 
 
 @pytest.fixture(scope="module")
 def finished(corpora: Path) -> tuple[Path, dict[str, Any]]:
     """A run of the protocol corpus with its results."""
-    return corpora / "run", cross_validate(several_request(corpora, CORPUS_NORM))
+    return corpora / "run", read_sealed(corpora / "run/results.json")
 
 
 def weights(run: Path, fold: str) -> bytes:

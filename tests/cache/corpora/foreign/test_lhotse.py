@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +72,26 @@ def test_cuts_that_are_no_utterances_are_refused(tmp_path: Path) -> None:
     result = manifest(tmp_path, "lhotse", str(tmp_path / "cuts.jsonl"))
     assert (result.exit_code, "lhotse cannot read it" in result.stderr) == (1, True), result.stderr
     result = manifest(tmp_path, "lhotse")
-    assert "a folder; pass the file of a cut set as FILE" in " ".join(result.stderr.split())
+    assert "a folder without *recordings*.jsonl.gz; pass a folder with" in " ".join(result.stderr.split())
+
+
+def test_recordings_and_supervisions_give_the_manifest_made_by_hand(tmp_path: Path) -> None:
+    import lhotse
+
+    rows = corpus(tmp_path / "audio")
+    made_cuts = cuts(tmp_path / "audio", rows)
+    half = len(rows) // 2
+    (tmp_path / "sets").mkdir()
+    for part, chosen in (("train", made_cuts[:half]), ("test", made_cuts[half:])):
+        lhotse.RecordingSet.from_recordings(cut.recording for cut in chosen).to_file(
+            tmp_path / f"sets/mine_recordings_{part}.jsonl.gz"
+        )
+        lhotse.SupervisionSet.from_segments(s for cut in chosen for s in cut.supervisions).to_file(
+            tmp_path / f"sets/mine_supervisions_{part}.jsonl.gz"
+        )
+    folds = ["train"] * half + ["test"] * (len(rows) - half)
+    expected = [replace(u, fold=fold) for u, fold in zip(rows, folds, strict=True)]
+    assert made(tmp_path, "lhotse", str(tmp_path / "sets")) == expected
+    (tmp_path / "sets/mine_supervisions_test.jsonl.gz").unlink()
+    result = manifest(tmp_path, "lhotse", str(tmp_path / "sets"))
+    assert "no mine_supervisions_test.jsonl.gz beside it" in " ".join(result.stderr.split())

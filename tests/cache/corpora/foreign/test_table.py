@@ -30,7 +30,9 @@ def cells(rows: list[Utterance], root: Path | None = None) -> list[dict[str, str
 
 def write(path: Path, table: list[dict[str, str]]) -> Path:
     """Writes a table in the format of its suffix; .txt has semicolons."""
-    if path.suffix == ".jsonl":
+    if path.suffix == ".json":
+        path.write_text(json.dumps(table, indent=1))
+    elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in table))
     elif path.suffix == ".parquet":
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -46,7 +48,7 @@ def write(path: Path, table: list[dict[str, str]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet"])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_every_format_gives_the_manifest_made_by_hand(tmp_path: Path, suffix: str, absolute: bool) -> None:
     rows = corpus(tmp_path / "audio")
@@ -143,6 +145,8 @@ def test_other_damaged_files_are_refused(tmp_path: Path) -> None:
     for name, content, message in (
         ("a.jsonl", b'{"file": 1}\n[]\n', "line 2 is not a JSON object"),
         ("b.jsonl", b"{\n", "line 1 is not JSON"),
+        ("f.json", b'[{"file": 1}, 2]', "entry 2 is not a JSON object"),
+        ("g.json", b'[{"file": 1}', "not JSON"),
         ("c.csv", b"\xff\xfe\x00", "not text in UTF-8"),
         ("d.parquet", b"PAR1", "not readable as parquet"),
         ("e.csv", None, "no such file or folder"),
