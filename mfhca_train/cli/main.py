@@ -45,11 +45,11 @@ def main() -> None:
 
 
 @main.command(cls=RunCommand)
-@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
+@click.argument("manifest", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
 @DRY_RUN
 def cv(
-    manifests: tuple[Path, ...],
+    manifest: tuple[Path, ...],
     out: Path,
     preset: str | None,
     settings: tuple[str, ...],
@@ -70,8 +70,8 @@ def cv(
     from mfhca_train.runs.plan import Request
 
     options["seeds"] = tuple(range(options["seeds"]))
-    files = _files(manifests, options)
-    resolved = _resolve(manifests, preset, settings, config_file)
+    files = _files(manifest, options)
+    resolved = _resolve(manifest, preset, settings, config_file)
     request = Request(
         **files, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
     )
@@ -86,14 +86,14 @@ def cv(
 
 @main.command(cls=RunCommand)
 @click.argument("grid", type=FILE)
-@click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
+@click.argument("manifest", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
 @run_options(seeds=ABLATION_SEEDS, protocol=None)
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
 @DRY_RUN
 def ablate(
     grid: Path,
-    manifests: tuple[Path, ...],
+    manifest: tuple[Path, ...],
     out: Path,
     preset: str | None,
     settings: tuple[str, ...],
@@ -119,8 +119,8 @@ def ablate(
 
     found = read_grid(find_grid(grid))
     options["seeds"] = tuple(range(options["seeds"]))
-    files = _files(manifests, options)
-    resolved = _resolve(manifests, preset, settings, config_file, found.base.settings)
+    files = _files(manifest, options)
+    resolved = _resolve(manifest, preset, settings, config_file, found.base.settings)
     request = Request(
         **files,
         out=out,
@@ -198,7 +198,7 @@ def _files(manifests: tuple[Path, ...], options: dict[str, Any]) -> dict[str, An
     from mfhca_train.data.class_map import read_class_map
     from mfhca_train.runs.plan import files_of
 
-    caches, roots, class_map = (options.pop(name) for name in ("caches", "roots", "class_map"))
+    caches, roots, class_map = (options.pop(name) for name in ("cache", "root", "class_map"))
     return files_of(manifests, caches, roots, read_class_map(class_map))
 
 

@@ -80,7 +80,6 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
     options = (
         click.option(
             "--cache",
-            "caches",
             required=True,
             multiple=True,
             type=DIR,
@@ -137,7 +136,6 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         click.option(
             "--root",
-            "roots",
             multiple=True,
             type=DIR,
             help="The folder of the audio, one for each manifest: refuses features of other audio, and shows waveforms "
