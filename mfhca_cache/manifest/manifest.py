@@ -78,6 +78,11 @@ class Manifest:
         return tuple(utterance for utterance in self.utterances if utterance.emotion in mapping)
 
     @property
+    def corpus(self) -> str:
+        """The corpus' name: the card's, else that of the file."""
+        return self.card.name if self.card else self.path.stem
+
+    @property
     def has_sessions(self) -> bool:
         """Whether every utterance names its session and there are at least two."""
         sessions = {utterance.session for utterance in self.utterances}

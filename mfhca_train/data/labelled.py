@@ -111,9 +111,10 @@ def read_corpora(
                 "a class map (--map) joins several corpora; leave it out, or choose a --label-set"
             )
         own = manifests[0].label_set(label_set)
-        part = Part(_name(manifests[0]), sources[0], manifests[0], own, {name: name for name in own.classes})
+        part = Part(manifests[0].corpus, sources[0], manifests[0], own, {name: name for name in own.classes})
         return LabelledCorpus((part,), own, manifests[0].select(own), accept_copies)
-    named = sorted(zip(map(_name, manifests), sources, manifests, strict=True), key=lambda entry: entry[0])
+    corpora = [manifest.corpus for manifest in manifests]
+    named = sorted(zip(corpora, sources, manifests, strict=True), key=lambda entry: entry[0])
     names = [name for name, _, _ in named]
     _check_names(names)
     chosen = _label_sets(names, label_set)
@@ -131,10 +132,6 @@ def read_corpora(
     )
     utterances = tuple(u for part in parts for u in _utterances(part))
     return LabelledCorpus(parts, LabelSet(text, {name: name for name in classes}), utterances, accept_copies)
-
-
-def _name(manifest: Manifest) -> str:
-    return manifest.card.name if manifest.card else manifest.path.stem
 
 
 def _check_names(names: Sequence[str]) -> None:

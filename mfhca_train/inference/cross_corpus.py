@@ -71,7 +71,7 @@ def evaluate(
     """
     manifest = read_manifest(manifest_path)
     manifest.warn()
-    corpus_name = manifest.card.name if manifest.card else manifest_path.stem
+    corpus_name = manifest.corpus
     theirs = manifest.label_set(label_set)
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     selected, excluded = _select(manifest, theirs, mapped)

@@ -12,11 +12,12 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.progress import phase
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import MissingRow, list_missing, resolve, select
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, Row, check, read_labels
+from mfhca_train.runs.plan import Plan, Request, Row, check, read_labels
 
 
 def ablate(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from mfhca_cache.common.hardware import resolve_device
 from mfhca_cache.common.progress import phase
 from mfhca_cache.common.text import duration_text, plural
+from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.report.text import count_range
 from mfhca_train.results.checksums import read_about
 from mfhca_train.results.schema import NETWORK
@@ -15,7 +16,7 @@ from mfhca_train.runs.ablation import plan_rows
 from mfhca_train.runs.crossval import plan_row
 from mfhca_train.runs.features import OpenFeatures
 from mfhca_train.runs.grid import Grid
-from mfhca_train.runs.plan import LabelledCorpus, Plan, Request, Row, make_plan
+from mfhca_train.runs.plan import Plan, Request, Row, make_plan
 from mfhca_train.training import process
 from mfhca_train.training.progress import makespan
 from mfhca_train.training.trial import seconds_per_epoch
