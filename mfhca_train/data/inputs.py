@@ -151,7 +151,7 @@ def _kind(cache: Path, side: str, kinds: tuple[str, ...], name: str | None) -> s
     if name is not None and len(found) > 1:
         names = listing([recipe.path.name for recipe in named])
         raise MfhcaError(
-            f"{cache}: --{side} {name} matches several recipes; write more of the name:\n{names}"
+            f"{cache}: --{side} {name} is an ambiguous prefix; choose one of these recipes:\n{names}"
         )
     spelled = [kind for kind in (*kinds, External.kind) if (name or "").startswith(kind)]
     return (*found, *spelled, *kinds)[0]

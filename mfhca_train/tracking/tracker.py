@@ -69,7 +69,7 @@ class Tracker:
                 del self._backends[name]
                 reason = str(error).strip().splitlines() or [""]
                 LOG.warning(
-                    "--track %s: stopped (%s: %s); the run goes on", name, type(error).__name__, reason[0]
+                    "--track %s: stopped (%s: %s); the run continues", name, type(error).__name__, reason[0]
                 )
 
 
