@@ -18,6 +18,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+from bench import precision
 from bench.scores import Results, details, model_name, overview, table
 from mfhca_train.report.terminal import headline, next_steps
 from mfhca_train.report.terminal import table as scores_table
@@ -52,7 +53,10 @@ def updated() -> dict[Path, str]:
             "demo": textwrap.indent("\n\n".join(map(printed, demo)), "    "),
             "results": overview(runs, published),
         },
-        "docs/results.md": {"results": details(runs, published)},
+        "docs/results.md": {
+            "results": details(runs, published),
+            "precision": precision.section(precision.read()),
+        },
         "docs/speed.md": {"speed": speed(measured)},
         "docs/robustness.md": {"torture": torture(tortured)},
     }

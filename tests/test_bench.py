@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import mmap
 import os
@@ -9,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from places import REPOSITORY
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 sys.path.insert(0, str(REPOSITORY))  # `bench` is no part of the installed package
 
+from bench import precision
 from bench.report import Measurement, Section, Target, markdown
 from bench.timing import Spread, in_turns, private_bytes
 
@@ -95,3 +99,27 @@ def test_private_memory_is_this_process_s() -> None:
         block.write(os.urandom(1 << 20) * 20)
         assert private_bytes() - before > 0.9 * len(block)
     assert private_bytes(2**22 + 1) == 0
+
+
+def test_precisions_are_compared_over_the_same_seeds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths, expected = [], {}
+    for name in ("float32", "bfloat16"):
+        folds, truth, predicted = [], {0: [], 1: []}, {0: [], 1: []}
+        for seed, _ in itertools.product((0, 1), range(3)):
+            labels, guesses = rng.integers(0, 3, (2, 40))
+            truth[seed] += list(labels)
+            predicted[seed] += list(guesses)
+            folds.append({"seed": seed, "confusion": confusion_matrix(labels, guesses).tolist()})
+        expected[name] = [balanced_accuracy_score(truth[seed], predicted[seed]) for seed in (0, 1)]
+        row = {"corpus": "c", "label_set": "all", "protocol": "strict", "recipes": {}, "seeds": [0, 1]}
+        row |= {"config": {"train": {"precision": name}}, "folds": folds}
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(row))
+    measured = precision.compare(paths)
+    for name, scores in expected.items():
+        assert [own["ua"] for own in measured["precisions"][name].values()] == pytest.approx(scores)
+    gap = 100 * abs(np.mean(expected["float32"]) - np.mean(expected["bfloat16"]))
+    assert f"The means of UA are {gap:.2f} points apart" in precision.section(measured)
+    with pytest.raises(SystemExit, match=r"must differ in train\.precision, and in nothing else"):
+        precision.compare([paths[0], paths[0]])

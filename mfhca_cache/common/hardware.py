@@ -102,6 +102,22 @@ def has_bfloat16() -> bool | None:
     return any(name in BFLOAT16_FLAGS for name in names) if names else None
 
 
+def fastest_precision(device: str) -> str:
+    """bfloat16 where the device multiplies it in hardware, else float32.
+
+    Args:
+        device: as `resolve_device` returns it.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        with torch.cuda.device(device):
+            supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        supported = device == "cpu" and bool(has_bfloat16())
+    return "bfloat16" if supported else "float32"
+
+
 def memory_bytes(name: str = "MemTotal") -> int:
     """A field of /proc/meminfo in bytes; 0 where the system has no such file."""
     number = _read_field("/proc/meminfo", f"{name}:").split()

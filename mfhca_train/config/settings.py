@@ -147,8 +147,8 @@ class TrainConfig:
         0.0, "ours", "SpecAugment: longest masked part of the hidden states' frames"
     )
     ssl_feature_mask: Probability = _(0.0, "ours", "SpecAugment: largest masked part of their dimensions")
-    precision: Literal["float32", "bfloat16"] = _(
-        "float32", "ours", "of the forward pass; bfloat16 (autocast) needs a processor with units for it"
+    precision: Literal["float32", "bfloat16", "auto"] = _(
+        "float32", "ours", "of the forward pass; auto: bfloat16 (autocast) where the device has units for it"
     )
     validation_speakers: Positive = _(
         2,

@@ -7,6 +7,7 @@ finished are linked, see `reuse`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mfhca_cache.common import log
@@ -17,7 +18,7 @@ from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import MissingRow, list_missing, resolve, select
-from mfhca_train.runs.plan import Plan, Request, Row, check, read_labels
+from mfhca_train.runs.plan import Plan, Request, Row, check, read_labels, with_precision
 
 
 def ablate(
@@ -37,6 +38,7 @@ def ablate(
     Raises:
         MfhcaError: a row cannot be trained, the run folder holds other rows of these names, or a unit failed.
     """
+    request = replace(request, config=with_precision(request, request.config))
     labelled, rows, missing = plan_rows(request, grid, names, skip_missing)
 
     def results(plans: Mapping[str, Plan]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mfhca_train.runs.plan import (
     finished_folders,
     read_labels,
     select_folds,
+    with_precision,
 )
 
 __all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
@@ -72,7 +73,8 @@ def plan_row(request: Request) -> tuple[LabelledCorpus, Row]:
     recipes = choose_recipes(
         request.cache, model.inputs, request.spec, request.ssl, model.mfcc, model.ssl_layer
     )
-    return labelled, Row(CV_ROW, request.config, request.protocol, request.seeds, folds, selected, recipes)
+    config = with_precision(request, request.config)
+    return labelled, Row(CV_ROW, config, request.protocol, request.seeds, folds, selected, recipes)
 
 
 def aggregate(

@@ -17,7 +17,7 @@ from mfhca_train.data.inputs import MFCC_KIND, SPEC_KINDS, SSL_KIND, choose_reci
 from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.schema import CHOSEN, LOGISTIC, NETWORK, SVM
 from mfhca_train.runs.grid import Grid, GridRow, row_config
-from mfhca_train.runs.plan import Request, Row, select_folds
+from mfhca_train.runs.plan import Request, Row, select_folds, with_precision
 
 KINDS = {"spec": SPEC_KINDS, "ssl": (SSL_KIND,), "mfcc": (MFCC_KIND,)}  # of recipe, by input
 
@@ -63,7 +63,7 @@ def resolve(
     """
     rows, missing = [], []
     wanted = [row for row in grid.trained if names is None or row.name in names]
-    configs = {row.name: row_config(request.config, row) for row in wanted}
+    configs = {row.name: with_precision(request, row_config(request.config, row)) for row in wanted}
     for row in wanted:
         if row.kind == CHOSEN:
             candidates, incomplete = resolve(request, grid, labelled, row.candidates)

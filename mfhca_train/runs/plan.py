@@ -17,6 +17,7 @@ from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_train.config.defaults import PROTOCOL, SEEDS, THREADS
+from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config, TrainConfig
 from mfhca_train.data.class_map import ClassMap
 from mfhca_train.data.corpus import Corpus
@@ -24,6 +25,7 @@ from mfhca_train.data.coverage import check_corpora
 from mfhca_train.data.folds import ORACLES, Fold
 from mfhca_train.data.labelled import LabelledCorpus, Source, read_corpora
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
+from mfhca_train.training import queue
 from mfhca_train.training.epochs import OnEpoch
 from mfhca_train.training.unit import Unit
 
@@ -156,6 +158,18 @@ def read_labels(request: Request) -> LabelledCorpus:
     for part in labelled.parts:
         part.manifest.warn(part.label_set)
     return labelled
+
+
+def with_precision(request: Request, config: Config) -> Config:
+    """The settings with `train.precision=auto` replaced by what the run's device, or a worker of its cluster, has.
+
+    Raises:
+        MfhcaError: the device or the cluster is not available.
+    """
+    if config.train.precision != "auto":
+        return config
+    precision = queue.fastest_precision(request.device, request.cluster)
+    return with_settings(config, {"train.precision": precision})
 
 
 def make_plan(request: Request, labelled: LabelledCorpus, row: Row, corpus: Corpus) -> Plan:

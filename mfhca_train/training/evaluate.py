@@ -30,8 +30,9 @@ class Evaluation:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """bfloat16 autocast, or nothing for float32."""
-    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    """bfloat16 autocast, or nothing for float32; "auto" has been replaced when a run was planned."""
+    enabled = {"bfloat16": True, "float32": False}[precision]
+    return torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=enabled)
 
 
 def evaluate(

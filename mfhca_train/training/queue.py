@@ -50,6 +50,14 @@ def environment(device: str, cluster: Cluster | None = None) -> dict[str, Any]:
     return process.environment(hardware.resolve_device(device))
 
 
+def fastest_precision(device: str, cluster: Cluster | None = None) -> str:
+    """What `train.precision=auto` stands for where units are trained; arguments and errors as of `environment`."""
+    if cluster is not None:
+        ((_, answer),) = results(cluster, fastest_precision, [device], lambda _: "the first question")
+        return str(answer)
+    return hardware.fastest_precision(hardware.resolve_device(device))
+
+
 def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = None) -> None:
     """Trains one unit in this process; does nothing if it is finished.
 

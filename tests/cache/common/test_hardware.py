@@ -68,3 +68,15 @@ def test_free_space_of_a_folder_that_does_not_exist_is_that_of_its_parent(tmp_pa
 def test_memory_is_read_in_bytes() -> None:
     assert hardware.memory_bytes() >= hardware.memory_bytes("MemFree") > 1 << 20
     assert hardware.memory_bytes("NoSuchField") == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [(["avx2", "avx512_bf16"], "bfloat16"), (["avx2"], "float32"), ([], "float32")],
+)
+def test_the_fastest_precision_is_bfloat16_where_the_processor_multiplies_it(
+    flags: list[str], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "flags", lambda: flags)
+    assert hardware.fastest_precision("cpu") == precision
+    assert hardware.fastest_precision("mps") == "float32"  # says nothing of its units

@@ -15,6 +15,7 @@ from corpus_factory import request, utterances
 from cv_factory import cv_command, fails
 
 from mfhca_cache.cli import main
+from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.store.reader import find_recipe
@@ -22,9 +23,9 @@ from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import make_folds
 from mfhca_train.results.schema import RESULT_FILE, unit_folder
-from mfhca_train.runs.crossval import cross_validate
+from mfhca_train.runs.crossval import cross_validate, plan_row
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.plan import Request, Row, finished_folders, finished_seeds, read_labels
+from mfhca_train.runs.plan import Request, Row, finished_folders, finished_seeds, read_labels, with_precision
 
 
 def test_a_recording_under_two_speakers_is_refused_unless_accepted(
@@ -132,3 +133,14 @@ def test_a_seed_is_finished_with_its_last_fold(tmp_path: Path) -> None:
     assert finished_seeds(tmp_path, row("s0 s1")) == (10,)
     assert finished_seeds(tmp_path, row("s0"), FOLDS) == ()
     assert finished_seeds(tmp_path / "none", row("s0")) == ()
+
+
+def test_automatic_precision_is_that_of_the_processor_and_is_stored(tmp_path: Path) -> None:
+    base = request(tmp_path)
+    for name, expected in (("auto", hardware.fastest_precision("cpu")), ("float32", "float32")):
+        config = with_settings(base.config, {"train.precision": name})
+        assert plan_row(replace(base, config=config))[1].config.train.precision == expected
+    with pytest.raises(MfhcaError, match=r"device 'cuda:99' is not available here"):
+        with_precision(
+            replace(base, device="cuda:99"), with_settings(base.config, {"train.precision": "auto"})
+        )
