@@ -114,23 +114,23 @@ def _averages(size: int, cells: int) -> Array:
     return matrix.astype(np.float32)
 
 
-def gate_measures(maps: Array, spec: Array, valid: Array) -> tuple[Array, Array]:
+def gate_measures(maps: Array, cells: Array, valid: Array, frames: int) -> tuple[Array, Array]:
     """How much gates vary over a map, and whether they follow the spectrogram, over the real frames of each segment.
 
     Args:
         maps: (N, H, W) from `gate_map`.
-        spec: (N, T, F), the network's input.
-        valid: (N,) real spectrogram frames.
+        cells: (N, H, W), the network's input `resized` to the map.
+        valid: (N,) real frames of the input.
+        frames: T of the input.
 
     Returns:
         (N, 2): the 5th and 95th percentile of the map's cells; (M,): Pearson's correlation of map and spectrogram
         over the cells, for the segments in which both vary.
     """
-    count, height, width = maps.shape
-    cells = resized(spec, height, width)
+    count, height, _ = maps.shape
     ends, correlations = np.zeros((count, 2)), []
     for k, real in enumerate(np.maximum(valid, 1)):
-        rows = max(1, -(-int(real) * height // spec.shape[1]))
+        rows = max(1, -(-int(real) * height // frames))
         x, y = maps[k, :rows].ravel(), cells[k, :rows].ravel()
         ends[k] = np.percentile(x, (5, 95))
         if x.std() > 1e-7 and y.std() > 1e-7:

@@ -151,10 +151,17 @@ def measure_fold(run: FoldRun) -> FoldMeasures:
             every = np.full(len(output.weights), output.weights.shape[1])
             values["frames"].append(attention.effective_frames(output.weights, every))
         gates = gates or [([], []) for _ in output.gates]
+        cells: dict[
+            tuple[int, ...], Array
+        ] = {}  # the spectrogram at the sizes of the maps; most blocks share one
         for (percentiles, correlations), (g_h, g_w) in zip(gates, output.gates, strict=True):
             if output.spec is not None:
-                valid = segments.valid["spec"][output.segments]
-                ends, follows = attention.gate_measures(attention.gate_map(g_h, g_w), output.spec, valid)
+                maps = attention.gate_map(g_h, g_w)
+                height, width = maps.shape[1:]
+                if (height, width) not in cells:
+                    cells[height, width] = attention.resized(output.spec, height, width)
+                valid, frames = segments.valid["spec"][output.segments], output.spec.shape[1]
+                ends, follows = attention.gate_measures(maps, cells[height, width], valid, frames)
                 percentiles.append(ends)
                 correlations.append(follows)
     per_utterance = mean_over_segments(np.concatenate(features), segments.utterance, len(test))

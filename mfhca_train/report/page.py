@@ -29,7 +29,7 @@ from mfhca_train.report.findings import findings
 from mfhca_train.report.html import Html
 from mfhca_train.report.markdown import Markdown
 from mfhca_train.report.parameters import find_baseline, parameters
-from mfhca_train.report.plots.files import write_figures
+from mfhca_train.report.plots.files import FIGURES, format_of, write_figures
 from mfhca_train.report.rows import (
     SEEDS_ADVISED,
     comparisons,
@@ -82,7 +82,8 @@ def write_report(run: Path, figures: Path | None = None, form: str = "svg") -> P
 
     Args:
         run: a folder in which `cv` or `ablate` has finished.
-        figures: a folder for the figures as files, to which report.md then links.
+        figures: a folder for the figures as files, to which report.md then links. Those that an earlier call has
+            written into the folder "figures" of the run are written again, so that they are never of other results.
         form: their format, one of `plots.files.FORMATS`.
 
     Returns:
@@ -92,6 +93,8 @@ def write_report(run: Path, figures: Path | None = None, form: str = "svg") -> P
         MfhcaError: the run is not finished, a file of it is damaged, or a file cannot be written.
     """
     record = read_record(run)
+    if figures is None and (earlier := format_of(run / FIGURES)):
+        figures, form = run / FIGURES, earlier
     sections = list(_sections(record, Analyses(run, record)))
     return write_pages(record, run / "report", sections, file_date(run / RESULTS_FILE), figures, form)
 

@@ -14,12 +14,20 @@ from mfhca_train.report.plots.svg import style
 FORMATS = ("svg", "pdf", "png")
 DOTS = 300  # per inch, of a PNG
 CAPTIONS = "captions.md"
+FIGURES = "figures"  # the folder in a run whose figures are written again with its report
 # Equal figures give equal bytes: no time, and no version of the program that drew them.
 NO_DATE: dict[str, dict[str, Any]] = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
     "png": {"Software": None},
 }
+
+
+def format_of(folder: Path) -> str | None:
+    """The format of the figures that an earlier call has written into a folder; None if it has none."""
+    if not (folder / CAPTIONS).is_file():
+        return None
+    return next((form for form in FORMATS if any(folder.glob(f"*.{form}"))), None)
 
 
 def write_figures(folder: Path, figures: Iterable[Figure], form: str) -> dict[str, Path]:

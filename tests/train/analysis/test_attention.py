@@ -75,11 +75,12 @@ def test_gates_are_judged_on_real_frames_alone() -> None:
     random = np.random.default_rng(3)
     spec = random.normal(size=(1, 20, 8)).astype(np.float32)
     maps = 0.25 + 0.01 * attention.resized(spec, 10, 4)
-    ends, follows = attention.gate_measures(maps, spec, np.array([12]))
+    ends, follows = attention.gate_measures(maps, attention.resized(spec, 10, 4), np.array([12]), 20)
     np.testing.assert_allclose(follows, [1], rtol=1e-4)
     np.testing.assert_allclose(ends[0], np.percentile(maps[0, :6], (5, 95)))
     maps[:, 6:], spec[:, 12:] = 9, -9
-    again = attention.gate_measures(maps, spec, np.array([12]))
+    again = attention.gate_measures(maps, attention.resized(spec, 10, 4), np.array([12]), 20)
     np.testing.assert_array_equal(again[0], ends)
     np.testing.assert_array_equal(again[1], follows)
-    assert len(attention.gate_measures(np.full((1, 10, 4), 0.25), spec, np.array([20]))[1]) == 0
+    flat = np.full((1, 10, 4), 0.25)
+    assert len(attention.gate_measures(flat, flat, np.array([20]), 20)[1]) == 0

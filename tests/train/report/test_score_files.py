@@ -122,11 +122,8 @@ def test_formats_of_the_command_are_those_that_are_written() -> None:
     assert FIGURE_FORMATS == FORMATS
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_figures_become_files_that_markdown_links(
-    cv_copy: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one small picture in the place of all; every figure of a real page is drawn by the test below."""
+def draw_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small picture in the place of all."""
 
     def drawn(*_: object) -> object:
         with canvas(1, 1) as figure:
@@ -136,6 +133,14 @@ def test_figures_become_files_that_markdown_links(
     for module in ("details", "learning_curves"):
         for name in ("confusion_picture", "fold_picture", "reliability_picture", "curve_picture"):
             monkeypatch.setattr(f"mfhca_train.report.{module}.{name}", drawn, raising=False)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_figures_become_files_that_markdown_links(
+    cv_copy: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure of a real page is drawn by the test below."""
+    draw_one_picture(monkeypatch)
     folder = tmp_path / "figures"
     write_report(cv_copy, folder, form)
     file = folder / f"one.{form}"
@@ -166,3 +171,24 @@ def test_every_figure_of_a_report_is_written_under_its_own_name(ablation_copy: P
     assert len(names) == (ablation_copy / "report.html").read_text().count("<svg")
     markdown = (ablation_copy / "report.md").read_text()
     assert all(f"](<figures/{name}.svg>)" in markdown for name in names)
+
+
+@pytest.mark.parametrize("form", ["svg", "png"])
+def test_figures_in_the_run_are_written_again_with_its_report(
+    cv_copy: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So they are those of the results that the Markdown describes."""
+    draw_one_picture(monkeypatch)
+    folder = cv_copy / "figures"
+    write_report(cv_copy, folder, form)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    markdown = (cv_copy / "report.md").read_text()
+    for path in folder.glob(f"*.{form}"):
+        path.write_bytes(b"old")
+    write_report(cv_copy)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert (cv_copy / "report.md").read_text() == markdown
+    assert f"](<figures/one.{form}>)" in markdown
+    (folder / "captions.md").unlink()  # a folder of somebody else
+    write_report(cv_copy)
+    assert "](<figures/" not in (cv_copy / "report.md").read_text()
