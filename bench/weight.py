@@ -40,6 +40,7 @@ ACTIONS = {
 @click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Turns of each command.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(before: str, after: str, rounds: int, out: Path | None) -> None:
+    before, after = map(short, (before, after))
     found: dict[str, Any] = {"machine": computer.description(), "commits": {}}
     with tempfile.TemporaryDirectory(prefix="mfhca-weight-") as scratch:
         folders = {name: checked_out(name, Path(scratch) / str(k)) for k, name in enumerate((before, after))}
@@ -64,6 +65,12 @@ def main(before: str, after: str, rounds: int, out: Path | None) -> None:
             click.echo(f"  {action}: {spread['median']:.3f} s ({spread['low']:.3f} to {spread['high']:.3f})")
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def short(commit: str) -> str:
+    """The first digits of a commit's name."""
+    command = ["git", "rev-parse", "--short", commit]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True).stdout.strip()
 
 
 def checked_out(commit: str, folder: Path) -> Path:
