@@ -1,10 +1,15 @@
 """`python -m mfhca_train`, and the command `mfhca-train`."""
 
-from mfhca_cache.common.start import start
+import signal
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command."""
+    # An interruption before `start` can name it ends the process without a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from mfhca_cache.common.start import start
+
     start("mfhca_train.cli.main", arguments)
 
 

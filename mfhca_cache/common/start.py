@@ -8,6 +8,7 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -30,6 +31,8 @@ def start(module: str, arguments: list[str] | None = None) -> None:
     # Python looks for garbage once more when it ends, which takes seconds with PyTorch's objects.
     atexit.register(gc.freeze)
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # so it was set before this module was imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with clock(sys.argv if arguments is None else [sys.argv[0], *arguments]):
             importlib.import_module(module).main(arguments)
     except KeyboardInterrupt:

@@ -141,6 +141,8 @@ def read_manifest(path: str | Path) -> Manifest:
             f"{path}: no such manifest; `mfhca-cache manifest {corpus} --root DIR --out {quote(str(path))}` makes one "
             f"for a built-in corpus; for any other write a CSV with the columns {', '.join(REQUIRED)}"
         ) from error
+    except IsADirectoryError as error:
+        raise MfhcaError(f"{path}: a folder; pass the CSV file of the manifest") from error
     except OSError as error:
         raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

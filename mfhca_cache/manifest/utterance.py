@@ -112,27 +112,28 @@ def nfc(text: str) -> str:
 
 
 def similar(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of names that differ only in letter case or in leading zeros of numbers.
+    """Groups of names that differ only in letter case, leading zeros of numbers, or the width of characters.
 
-    >>> similar(["3", "03", "Anna", "anna", "b"])
-    [('03', '3'), ('Anna', 'anna')]
+    >>> similar(["3", "03", "Anna", "anna", "b", "1", "\uff11"])
+    [('03', '3'), ('1', '１'), ('Anna', 'anna')]
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        groups[re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold())].add(name)
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        groups[re.sub(r"(?<!\d)0+(?=\d)", "", plain)].add(name)
     return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
 
 
 def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
-    """What is allowed in a manifest but probably a mistake: names that are equal but for case or leading zeros."""
+    """What is allowed in a manifest but probably a mistake: names that look alike."""
     for what, plural in (("speaker", "speakers"), ("emotion", "labels"), ("utterance", "utterances")):
         groups = similar({getattr(utterance, what) for utterance in utterances})
         if groups:
             shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
             more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
             yield (
-                f"{plural} that differ only in letter case or leading zeros count as different: {shown}{more}; "
-                "give them one name if they are the same"
+                f"{plural} that differ only in letter case, leading zeros or width of characters count as different: "
+                f"{shown}{more}; give them one name if they are the same"
             )
 
 

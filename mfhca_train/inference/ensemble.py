@@ -286,8 +286,11 @@ def _choose_row(run: Path, run_file: RunFile, results: Mapping[str, Results], ro
     if row is None and len(trained) == 1:
         return trained[0]
     if row not in trained:
-        wrong = "holds an ablation" if row is None else f"has no row {row!r} with networks"
-        raise MfhcaError(f"{run}: {wrong}; name one with --row: {', '.join(trained) or 'there is none'}")
+        if row is not None:
+            raise MfhcaError(f"{run}: has no row {row!r} with networks; {did_you_mean(row, trained)}")
+        raise MfhcaError(
+            f"{run}: holds an ablation; name one with --row: {', '.join(trained) or 'there is none'}"
+        )
     return row
 
 

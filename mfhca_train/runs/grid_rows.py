@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.recipe.kinds import External
 from mfhca_cache.store.reader import list_recipes
@@ -39,7 +39,7 @@ def select(grid: Grid, names: Sequence[str]) -> list[str]:
     known = [row.name for row in grid.trained]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise MfhcaError(f"unknown row {unknown[0]!r}; rows: {', '.join(known)}")
+        raise MfhcaError(f"no row is called {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     wanted = {*names, *(origin for row in grid.trained if row.name in names for origin in row.candidates)}
     return [name for name in known if not names or name in wanted]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.cluster import Cluster
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.files import canonical_json, sha256_text
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_cache.recipe.folder import RecipeFolder
@@ -257,16 +257,20 @@ def select_folds(folds: Sequence[Fold], names: Sequence[str]) -> tuple[Fold, ...
     known = {fold.id: fold for fold in folds}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise MfhcaError(f"unknown fold {unknown[0]!r}; folds: {', '.join(known)}")
+        raise MfhcaError(f"no fold is called {unknown[0]!r}; {did_you_mean(unknown[0], known)}")
     return tuple(fold for fold in folds if not names or fold.id in names)
 
 
 def check(request: Request, labelled: LabelledCorpus, protocols: Sequence[str]) -> None:
-    """Refuses a label set of one class, and settings that none of the protocols reads.
+    """Refuses a label set of one class, a run inside the cache, and settings that none of the protocols reads.
 
     Raises:
-        MfhcaError: it names the label set or setting.
+        MfhcaError: it names the label set, folder or setting.
     """
+    if request.out.resolve().is_relative_to(request.cache.resolve()):
+        raise MfhcaError(
+            f"{request.out}: is inside the cache {request.cache}; choose another --out (or RUN=)"
+        )
     if len(labelled.label_set.classes) < 2:
         raise MfhcaError(
             f"{labelled.manifests}: label set {labelled.label_set.name} has only one class; classification "

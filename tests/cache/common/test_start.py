@@ -29,7 +29,8 @@ def test_an_interruption_while_modules_are_imported_is_one_line() -> None:
 @pytest.mark.parametrize("module", ["mfhca_cache", "mfhca_train"])
 def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
     code = (
-        "import sys; from mfhca_cache.common.start import start; print('ready', flush=True); "
+        "import signal, sys; from mfhca_cache.common.start import start; "
+        "signal.signal(signal.SIGINT, signal.SIG_DFL); print('ready', flush=True); "  # as __main__ does
         f"sys.argv[1:] = ['doctor']; start('{module}.cli' + ('.main' if '{module}' == 'mfhca_train' else ''))"
     )
     for late in (0.0, 0.1, 0.3):
@@ -42,6 +43,22 @@ def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
         assert "Traceback" not in error, (late, error)
+
+
+@pytest.mark.parametrize("module", ["mfhca_cache", "mfhca_train"])
+def test_an_interruption_before_anything_is_imported_prints_no_traceback(module: str) -> None:
+    code = f"""
+import os, signal, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "mfhca_cache.common.start":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+from {module}.__main__ import main
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 CLOCKED = """
@@ -83,3 +100,4 @@ def test_a_command_that_ends_with_a_code_keeps_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["mfhca-cache", "--version"])
     with pytest.raises(SystemExit, match=r"^0$"):
         start("mfhca_cache.cli")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -227,7 +227,7 @@ def test_a_missing_manifest_names_the_command(tmp_path: Path) -> None:
         match=r"no such manifest; `mfhca-cache manifest CORPUS --root DIR --out .*x\.csv` makes one",
     ):
         read_manifest(tmp_path / "x.csv")
-    with pytest.raises(MfhcaError, match="cannot be read"):
+    with pytest.raises(MfhcaError, match="a folder; pass the CSV file of the manifest"):
         read_manifest(tmp_path)
 
 

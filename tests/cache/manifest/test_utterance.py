@@ -85,15 +85,15 @@ def test_a_label_of_the_card_may_be_called_none(tmp_path: Path) -> None:
     assert read(tmp_path, "u1,a.wav,1,None").utterances[0].emotion == "None"
 
 
-def test_names_equal_but_for_case_or_leading_zeros_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    manifest = read(tmp_path, "u1,a.wav,03,Joy", "u2,b.wav,3,joy", "U2,c.wav,10,joy")
+def test_names_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = read(tmp_path, "u1,a.wav,03,Joy", "u2,b.wav,3,joy", "U2,c.wav,\uff13,joy")
     with caplog.at_level(logging.WARNING, "mfhca"):
         manifest.warn()
     (speakers, labels, utterances) = caplog.messages
-    assert "own.csv: speakers that differ only in letter case or leading zeros" in speakers
-    assert "'03' and '3'" in speakers
+    assert (
+        "own.csv: speakers that differ only in letter case, leading zeros or width of characters" in speakers
+    )
+    assert "'03' and '3' and '３'" in speakers
     assert "'Joy' and 'joy'" in labels
     assert "'U2' and 'u2'" in utterances
 

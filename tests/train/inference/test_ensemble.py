@@ -60,7 +60,7 @@ def test_an_ablation_wants_a_row(tmp_path: Path) -> None:
     ablate(wanted, grid)
     with pytest.raises(MfhcaError, match="holds an ablation; name one with --row: one, two"):
         read_run(wanted.out)
-    with pytest.raises(MfhcaError, match="has no row 'six' with networks"):
+    with pytest.raises(MfhcaError, match="has no row 'six' with networks; there are: one, two"):
         read_run(wanted.out, "six")
     ensemble = read_run(wanted.out, "two")
     assert ensemble.card.row == "two"

@@ -272,7 +272,7 @@ def test_wrong_arguments_are_errors(folder: Path, arguments: dict[str, Any], mes
 
 
 def test_an_unknown_fold_lists_those_there_are(folder: Path) -> None:
-    with pytest.raises(MfhcaError, match="unknown fold 's9'; folds: s0, s1"):
+    with pytest.raises(MfhcaError, match="no fold is called 's9'; there are: s0, s1"):
         fold_datasets(folder / "corpus.csv", str(folder / "cache"), "strict", "s9")
 
 

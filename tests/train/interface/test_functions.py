@@ -126,7 +126,7 @@ def test_an_ablation_has_its_rows(corpus: Path, tmp_path: Path) -> None:
         ({"settings": Config(), "preset": "small"}, "a Config has all settings"),
         ({"preset": "tiny"}, "tiny"),
         ({"protocol": "loso"}, "no protocol is called 'loso'; there are: strict"),
-        ({"folds": "s9"}, "unknown fold 's9'; folds: s0, s1"),
+        ({"folds": "s9"}, "no fold is called 's9'; there are: s0, s1"),
         ({"seeds": 0}, "seeds is 0; expected a number of at least 1"),
         ({"seeds": []}, "seeds is \\[\\]; expected"),
         ({"threads": 0}, "threads is 0; expected a whole number of at least 1"),
@@ -140,6 +140,13 @@ def test_wrong_arguments_are_errors(corpus: Path, arguments: dict[str, Any], mes
     with pytest.raises(MfhcaError, match=message):
         cross_validate(corpus / "corpus.csv", corpus / "cache", corpus / "none", **arguments)
     assert not (corpus / "none").exists()
+
+
+def test_a_run_inside_the_cache_is_refused(corpus: Path) -> None:
+    cache = corpus / "cache"
+    with pytest.raises(MfhcaError, match=r"is inside the cache .*; choose another --out"):
+        cross_validate(corpus / "corpus.csv", cache, cache / ".." / "cache" / "run")
+    assert not (cache / "run").exists()
 
 
 def test_a_grid_that_does_not_exist_names_the_nearest(corpus: Path) -> None:

@@ -305,7 +305,7 @@ def test_the_command_names_rows_without_features_and_what_makes_them(corpus: Pat
     assert "Linear SVM" in report.output
     assert str(page) in report.output
     assert page.read_text() == before
-    assert "unknown row" in command(folder, table1, "--row", "nobody").output
+    assert "no row is called 'nobody'; there are: " in command(folder, table1, "--row", "nobody").output
 
 
 def test_a_protocol_that_the_corpus_lacks_is_left_out_but_half_of_the_features_is_an_error(
