@@ -185,7 +185,7 @@ def test_two_backbones_in_a_cache_must_be_told_apart(tmp_path: Path) -> None:
     ("more", "words"),
     [
         (["--set", "train.lrr=1"], ["no setting is called 'train.lrr'; did you mean train.lr"]),
-        (["--fold", "s9"], ["unknown fold 's9'; folds: s0, s1, s2, s3"]),
+        (["--fold", "s9"], ["no fold is called 's9'; there are: s0, s1, s2, s3"]),
         (["--label-set", "nine"], ["nine"]),
         (["--device", "tpu"], ["device 'tpu' is not available here"]),
         (["--protocol", "session"], ["without a session"]),
