@@ -1,6 +1,6 @@
 """Compares the main install of two commits: its direct dependencies, their size, and the time of imports and --help.
 
-    python -m bench.weight BEFORE [AFTER] [--out bench/results/weight.json]
+    python -m bench.weight BEFORE [AFTER] [--out bench/weight.json]
 
 Sizes are those of the packages installed here. Times are CPU seconds, the commits in turns.
 """
