@@ -10,15 +10,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from shlex import quote
+from types import MappingProxyType
+from typing import Any, Final
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import read_json, write_json
-from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, External, Recipe, key_of
+from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, External, Recipe, Ssl, key_of
 
 FORMAT = "mfhca-recipe"
 RECIPE_FILE = "recipe.json"
 KEY = re.compile(r"[0-9a-f]{16}")
+
+
+OPTIONS: Final = {  # of `mfhca-cache features`, by the field of the recipe they set
+    "tail": "--tail",
+    "minimum_tail_samples": "--minimum-tail",
+    "pre_emphasis": "--pre-emphasis",
+    "db_reference": "--db-reference",
+    "dtype": "--dtype",
+    "compute_dtype": "--compute-dtype",
+    "layer": "--layer",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class RecipeFolder:
     @property
     def command(self) -> str:
         """The command that fills this folder."""
-        return command_for(self.kind)
+        return command_for(self.kind, self.path.parent, self.recipe)
 
     @property
     def read_as(self) -> dict[str, Any]:
@@ -59,13 +72,36 @@ class RecipeFolder:
         return self.frame_shape[0] if len(self.frame_shape) == 3 and self.layer is None else 0
 
 
-def command_for(kind: str) -> str:
-    """The command that fills the folders of a kind.
+def command_for(kind: str, cache: Path, recipe: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The command that fills a folder of a cache; `common.remedies` fills its placeholders in an error message.
 
-    >>> command_for("ssl"), command_for("external")
-    ('mfhca-cache features', 'mfhca-cache import')
+    Args:
+        kind: of the recipe.
+        cache: the cache folder.
+        recipe: the fields of the recipe; those that differ from the defaults become options.
+
+    >>> command_for("ssl", Path("cache"), {"layer": 6, "dtype": "float16"})
+    'mfhca-cache features MANIFEST --root DIR --cache cache --kind ssl --backbone ENCODER --layer 6'
+    >>> command_for("external", Path("my cache"))
+    "mfhca-cache import MANIFEST --cache 'my cache' --features DIR --name NAME"
     """
-    return f"mfhca-cache {'import' if kind == External.kind else 'features'}"
+    if kind == External.kind:
+        return f"mfhca-cache import MANIFEST --cache {quote(str(cache))} --features DIR --name NAME"
+    parts = [f"mfhca-cache features MANIFEST --root DIR --cache {quote(str(cache))} --kind {kind}"]
+    parts += ["--backbone ENCODER"] if kind == Ssl.kind else []
+    return " ".join(
+        [*parts, *(f"{name} {quote(str(value))}" for name, value in options_of(kind, recipe).items())]
+    )
+
+
+def options_of(kind: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `mfhca-cache features` for the fields of a recipe that differ from the defaults."""
+    defaults = {field.name: field.default for field in fields(KINDS[kind])} if kind in KINDS else recipe
+    return {
+        option: recipe[name]
+        for name, option in OPTIONS.items()
+        if name in recipe and recipe[name] != defaults[name]
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:

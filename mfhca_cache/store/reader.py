@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     raise MfhcaError(
         f"{cache}: no {request}"
         + (f" (the cache has {existing}); choose one of these, or" if existing else ";")
-        + f" run `{command_for(kind)}` first"
+        + f" run `{command_for(kind, cache)}` first"
     )
 
 
@@ -141,10 +140,7 @@ class Features:
         if missing or not paths:
             which = f"speaker {missing[0]}" if len(missing) == 1 else f"{len(missing)} speakers"
             names = "\n" + listing(missing) if len(missing) > 1 else ""
-            raise MfhcaError(
-                f"{recipe.path}: no features of {which}; run `{recipe.command} MANIFEST --root DIR "
-                f"--cache {quote(str(recipe.path.parent))}` for this manifest{names}"
-            )
+            raise MfhcaError(f"{recipe.path}: no features of {which}; run `{recipe.command}`{names}")
         shards: list[Shard] = []
         descriptors: list[int] = []
         allow_open_files(len(paths))
@@ -176,7 +172,8 @@ class Features:
         except KeyError:
             folder = self.shards[0].path.parent
             raise MfhcaError(
-                f"{folder}: no features of utterance {utterance_id}; run `{command_for(self.shards[0].kind)}`"
+                f"{folder}: no features of utterance {utterance_id}; run "
+                f"`{command_for(self.shards[0].kind, folder.parent)}`"
             ) from None
 
     def utterance(self, utterance_id: str) -> tuple[Array, Array]:

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from shlex import quote
 
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.recipe.folder import RecipeFolder, explain
+from mfhca_cache.recipe.folder import RecipeFolder, command_for, explain
 from mfhca_cache.recipe.kinds import ALL_LAYERS, External
 from mfhca_cache.store.reader import find_recipe, list_recipes
 
@@ -175,7 +174,6 @@ def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
     recipes = list_recipes(cache)
     cached = {recipe.kind for recipe in recipes}
     if kind not in cached and kind != External.kind:
-        encoder = " --backbone ENCODER" if kind == SSL_KIND else ""
         missing = "no" if cache.is_dir() else "no such folder, so no"
         alone = cached == {SSL_KIND} and kind in SPEC_KINDS
         option = "--spec" if kind in SPEC_KINDS else "--ssl"
@@ -186,7 +184,7 @@ def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
             f"{cache}: {missing} {kind} features; "
             + ("train on the hidden states alone with `--set model.inputs=ssl`, or " if alone else "")
             + (f"choose imported ones with {option} {' or '.join(others)}, or " if others else "")
-            + f"run `mfhca-cache features MANIFEST --root DIR --cache {quote(str(cache))} --kind {kind}{encoder}` "
+            + f"run `{command_for(kind, cache)}` "
             "with the same options as the other kinds"
         )
     return find_recipe(cache, kind, name)

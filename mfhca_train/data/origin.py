@@ -47,8 +47,7 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
         raise MfhcaError(
             f"{folder}: the features of {len(different)} of {len(utterances)} utterances were computed from other "
             "files, or other parts of files, than those in the manifest; run "
-            f"`{command_for(features.shards[0].kind)}` with this "
-            f"manifest:\n{listing(different)}"
+            f"`{command_for(features.shards[0].kind, folder.parent)}`:\n{listing(different)}"
         )
 
 

@@ -71,7 +71,7 @@ def locate(features: Features, recipe: RecipeFolder, utterances: Sequence[Uttera
         if features.shards[shard].speaker != u.speaker:
             raise MfhcaError(
                 f"utterance {u.utterance}: the manifest says speaker {u.speaker}, the cache "
-                f"{features.shards[shard].speaker}; run `{recipe.command}` with this manifest"
+                f"{features.shards[shard].speaker}; run `{recipe.command}`"
             )
         if count == 0:
             raise MfhcaError(

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
-from mfhca_cache.recipe.folder import RecipeFolder, explain
-from mfhca_cache.recipe.kinds import KINDS, External, key_of
+from mfhca_cache.recipe.folder import RecipeFolder, explain, options_of
+from mfhca_cache.recipe.kinds import External, key_of
 from mfhca_cache.store.reader import list_recipes
 from mfhca_train.data.inputs import is_named
 from mfhca_train.inference.ensemble import Ensemble
-
-OPTIONS = {  # of `mfhca-cache features`, by the field of the recipe they set
-    "tail": "--tail",
-    "minimum_tail_samples": "--minimum-tail",
-    "pre_emphasis": "--pre-emphasis",
-    "db_reference": "--db-reference",
-    "dtype": "--dtype",
-    "compute_dtype": "--compute-dtype",
-    "layer": "--layer",
-}
+from mfhca_train.inference.hub import encoder_of
 
 
 def find_recipes(
@@ -69,7 +59,7 @@ def find_recipes(
     ]
     kinds = " and ".join(recipe["kind"] for recipe in missing.values())
     command = features_command(ensemble, manifest, cache, label_set)
-    encoder = ensemble.inputs.names.get("ssl", "")
+    encoder = ensemble.inputs.names.get("ssl", "") if "--backbone ENCODER" in command else ""
     called = f" (ENCODER: {encoder.removeprefix('ssl-')})" if encoder.startswith("ssl-") else ""
     raise MfhcaError(
         f"{cache}: no {kinds} features of the recipe that the networks were trained on; run{called}\n  {command}"
@@ -111,12 +101,8 @@ def features_command(ensemble: Ensemble, manifest: Path, cache: Path, label_set:
     options: dict[str, Any] = {} if label_set is None else {"--label-set": label_set}
     for recipe in ensemble.inputs.recipes.values():
         parts.append(f"--kind {recipe['kind']}")
-        defaults = {field.name: field.default for field in fields(KINDS[recipe["kind"]])}
-        options |= {
-            option: recipe[name]
-            for name, option in OPTIONS.items()
-            if name in recipe and recipe[name] != defaults[name]
-        }
+        options |= options_of(recipe["kind"], recipe)
     if "ssl" in ensemble.inputs.recipes:
-        parts.append("--backbone ENCODER")
+        source = encoder_of(ensemble, None)  # its name on the hub, if the local hub cache holds its files
+        parts.append(f"--backbone {quote(source.name) if source and source.name else 'ENCODER'}")
     return " ".join([*parts, *(f"{option} {quote(str(value))}" for option, value in options.items())])

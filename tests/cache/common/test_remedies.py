@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from places import REPOSITORY
 
+from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.remedies import MAKE, VARIABLES, completed
 from mfhca_train.cli.main import main
 
@@ -23,6 +24,34 @@ def test_a_filled_command_has_the_words_that_were_given(manifest: str, root: str
     words = shlex.split(completed(COMMAND, {"manifest": Path(manifest), "root": root, "backbone": None}))
     assert words[2:5] == [str(Path(manifest)), "--root", root]
     assert words[5:] == ["--cache", "DIR", "--backbone", "ENCODER", "--kind", "ssl"]
+
+
+def test_of_several_corpora_the_one_that_the_message_names_is_filled_in() -> None:
+    pairs = {"manifest": ("a.csv", "b.csv"), "root": ("ra", "rb"), "cache": ("c", "d")}
+    given = {name: tuple(map(Path, pair)) for name, pair in pairs.items()}
+    filled = "mfhca-cache features b.csv --root rb --cache d --backbone ENCODER --kind ssl"
+    assert completed(f"d: no ssl features; run `{COMMAND}`", given) == f"d: no ssl features; run `{filled}`"
+    for unclear in (COMMAND, f"dd: x {COMMAND}", f"a.csv and d: {COMMAND}"):
+        assert completed(unclear, given) == unclear
+    shared = {**given, "cache": (Path("c"),)}
+    assert completed(f"a.csv: run {COMMAND}", shared).startswith(
+        "a.csv: run mfhca-cache features a.csv --root ra --cache c "
+    )
+
+
+def test_the_root_is_the_one_whose_features_the_cache_holds(tmp_path: Path) -> None:
+    """`cv` needs no --root; the record of `features` has it."""
+    manifest, folder = tmp_path / "m.csv", tmp_path / "cache" / "ssl-x"
+    folder.mkdir(parents=True)
+    given = {"manifest": (manifest,), "root": (), "cache": (tmp_path / "cache",)}
+    assert "--root DIR" in completed(COMMAND, given)
+    record_manifest([folder], tmp_path / "other.csv", tmp_path / "theirs")
+    assert "--root DIR" in completed(COMMAND, given)
+    record_manifest([folder], manifest, tmp_path / "my audio")
+    assert f"--root '{tmp_path / 'my audio'}' " in completed(COMMAND, given)
+    assert "--root given " in completed(COMMAND, {**given, "root": "given"})
+    (folder / "manifests.json").write_text("[1]")
+    assert "--root DIR" in completed(COMMAND, given)
 
 
 def test_other_words_stay() -> None:

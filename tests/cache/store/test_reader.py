@@ -41,7 +41,9 @@ def test_rows_are_where_the_file_says(folder: Path) -> None:
         assert features.rows("03a") == (1, 0, 2)
         assert features.rows("03b") == (1, 2, 0)
         assert features.rows("08c") == (0, 2, 3)
-        with pytest.raises(MfhcaError, match="no features of utterance 03x; run `mfhca-cache features`"):
+        with pytest.raises(
+            MfhcaError, match="no features of utterance 03x; run `mfhca-cache features MANIFEST "
+        ):
             features.rows("03x")
 
 
@@ -56,7 +58,9 @@ def test_an_utterance_is_its_own_rows(folder: Path) -> None:
         np.testing.assert_array_equal(features.utterance("03c")[1], valid)
         empty, none = features.utterance("08b")
         assert (empty.shape, none.shape) == ((0, *FRAME_SHAPE), (0,))
-        with pytest.raises(MfhcaError, match="no features of utterance 03x; run `mfhca-cache features`"):
+        with pytest.raises(
+            MfhcaError, match="no features of utterance 03x; run `mfhca-cache features MANIFEST "
+        ):
             features.utterance("03x")
 
 
@@ -169,9 +173,7 @@ def test_shard_replaced_while_open_still_reads_the_old_rows(folder: Path) -> Non
 
 
 def test_missing_shards_are_named(folder: Path) -> None:
-    with pytest.raises(
-        MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features .*` for this manifest$"
-    ):
+    with pytest.raises(MfhcaError, match=r"no features of speaker 09; run `mfhca-cache features .*`$"):
         Features.open(folder, ["03", "09"])
     with pytest.raises(MfhcaError, match=r"no features of 2 speakers.*\n  09\n  10$"):
         Features.open(folder, ["03", "09", "10"])
@@ -230,7 +232,7 @@ def test_list_recipes(tmp_path: Path) -> None:
 
 
 def test_find_recipe(tmp_path: Path) -> None:
-    with pytest.raises(MfhcaError, match="no ssl features; run `mfhca-cache features` first"):
+    with pytest.raises(MfhcaError, match=r"no ssl features; run `mfhca-cache features MANIFEST .*` first"):
         find_recipe(tmp_path, "ssl")
     names = {"a": "ssl-hubert", "b": "ssl-hubert-large", "c": "ssl-wavlm"}
     folders = {name: folder_for(tmp_path, ssl(digit), name) for digit, name in names.items()}

@@ -145,11 +145,11 @@ def test_a_remedy_for_imported_features_is_to_import_them(tmp_path: Path) -> Non
     for changed, message in (
         (
             [*rows(), replace(rows()[0], utterance="new")],
-            "1 of 25 utterances have no features; run `mfhca-cache import`",
+            "1 of 25 utterances have no features; run `mfhca-cache import MANIFEST ",
         ),
         (
             [replace(rows()[0], path="x.wav"), *rows()[1:]],
-            "1 of 24 utterances were computed from other files.*import`",
+            "1 of 24 utterances were computed from other files.*import MANIFEST ",
         ),
         (
             [*rows(), replace(rows()[0], utterance="new", path="s9.wav", speaker="s9")],
