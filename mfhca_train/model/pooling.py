@@ -77,7 +77,8 @@ class PoolNorm(nn.BatchNorm1d):
         with torch.autocast(x.device.type, enabled=False):
             vectors = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(0, -2)
             counted = vectors if mask is None else vectors[mask.flatten()]
-            if self.training and len(counted) < 2:
+            # ONNX's batch norm needs the width as a constant, which it is not after a BiLSTM on packed frames.
+            if torch.onnx.is_in_onnx_export() or (self.training and len(counted) < 2):
                 mean, variance = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
                 normed = (vectors - mean) * torch.rsqrt(variance + self.eps)
             elif not self.training or mask is None:

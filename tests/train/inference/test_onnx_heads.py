@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,9 +14,16 @@ from voice_factory import trained
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.config.parse import with_settings
+from mfhca_train.config.presets import read_preset
 from mfhca_train.inference import onnx_heads
 from mfhca_train.inference.ensemble import Ensemble, read_run
 from mfhca_train.model.saved import build_network
+
+SMALL = {
+    name.removeprefix("model."): value
+    for name, value in read_preset("small").settings.items()
+    if name.startswith("model.")
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,7 @@ def ensemble() -> Ensemble:
     return read_run(trained().run).of_folds(["1F"])
 
 
-def with_network(ensemble: Ensemble, **settings: str) -> Ensemble:
+def with_network(ensemble: Ensemble, **settings: Any) -> Ensemble:
     """The same ensemble with fresh weights of other settings."""
     torch.manual_seed(0)
     config = with_settings(ensemble.config, {f"model.{name}": value for name, value in settings.items()})
@@ -66,12 +74,14 @@ def test_a_file_gives_the_log_probabilities_of_the_network(ensemble: Ensemble, t
     [
         {"inputs": "spec", "grf": "released"},
         {"inputs": "ssl", "mask_padding": "false", "pooling": "statistics", "pool_norm": "true"},
+        {"inputs": "ssl", "bilstm": "true", "pooling": "statistics", "pool_norm": "true"},
         {"hca": "channel"},
         {"hca": "released"},
+        SMALL,
         {"fusion": "coattention", "bilstm": "false"},
     ],
 )
-def test_variants_have_an_onnx_form(ensemble: Ensemble, tmp_path: Path, settings: dict[str, str]) -> None:
+def test_variants_have_an_onnx_form(ensemble: Ensemble, tmp_path: Path, settings: dict[str, Any]) -> None:
     """write_onnx compares each with torch."""
     onnx_heads.write_onnx(with_network(ensemble, **settings), tmp_path / "onnx")
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["seed-0-fold-1F.onnx"]
