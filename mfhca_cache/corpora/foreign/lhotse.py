@@ -11,6 +11,7 @@ from mfhca_cache.common.extras import optional
 from mfhca_cache.corpora.foreign.columns import Table, make_table
 
 RECORDINGS, SUPERVISIONS = "recordings", "supervisions"  # in the names of two files that belong together
+RESAMPLED = "Resample"  # changes nothing here: all audio is resampled to 16 kHz
 SHORTEST = 1e-3  # seconds; a span that ends less than this before its recording ends with it
 
 
@@ -28,7 +29,7 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
 
     Raises:
         MfhcaError: lhotse is not installed or cannot read a file, a file of a pair is missing, or a cut is not of one
-            audio file.
+            audio file or is augmented.
     """
     lhotse = optional("lhotse", "lhotse")
     files = _pairs(source) if source.is_dir() else [(source, None)]
@@ -82,12 +83,23 @@ def _cuts(lhotse: Any, file: Path, supervisions: Path | None) -> list[Any]:
         ) from error
 
 
+def _transform(transform: Any) -> str:
+    """The name of a change that lhotse makes when it reads audio."""
+    return str(transform["name"] if isinstance(transform, Mapping) else type(transform).__name__)
+
+
 def _rows(source: Path, cut: Any) -> Iterator[dict[str, Any]]:
     recording: Any = getattr(cut, "recording", None)  # mixed cuts have none
     files = [] if recording is None else [s.source for s in recording.sources if s.type == "file"]
     if len(files) != 1:
         raise MfhcaError(
             f"{source}: cut {cut.id} is not a part of one audio file; save plain cuts with `Recording`s of files"
+        )
+    changed = [name for t in recording.transforms or () if (name := _transform(t)) != RESAMPLED]
+    if changed:
+        raise MfhcaError(
+            f"{source}: cut {cut.id} is changed by {', '.join(changed)} when lhotse reads it, but features are "
+            "computed from the file as it is; pass the cuts before augmentation"
         )
     if not cut.supervisions:
         raise MfhcaError(

@@ -71,7 +71,11 @@ def _json_array(source: Path, text: str) -> Iterator[dict[str, object]]:
 
 
 def _json_lines(source: Path, text: str) -> Iterator[dict[str, object]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(
+        text.split("\n"), start=1
+    ):  # str.splitlines also splits within JSON strings
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:

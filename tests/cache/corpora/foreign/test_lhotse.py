@@ -47,6 +47,12 @@ def test_a_cut_set_gives_the_manifest_made_by_hand(tmp_path: Path) -> None:
     assert made(tmp_path, "lhotse", file) == rows
 
 
+def test_resampling_is_no_change(tmp_path: Path) -> None:
+    rows = corpus(tmp_path / "audio")
+    resampled = [cut.resample(8000) for cut in cuts(tmp_path / "audio", rows)]
+    assert made(tmp_path, "lhotse", write(tmp_path / "cuts.jsonl.gz", resampled)) == rows
+
+
 def test_parts_of_a_recording_become_spans(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     whole = cuts(tmp_path / "audio", rows)
@@ -64,8 +70,13 @@ def test_cuts_that_are_no_utterances_are_refused(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     first, second, *_ = cuts(tmp_path / "audio", rows)
     mixed = first.append(second)
+    faster = second.perturb_speed(1.1)
     first.supervisions = []
-    for cut, message in ((mixed, "is not a part of one audio file"), (first, "has no supervision")):
+    for cut, message in (
+        (mixed, "is not a part of one audio file"),
+        (first, "has no supervision"),
+        (faster, "is changed by Speed when lhotse reads it"),
+    ):
         result = manifest(tmp_path, "lhotse", write(tmp_path / "cuts.jsonl", [cut]))
         assert (result.exit_code, message in " ".join(result.stderr.split())) == (1, True), result.stderr
     (tmp_path / "cuts.jsonl").write_text("{")

@@ -56,6 +56,13 @@ def test_every_format_gives_the_manifest_made_by_hand(tmp_path: Path, suffix: st
     assert made(tmp_path, "table", str(write(tmp_path / f"list{suffix}", table[::-1]))) == rows
 
 
+def test_json_lines_may_be_empty_and_have_any_character_in_a_text(tmp_path: Path) -> None:
+    rows = corpus(tmp_path / "audio")
+    lines = [json.dumps(row | {"text": "one\u2028two\x85"}, ensure_ascii=False) for row in cells(rows)]
+    (tmp_path / "list.jsonl").write_bytes("\r\n".join([*lines, "", ""]).encode())
+    assert made(tmp_path, "table", str(tmp_path / "list.jsonl")) == rows
+
+
 def test_guesses_are_said_and_columns_given_take_precedence(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     table = [
