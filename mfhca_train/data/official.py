@@ -40,12 +40,12 @@ def official_splits(
     missing = [u.utterance for u in utterances if not u.fold]
     if len(missing) == len(utterances):
         raise MfhcaError(
-            "protocol column: the manifest has no official split; add a column fold (or split) with a fold's name, or "
+            "the manifest has no official split; add a column fold (or split) with a fold's name, or "
             "with train, validation and test, or use --protocol strict"
         )
     if missing:
         raise MfhcaError(
-            f"protocol column: {len(missing)} of {len(utterances)} utterances have no entry in column fold; fill it "
+            f"{len(missing)} of {len(utterances)} utterances have no entry in column fold; fill it "
             f"in, or remove these rows:\n{listing(missing)}"
         )
     names = sorted({u.fold for u in utterances})
@@ -53,17 +53,15 @@ def official_splits(
     if words and len(words) < len(names):
         others = ", ".join(name for name in names if name not in words)
         raise MfhcaError(
-            f"protocol column: column fold has {', '.join(words)}, which make one split, but also {others}; write "
+            f"column fold has {', '.join(words)}, which make one split, but also {others}; write "
             "train, validation or test there, or remove these rows"
         )
     of_utterance = [SIDE_OF[u.fold.casefold()] if words else u.fold for u in utterances]
     found = set(of_utterance)
     if words and not {"train", "test"} <= found:
-        raise MfhcaError(
-            f"protocol column: column fold has only {', '.join(words)}; a split needs train and test"
-        )
+        raise MfhcaError(f"column fold has only {', '.join(words)}; a split needs train and test")
     if len(found) < 2:
-        raise MfhcaError(f"protocol column: all utterances are in fold {names[0]}; at least two are needed")
+        raise MfhcaError(f"all utterances are in fold {names[0]}; at least two are needed")
     if not shared_speakers:
         _refuse_shared_speakers(utterances, of_utterance)
     if words:
@@ -84,7 +82,7 @@ def _refuse_shared_speakers(utterances: Sequence[Utterance], sides: Sequence[str
     ]
     if shared:
         raise MfhcaError(
-            f"protocol column: {len(shared)} of {len(of_speaker)} speakers would be trained on and tested; correct "
+            f"{len(shared)} of {len(of_speaker)} speakers would be trained on and tested; correct "
             "the column fold, or accept scores on known speakers with --set train.shared_speakers=true:\n"
             + listing(shared)
         )

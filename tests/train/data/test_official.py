@@ -142,5 +142,6 @@ def test_the_utterances_of_a_shared_speaker_stay_on_their_sides() -> None:
     ],
 )
 def test_an_unsound_split_is_refused(entries: list[tuple[int, str]], message: str) -> None:
-    with pytest.raises(MfhcaError, match=message):
+    with pytest.raises(MfhcaError, match=message) as error:
         folds_of(split(entries), TrainConfig())
+    assert str(error.value).count("protocol column") == 1
