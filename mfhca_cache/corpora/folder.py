@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
@@ -196,3 +196,48 @@ def is_lfs_pointer(file: Path) -> bool:
             return stream.read(len(LFS_HEADER)) == LFS_HEADER
     except OSError:
         return False
+
+
+def missing_folders(
+    root: Path, speakers: Iterable[str], missing: Sequence[str], utterances: Sequence[Utterance]
+) -> list[str]:
+    """Why speakers have no utterance: a session's or a speaker's folder is missing, if the corpus has such folders.
+
+    Args:
+        root: the corpus root.
+        speakers: of the complete corpus.
+        missing: those without an utterance.
+        utterances: what was found of the others.
+
+    Returns:
+        One text per folder, e.g. "Session3: no file", and one for the speakers that have no folder of their own.
+    """
+    folders: list[str] = []
+    left = list(missing)
+    # In corpora with sessions, such as IEMOCAP, a speaker's id is the session's and a letter.
+    widths = {len(u.speaker) - len(u.session) if u.speaker.startswith(u.session) else 0 for u in utterances}
+    before = _common_path(utterances, lambda u: u.session)
+    if before is not None and len(widths) == 1 and (width := widths.pop()):
+        of_session: dict[str, set[str]] = {}
+        for speaker in speakers:
+            of_session.setdefault(speaker[:-width], set()).add(speaker)
+        absent = [session for session, members in of_session.items() if members <= set(missing)]
+        folders += [before + session for session in absent]
+        left = [speaker for speaker in missing if speaker[:-width] not in absent]
+    before = _common_path(utterances, lambda u: u.speaker)
+    if before is not None:
+        folders += [before + speaker for speaker in left]
+        left = []
+    causes = [f"{name}: no {'usable ' if (root / name).is_dir() else ''}file" for name in folders]
+    return causes + ([f"no utterance of the speakers {', '.join(left)}"] if left else [])
+
+
+def _common_path(utterances: Iterable[Utterance], value: Callable[[Utterance], str]) -> str | None:
+    """What stands before a value in the folders of all utterances, e.g. "Session"; None if it is not the same."""
+    found: set[str | None] = set()
+    for utterance in utterances:
+        folders = list(PurePosixPath(utterance.path).parents)[-2::-1]  # from the root on
+        end = value(utterance)
+        ending = (str(folder).removesuffix(end) for folder in folders if end and folder.name.endswith(end))
+        found.add(next(ending, None))
+    return found.pop() if len(found) == 1 else None

@@ -22,7 +22,7 @@ from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
 from mfhca_cache.corpora import scan_record
-from mfhca_cache.corpora.folder import Scan
+from mfhca_cache.corpora.folder import Scan, missing_folders
 from mfhca_cache.manifest.card import (
     Card,
     ExpectedCounts,
@@ -195,7 +195,7 @@ def build(
         raise MfhcaError(
             f"{root}: no files of {corpus} in it; choose another --root, with the layout {layout}{file_counts}"
         )
-    differences = () if card is None else tuple(_differences(card, result))
+    differences = () if card is None else tuple(_differences(root, card, result))
     if (differences or result.problems) and not allow_partial:
         raise MfhcaError(f"{root}: {_refusal(corpus, card, result, differences)}{file_counts}")
     own_card = find_card(corpus)
@@ -228,8 +228,8 @@ def _installed_card(corpus: str) -> Card:
     return read_card(path)
 
 
-def _differences(card: Card, result: Scan) -> list[str]:
-    """Differences from the counts on the card; without -v only the cause, or those of one label set.
+def _differences(root: Path, card: Card, result: Scan) -> list[str]:
+    """Differences from the counts on the card, causes first; without -v only the cause, or those of one label set.
 
     If whole speakers are missing, all other differences follow from that. Otherwise the label set is the default one,
     if it has any difference.
@@ -240,12 +240,14 @@ def _differences(card: Card, result: Scan) -> list[str]:
     labels = card.label_sets[card.default_set].mapping
     counts = Counter(u.speaker for u in result.utterances if u.emotion in labels)
     missing = [speaker for speaker in of_speaker if not counts[speaker]]
+    causes = missing_folders(root, of_speaker, missing, result.utterances)
     complete = {speaker: count for speaker, count in of_speaker.items() if speaker not in missing} == counts
     if missing and complete and log.level() > log.VERBOSE:
-        return [f"no utterance of the speakers {', '.join(missing)}; those of the others are complete"]
+        return [f"{'; '.join(causes)}; the other speakers are complete"]
     others = tuple(f"label set {name}, " for name in card.label_sets if name != card.default_set)
-    default = [line for line in every if not line.startswith(others)]
-    return default if default and log.level() > log.VERBOSE else every
+    follows = tuple(f"label set {card.default_set}, speaker {speaker}: " for speaker in missing)
+    default = [line for line in every if not line.startswith((*others, *follows))]
+    return [*causes, *(default if default and log.level() > log.VERBOSE else every)]
 
 
 def _refusal(corpus: str, card: Card | None, result: Scan, differences: tuple[str, ...]) -> str:

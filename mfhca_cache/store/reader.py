@@ -78,7 +78,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     raise MfhcaError(
         f"{cache}: no {request}"
         + (f" (the cache has {existing}); choose one of these, or" if existing else ";")
-        + f" run `{command_for(kind, cache)}` first"
+        + f" run `{command_for(kind, Path(cache))}` first"
     )
 
 

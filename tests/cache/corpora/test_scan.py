@@ -87,13 +87,23 @@ def test_a_label_that_the_card_does_not_know_is_left_out_by_name(tmp_path: Path)
     assert len(read_manifest(out).utterances) == 4
 
 
-def test_missing_speakers_are_one_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("path", "session", "speaker"),
+    [
+        ("wav/x.wav", "no utterance of the speakers 3F, 3M", "no utterance of the speakers 3F"),
+        ("all/Session{s}/wav/x.wav", "all/Session3: no file", "no utterance of the speakers 3F"),
+        ("Actor_{s}{g}/x.wav", "Actor_3F: no file; Actor_3M: no file", "Actor_3F: no file"),
+    ],
+)
+def test_what_is_missing_is_named_first(
+    path: str, session: str, speaker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As when a session of IEMOCAP is missing: otherwise every class, speaker and label set would be a line."""
-    path = find_card("iemocap")
-    assert path is not None
-    card = read_card(path)
+    file = find_card("iemocap")
+    assert file is not None
+    card = read_card(file)
     rows = [
-        Utterance(f"Ses0{s}{g}_{n}", "x.wav", f"{s}{g}", "ang", str(s))
+        Utterance(f"Ses0{s}{g}_{n}", path.format(s=s, g=g), f"{s}{g}", "ang", str(s))
         for s in (1, 2, 3)
         for g in "FM"
         for n in range(s)
@@ -104,12 +114,18 @@ def test_missing_speakers_are_one_cause(monkeypatch: pytest.MonkeyPatch) -> None
 
     def differences(*left_out: str) -> list[str]:
         kept = [u for u in rows if u.speaker not in left_out and u.utterance not in left_out]
-        return scan._differences(card, Scan(tuple(kept)))
+        return scan._differences(tmp_path, card, Scan(tuple(kept)))
 
     assert differences() == []
-    assert differences("3F", "3M") == [
-        "no utterance of the speakers 3F, 3M; those of the others are complete"
+    assert differences("3F", "3M") == [f"{session}; the other speakers are complete"]
+    assert differences("3F", "Ses02M_1") == [
+        speaker,
+        "utterances in all: 8 found, 12 expected",
+        "label set four, utterances: 8 found, 12 expected",
+        "label set four, class ang: 8 found, 12 expected",
+        "label set four, speaker 2M: 1 found, 2 expected",
     ]
-    assert len(differences("3F", "Ses02M_1")) > 2  # not the only cause
+    (tmp_path / "Actor_3F").mkdir()
+    assert ("Actor_3F: no usable file" in differences("3F")[0]) == path.startswith("Actor")
     monkeypatch.setattr(log, "level", lambda: log.VERBOSE)
     assert len(differences("3F", "3M")) > 2
