@@ -27,6 +27,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.typed import decode, plain
 from mfhca_cache.manifest.card import Card
+from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
 from mfhca_train.inference.ensemble import Ensemble, Member, NetworkCard, checked, read_run
 from mfhca_train.inference.hub import EncoderSource
@@ -77,12 +78,13 @@ def write_bundle(
         tensors |= {f"{prefix}{WEIGHTS}{name}": tensor.contiguous() for name, tensor in member.state.items()}
         tensors |= {f"{prefix}{INPUTS}{name}": tensor for name, tensor in packed.items()}
     payload = save(tensors)
+    is_imported = any(recipe["kind"] == External.kind for recipe in ensemble.inputs.recipes.values())
     card = {
         "format": FORMAT,
         "version": VERSION,
         "title": TITLE,
         "use": EVALUATE
-        if ensemble.config.normalises_per("corpus")
+        if ensemble.config.normalises_per("corpus") or is_imported
         else USE + (ENCODER if "ssl" in sides else ""),
         **({"warning": WARNING} if ensemble.card.oracle else {}),
         **plain(ensemble.card),

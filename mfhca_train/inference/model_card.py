@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mfhca_cache.common.text import plural
+from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
@@ -54,6 +55,16 @@ class BundleCard(EnsembleCard, frozen=True, kw_only=True):
     def shared_speakers(self) -> bool:
         """Whether a network was trained on one of its test speakers."""
         return any(not {*n.test_speakers}.isdisjoint(n.train_speakers) for n in self.networks)
+
+    @property
+    def imported(self) -> dict[str, str]:
+        """By side, the name of features that another program made, so that new recordings have none."""
+        kind = External.kind
+        return {
+            side: one.name.removeprefix(f"{kind}-")
+            for side, one in self.inputs.items()
+            if one.recipe.get("kind") == kind
+        }
 
 
 def model_card(card: BundleCard) -> str:

@@ -63,6 +63,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_card_of_a_bundle_says_that_it_cannot_predict(folder: Path) -> None:
+    done = call(folder, "export", "runs/run", "--out", str(folder / "bundle"))
+    assert done.exit_code == 0, done.output
+    page = (folder / "bundle/README.md").read_text()
+    assert "mfhca-train evaluate FOLDER MANIFEST --cache CACHE --ssl NAME\n```\n" in page
+    assert "Another program made the features (other), so these networks cannot predict recordings." in page
+    assert "mfhca-train predict" not in page
+    assert "mfhca-train predict" not in (folder / "bundle/card.json").read_text()
+
+
 def test_named_features_of_another_corpus_are_evaluated(folder: Path) -> None:
     arguments = ("evaluate", "runs/run", "c.csv", "--cache", "c")
     unnamed = call(folder, *arguments)
