@@ -117,7 +117,7 @@ def test_the_whole_corpus_has_the_counts_of_its_card_in_either_layout(corpus: st
         summary = scan.build(corpus, root, out)
         manifest = read_manifest(out)
         assert (summary.scan.problems, summary.scan.ignored, summary.differences) == ((), {}, ())
-        assert f"{utterances} files used, none ignored" in str(summary)
+        assert f"{utterances:,} files used, none ignored" in str(summary)
         assert len(manifest.utterances) == len({u.utterance for u in manifest.utterances}) == utterances
         assert len({u.speaker for u in manifest.utterances}) == speakers
         assert {u.session for u in manifest.utterances} == {""}
