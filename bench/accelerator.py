@@ -38,10 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "GRF released": {"model.grf": "released"},
     "preset small": dict(read_preset("small").settings),
 }
-CLASSES, SECONDS_PER_VARIANT = 4, 8.0
-IEMOCAP_SEGMENTS = (
-    10_993 * 0.8 * 10 * 50
-)  # segments of a ten-fold run of 50 epochs, eight speakers of ten training
+CLASSES = 4
 
 Batch = tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor
