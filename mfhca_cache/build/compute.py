@@ -13,6 +13,7 @@ from typing import Any
 from mfhca_cache.build.copies import check_features, check_files
 from mfhca_cache.build.plan import Plan, Target, make_plan, make_targets, with_card
 from mfhca_cache.build.prune import remove_finished_parts
+from mfhca_cache.build.shard_names import check_shard_names
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.build.status import other_recipes
 from mfhca_cache.build.summary import describe_work, summarise
@@ -136,6 +137,7 @@ def compute(
     """
     work = find_work(request)
     manifest, plan = work.manifest.path, work.plan
+    check_shard_names(plan.sources.speakers, request.cache)
     if not replace:
         check_replaced_rows(plan, manifest, plan.sources.root)
     check_files(plan, manifest, accept_copies)
