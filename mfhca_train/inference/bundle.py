@@ -10,7 +10,7 @@ Equal runs give equal bytes: no time, path or name of a machine is stored.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -20,24 +20,25 @@ from urllib.parse import quote
 
 import msgspec
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.files import NEW_FILE_MODE, sha256_file, write_atomically
 from mfhca_cache.common.typed import decode, plain
 from mfhca_cache.manifest.card import Card
 from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
-from mfhca_train.inference.ensemble import Ensemble, Member, NetworkCard, checked, read_run
+from mfhca_train.inference.cards import NetworkCard, NetworkRecord
+from mfhca_train.inference.ensemble import Ensemble, Member, checked, read_run
 from mfhca_train.inference.hub import EncoderSource
-from mfhca_train.inference.model_card import BundleCard, CorpusSource, model_card
+from mfhca_train.inference.model_card import BundleCard, CorpusSource, NetworkEntry, model_card
 from mfhca_train.inference.onnx_heads import FOLDER, write_onnx
 from mfhca_train.model.saved import pack_inputs, unpack_inputs
 from mfhca_train.results.checksums import read_sealed, write_sealed
 from mfhca_train.training.unit import publish_folder
 
-FORMAT, VERSION = "mfhca-bundle", 1
+FORMAT, VERSION = "mfhca-bundle", 2
 CARD, NETWORKS, README = "card.json", "networks.safetensors", "README.md"
 WEIGHTS, INPUTS = "weights.", "inputs."  # begin the names of a network's tensors, after its own name
 TITLE = "Speech emotion recognition: MFHCA on features of a frozen encoder"
@@ -77,8 +78,8 @@ def write_bundle(
         prefix = _prefix(member.card)
         tensors |= {f"{prefix}{WEIGHTS}{name}": tensor.contiguous() for name, tensor in member.state.items()}
         tensors |= {f"{prefix}{INPUTS}{name}": tensor for name, tensor in packed.items()}
-    payload = save(tensors)
     is_imported = any(recipe["kind"] == External.kind for recipe in ensemble.inputs.recipes.values())
+    speakers, networks = _entries([member.card for member in ensemble.members])
     card = {
         "format": FORMAT,
         "version": VERSION,
@@ -89,10 +90,10 @@ def write_bundle(
         **({"warning": WARNING} if ensemble.card.oracle else {}),
         **plain(ensemble.card),
         "inputs": sides,
-        "networks": plain([member.card for member in ensemble.members]),
+        "training_speakers": speakers,
+        "networks": plain(networks),
         **({"encoder": plain(encoder)} if encoder else {}),
         **({"corpus_card": _source(ensemble, corpora)} if corpora else {}),
-        "networks_sha256": hashlib.sha256(payload).hexdigest(),
     }
     work = None
     try:
@@ -100,17 +101,42 @@ def write_bundle(
         # Not tempfile.mkdtemp, whose folders are for one user only: a group's umask and setgid folder decide.
         work = out.absolute().with_name(f".{secrets.token_hex(8)}.partial")
         work.mkdir()
-        write_atomically(work / NETWORKS, payload)
+        _write_tensors(work / NETWORKS, tensors)
+        card["networks_sha256"] = sha256_file(work / NETWORKS)
         write_sealed(work / CARD, card)
         if onnx:
             write_onnx(ensemble, work / FOLDER)
         write_atomically(work / README, model_card(msgspec.convert(card, BundleCard)))
         publish_folder(work, out.absolute())
-    except OSError as error:
-        raise MfhcaError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MfhcaError(f"{out}: cannot be written ({reason}); choose another --out") from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes tensors one after the other, without a copy of all of them in memory."""
+    save_file(tensors, path)
+    path.chmod(path.parent.stat().st_mode & NEW_FILE_MODE)  # save_file makes files for one user only
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _entries(cards: Sequence[NetworkCard]) -> tuple[list[str], list[NetworkEntry]]:
+    """The training speakers of all networks, sorted, and the networks with those of them they were not trained on."""
+    speakers = sorted({speaker for card in cards for speaker in card.train_speakers})
+    entries = []
+    for card in cards:
+        own = {*card.train_speakers}
+        entries.append(
+            NetworkEntry(
+                **{name: getattr(card, name) for name in NetworkRecord.__struct_fields__},
+                not_trained_on=tuple(speaker for speaker in speakers if speaker not in own),
+            )
+        )
+    return speakers, entries
 
 
 def _source(ensemble: Ensemble, cards: Sequence[Card]) -> dict[str, str]:
@@ -154,16 +180,27 @@ def read_bundle(path: Path) -> Ensemble:
         )
     card = decode(path / CARD, content, BundleCard, REMEDY)
     try:
-        payload = (path / NETWORKS).read_bytes()
+        found = sha256_file(path / NETWORKS)
     except OSError as error:
         raise MfhcaError(f"{path / NETWORKS}: cannot be read ({error.strerror}); {REMEDY}") from error
-    if hashlib.sha256(payload).hexdigest() != card.networks_sha256:
+    if found != card.networks_sha256:
         raise MfhcaError(f"{path / NETWORKS}: not the file that {CARD} was written with; {REMEDY}")
     try:
         config = from_dict(card.config)
-        tensors, sides = load(payload), plain(card.inputs)
-        members = tuple(_member(network, tensors, sides) for network in card.networks)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        sides, tensors = plain(card.inputs), _by_network(load_file(path / NETWORKS))
+        members = tuple(
+            _member(_network(entry, card.training_speakers), tensors[_prefix(entry)], sides)
+            for entry in card.networks
+        )
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise MfhcaError(f"{path / CARD}: damaged ({reason}); {REMEDY}") from error
     return checked(Ensemble(path, card, config, members))
@@ -189,13 +226,28 @@ def open_ensemble(path: Path, row: str | None = None, speaker: str | None = None
     return read_bundle(path)
 
 
-def _prefix(card: NetworkCard) -> str:
+def _prefix(card: NetworkRecord) -> str:
     return f"seed-{card.seed}/fold-{quote(card.fold, safe='')}/"
 
 
-def _member(card: NetworkCard, tensors: dict[str, Tensor], sides: Any) -> Member:
-    prefix = _prefix(card)
-    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _by_network(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by the prefix of their network, and by the rest of their name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        seed, fold, rest = name.split("/", 2)
+        found.setdefault(f"{seed}/{fold}/", {})[rest] = tensor
+    return found
+
+
+def _network(entry: NetworkEntry, training_speakers: Sequence[str]) -> NetworkCard:
+    left_out = {*entry.not_trained_on}
+    return NetworkCard(
+        **{name: getattr(entry, name) for name in NetworkRecord.__struct_fields__},
+        train_speakers=tuple(speaker for speaker in training_speakers if speaker not in left_out),
+    )
+
+
+def _member(card: NetworkCard, own: dict[str, Tensor], sides: Any) -> Member:
     state = {name.removeprefix(WEIGHTS): t for name, t in own.items() if name.startswith(WEIGHTS)}
     packed = {name.removeprefix(INPUTS): t for name, t in own.items() if name.startswith(INPUTS)}
     return Member(card, unpack_inputs(packed, sides), state)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 from safetensors import SafetensorError
@@ -13,84 +13,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
-from mfhca_cache.common.typed import Count, Fraction, Positive
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
+from mfhca_train.inference.cards import EnsembleCard, NetworkCard, NetworkRecord, RowScores
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import identity_digest
-from mfhca_train.results.probabilities import Calibration
 from mfhca_train.results.record import read_results, read_run_file
 from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     BEST,
     CV_ROW,
     NETWORK,
-    CorpusOfRun,
-    File,
     FoldResult,
     Results,
-    Score,
     UnitResult,
     unit_folder,
 )
 from mfhca_train.results.summary import read_result
-
-
-class NetworkCard(File, frozen=True):
-    """One network: its fold, speakers and scores."""
-
-    fold: str
-    seed: int
-    test_speakers: tuple[str, ...]
-    validation_speakers: tuple[str, ...]
-    train_speakers: tuple[str, ...]
-    selected_on: Literal["validation", "test"]
-    best_epoch: Positive
-    wa: Fraction
-    ua: Fraction
-    f1: Fraction
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return f"fold {self.fold}, seed {self.seed}"
-
-
-class RowScores(File, frozen=True):
-    """The scores of the row that the networks belong to; see `results.schema.Results`."""
-
-    wa: Score
-    ua: Score
-    f1: Score
-    headline: str
-    complete: bool
-    n_folds: Positive
-    n_utterances: Positive
-    n_segments: Positive
-    recalls: dict[str, Fraction | None]
-    calibration: Calibration | None = None
-
-
-class EnsembleCard(File, frozen=True):
-    """Everything about an ensemble but its weights; see docs/predict.md."""
-
-    corpus: str
-    label_set: str
-    classes: tuple[str, ...]
-    protocol: str
-    config: dict[str, dict[str, Any]]
-    data_digest: str
-    label_digest: str
-    threads: Count
-    row: str
-    oracle: bool
-    scores: RowScores
-    identity: str
-    versions: dict[str, str]
-    cpu: str
-    device: str
-    corpora: dict[str, CorpusOfRun] = msgspec.field(default_factory=dict)  # if there are several
 
 
 @dataclass(frozen=True)
@@ -229,7 +169,10 @@ def read_run(run: Path, row: str | None = None, speaker: str | None = None) -> E
         folder = unit_folder(run, row, fold.seed, fold.id)
         unit = msgspec.convert(read_result(folder, digest), UnitResult)
         card = NetworkCard(
-            fold=unit.id, **{name: getattr(unit, name) for name in NetworkCard.__struct_fields__[1:]}
+            fold=unit.id,
+            **{name: getattr(unit, name) for name in NetworkRecord.__struct_fields__[1:]},
+            # Thousands of networks share most of their speakers, whose names are then in memory once.
+            train_speakers=tuple(map(sys.intern, unit.train_speakers)),
         )
         members.append(Member(card, load_inputs(folder), _weights(folder)))
     card_of_run = _card(run_file, identity, results[row], row, digest, members)

@@ -14,7 +14,7 @@ from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import Config
 from mfhca_train.data.folds import PROTOCOLS
-from mfhca_train.inference.ensemble import EnsembleCard, NetworkCard
+from mfhca_train.inference.cards import EnsembleCard, NetworkRecord
 from mfhca_train.inference.hub import EncoderSource
 from mfhca_train.report import text
 from mfhca_train.report.blocks import Table
@@ -37,6 +37,16 @@ class CorpusSource(File, frozen=True, kw_only=True):
     notes: str = ""
 
 
+class NetworkEntry(NetworkRecord, frozen=True, kw_only=True):
+    """A network in card.json: most of thousands of networks are trained on nearly all speakers, so it names the rest.
+
+    Attributes:
+        not_trained_on: those of the card's `training_speakers` that this network was not trained on.
+    """
+
+    not_trained_on: tuple[str, ...]
+
+
 class BundleCard(EnsembleCard, frozen=True, kw_only=True):
     """card.json."""
 
@@ -46,7 +56,8 @@ class BundleCard(EnsembleCard, frozen=True, kw_only=True):
     use: str
     warning: str = ""
     inputs: dict[str, Side]
-    networks: tuple[NetworkCard, ...]
+    training_speakers: tuple[str, ...]  # of all networks
+    networks: tuple[NetworkEntry, ...]
     encoder: EncoderSource | None = None  # None: no hidden states are read
     corpus_card: CorpusSource | None = None  # None: the corpus has no card
     networks_sha256: str  # of networks.safetensors
@@ -54,7 +65,8 @@ class BundleCard(EnsembleCard, frozen=True, kw_only=True):
     @property
     def shared_speakers(self) -> bool:
         """Whether a network was trained on one of its test speakers."""
-        return any(not {*n.test_speakers}.isdisjoint(n.train_speakers) for n in self.networks)
+        trained = {*self.training_speakers}
+        return any(not trained.intersection(n.test_speakers) <= {*n.not_trained_on} for n in self.networks)
 
     @property
     def imported(self) -> dict[str, str]:
@@ -91,7 +103,7 @@ def model_card(card: BundleCard) -> str:
         protocol=PROTOCOLS.get(card.protocol, card.protocol),
         folds=len({network.fold for network in card.networks}),
         seeds=len({network.seed for network in card.networks}),
-        speakers=len({speaker for n in card.networks for speaker in (*n.train_speakers, *n.test_speakers)}),
+        speakers=len({*card.training_speakers}.union(*(network.test_speakers for network in card.networks))),
         scores=_scores(card),
         recalls=Table(
             "Recall of each class",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -25,6 +25,7 @@ from mfhca_train.results.checksums import read_unit
 from mfhca_train.results.schema import BEST, INPUTS, RESULT_FILE
 
 MALFORMED = (OSError, SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError)
+Digests = np.ndarray[Any, np.dtype[np.uint64]]
 LARGEST = 1 << 16  # frames, bins or layers; a damaged file must not make torch allocate without limit
 # Name of the tensor of these digests, and how many hexadecimal digits of each are kept: with 64 bits, two of a
 # million recordings are equal by chance once in 10^7 corpora.
@@ -40,19 +41,28 @@ class Inputs:
         recipes: the fields of the recipe of the features (see `mfhca_cache.recipe.folder.from_dict`).
         normalisers: the scaling of a side; None uses the stored values as they are.
         names: names of the recipes' folders, for messages only.
-        training_audio: the first DIGEST_DIGITS digits of three digests of every training and validation utterance:
-            of its file and of its samples (see `mfhca_cache.features.audio.Audio`), and of its id (`id_digest`).
+        training_audio: (n,) uint64, sorted: the first DIGEST_DIGITS digits of three digests of every training and
+            validation utterance: of its file and of its samples (see `mfhca_cache.features.audio.Audio`), and of its
+            id (`id_digest`). As numbers, because thousands of networks may be in memory at once.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     recipes: Mapping[str, Mapping[str, Any]]
     normalisers: Mapping[str, Normaliser | None]
     names: Mapping[str, str] = field(default_factory=dict)
-    training_audio: frozenset[str] = frozenset()
+    training_audio: Digests = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def seen_in_training(self, *digests: str) -> bool:
         """Whether an utterance with one of these digests (empty if unknown) was used for training or validation."""
-        return any(digest[:DIGEST_DIGITS] in self.training_audio for digest in digests if digest)
+        wanted = _as_numbers(digests)
+        places = np.searchsorted(self.training_audio, wanted)
+        found = places < len(self.training_audio)
+        return bool((self.training_audio[places[found]] == wanted[found]).any())
+
+
+def _as_numbers(digests: Iterable[str]) -> Digests:
+    """The beginnings of hexadecimal digests as sorted numbers, each once; empty ones are left out."""
+    return np.array(sorted({int(digest[:DIGEST_DIGITS], 16) for digest in digests if digest}), np.uint64)
 
 
 def id_digest(utterance: str) -> str:
@@ -117,7 +127,7 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
         {side: recipe.read_as for side, recipe in corpus.recipes.items()},
         normalisers,
         {side: recipe.name for side, recipe in corpus.recipes.items()},
-        frozenset(digest[:DIGEST_DIGITS] for digest in digests if digest),
+        _as_numbers(digests),
     )
 
 
@@ -129,9 +139,9 @@ def pack_inputs(inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, SideCard]]
         if normaliser is not None
         for name in ("scale", "shift")
     }
-    if inputs.training_audio:
-        digits = b"".join(bytes.fromhex(digest) for digest in sorted(inputs.training_audio))
-        tensors[AUDIO_DIGESTS] = torch.tensor(list(digits), dtype=torch.uint8).reshape(-1, DIGEST_DIGITS // 2)
+    if len(inputs.training_audio):
+        digits = inputs.training_audio.astype(">u8").view(np.uint8)
+        tensors[AUDIO_DIGESTS] = torch.from_numpy(digits.reshape(-1, DIGEST_DIGITS // 2))
     sides: dict[str, SideCard] = {
         side: {
             "shape": list(shape),
@@ -176,12 +186,13 @@ def unpack_inputs(tensors: Mapping[str, Tensor], sides: Mapping[str, Any]) -> In
             sizes = ((len(normaliser.corpora), *layers, bins),)
         if any(part.shape not in sizes or part.dtype != np.float32 for part in parts):
             raise ValueError(f"the scaling of {side} does not match its {bins} bins")
-    digests = (
-        tensors[AUDIO_DIGESTS].numpy()
-        if AUDIO_DIGESTS in tensors
-        else np.empty((0, DIGEST_DIGITS // 2), np.uint8)
-    )
-    audio = frozenset(row.tobytes().hex() for row in digests)
+    digests = np.empty((0, DIGEST_DIGITS // 2), np.uint8)
+    if AUDIO_DIGESTS in tensors:
+        digests = tensors[AUDIO_DIGESTS].numpy()
+    if digests.dtype != np.uint8 or digests.ndim != 2 or digests.shape[1] != DIGEST_DIGITS // 2:
+        raise ValueError(f"digests of the training audio of shape {digests.shape}")
+    # A copy, because the tensor may be a part of the file.
+    audio = np.sort(np.frombuffer(digests.tobytes(), ">u8").astype(np.uint64))
     return Inputs(
         shapes,
         recipes,

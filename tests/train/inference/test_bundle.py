@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from corpus_factory import request
 from safetensors import safe_open
+from safetensors.torch import load, save
 from voice_factory import trained
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.inference.bundle import CARD, NETWORKS, is_bundle, open_ensemble, read_bundle, write_bundle
-from mfhca_train.inference.ensemble import read_run
+from mfhca_train.inference.ensemble import Member, read_run
 from mfhca_train.inference.predictor import Predictor
 from mfhca_train.results.checksums import read_sealed, write_sealed
 from mfhca_train.runs.crossval import cross_validate
@@ -41,6 +45,8 @@ def test_the_folder_follows_umask_and_setgid(bundle: Path, tmp_path: Path, umask
         os.umask(before)
     assert [path.name for path in (tmp_path / "group").iterdir()] == ["bundle"]
     assert (tmp_path / "group/bundle").stat().st_mode & 0o7777 == 0o2777 & ~umask
+    for name in (CARD, NETWORKS):
+        assert (tmp_path / "group/bundle" / name).stat().st_mode & 0o7777 == 0o666 & ~umask
 
 
 def test_a_bundle_gives_the_runs_bits_without_run_and_cache(bundle: Path, tmp_path: Path) -> None:
@@ -86,6 +92,52 @@ def test_the_card_tells_what_the_networks_are(bundle: Path) -> None:
         assert any(name.startswith("seed-0/fold-2M/weights.classifier") for name in file.keys())  # noqa: SIM118
 
 
+def test_a_bundle_keeps_every_networks_speakers_and_training_audio(bundle: Path) -> None:
+    of_run, of_bundle = read_run(trained().run), read_bundle(bundle)
+    for before, after in zip(of_run.members, of_bundle.members, strict=True):
+        assert msgspec.structs.replace(after.card, train_speakers=()) == msgspec.structs.replace(
+            before.card, train_speakers=()
+        )
+        assert sorted(after.card.train_speakers) == sorted(before.card.train_speakers)
+        np.testing.assert_array_equal(after.inputs.training_audio, before.inputs.training_audio)
+        assert after.state.keys() == before.state.keys()
+        assert all(torch.equal(after.state[name], value) for name, value in before.state.items())
+
+
+def test_the_card_grows_linearly_with_the_folds(tmp_path: Path) -> None:
+    """Each of n networks is trained on n - 2 of n speakers; a card with all of them would grow with n squared."""
+    one = read_run(trained().run)
+    size = {}
+    for n in (20, 40, 80):
+        names = [f"speaker-{k:02d}" for k in range(n)]
+        members = tuple(
+            Member(
+                msgspec.structs.replace(
+                    one.members[0].card,
+                    fold=name,
+                    test_speakers=(name,),
+                    validation_speakers=(names[k - 1],),
+                    train_speakers=tuple(s for s in names if s not in (name, names[k - 1])),
+                ),
+                copy.deepcopy(
+                    one.members[0].inputs
+                ),  # tensors of several networks may not share their memory
+                {"weight": torch.full((3,), float(k))},
+            )
+            for k, name in enumerate(names)
+        )
+        write_bundle(replace(one, members=members), tmp_path / str(n))
+        size[n] = (tmp_path / str(n) / CARD).stat().st_size
+        found = read_bundle(tmp_path / str(n))
+        assert [m.card for m in found.members] == [m.card for m in members]
+    assert size[80] - size[40] <= 2.05 * (size[40] - size[20])
+
+
+def test_the_networks_are_written_as_safetensors_does(bundle: Path) -> None:
+    data = (bundle / NETWORKS).read_bytes()
+    assert save(load(data)) == data
+
+
 def test_an_oracles_bundle_is_marked_and_holds_nobody_out(tmp_path: Path) -> None:
     wanted = request(tmp_path, settings={"train.epochs": "1"}, protocol="oracle", folds=("s0",))
     cross_validate(wanted)
@@ -109,8 +161,10 @@ def test_damage_is_named(bundle: Path, tmp_path: Path) -> None:
 
     with pytest.raises(MfhcaError, match="not a bundle's card"):
         open_ensemble(broken("foreign", format="another"))
-    with pytest.raises(MfhcaError, match="a bundle of version 9, this program reads 1"):
+    with pytest.raises(MfhcaError, match="a bundle of version 9, this program reads 2"):
         open_ensemble(broken("later", version=9))
+    with pytest.raises(MfhcaError, match="a bundle of version 1, this program reads 2; export it again"):
+        open_ensemble(broken("earlier", version=1))
     with pytest.raises(MfhcaError, match="networks is 'none', expected a list"):
         open_ensemble(broken("odd", networks="none"))
     with pytest.raises(MfhcaError, match="holds no network"):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mfhca_train.config.settings import Config
-from mfhca_train.inference.ensemble import Ensemble, EnsembleCard, Member, NetworkCard, RowScores
+from mfhca_train.inference.cards import EnsembleCard, NetworkCard, RowScores
+from mfhca_train.inference.ensemble import Ensemble, Member
 from mfhca_train.inference.output import as_csv, as_json, as_table, attention_csv, shown
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
 from mfhca_train.model.saved import Inputs
