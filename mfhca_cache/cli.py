@@ -29,7 +29,7 @@ from mfhca_cache.common.console import (
 from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.progress import progress
-from mfhca_cache.common.text import size_text
+from mfhca_cache.common.text import plural, size_text
 from mfhca_cache.exchange.commands import export_command, import_command
 from mfhca_cache.options import (
     ManifestCommand,
@@ -207,7 +207,7 @@ def verify(cache: Path, jobs: int | None) -> None:
 
     with progress(None, " shards", "verifying") as bar:
         valid, errors = verify_cache(cache, jobs or cores(), bar.update, bar.expect)
-    echo(f"{valid} shards are valid")
+    echo(f"{plural(valid, 'shard')} {'is' if valid == 1 else 'are'} valid")
     if errors:
         raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")
 

@@ -23,10 +23,10 @@ def summarise(outcome: Outcome) -> Iterator[str]:
         names = [name for kind, name in outcome.warnings if kind == warning]
         log.LOG.warning("%s %s: %s", plural(len(names), "utterance"), warning, first_names(names))
     if outcome.resumed:
-        yield f"resumed: {outcome.resumed} utterances were already finished by an interrupted run"
+        yield f"resumed: {plural(outcome.resumed, 'utterance')} already finished by an interrupted run"
     rate = outcome.segments / outcome.seconds if outcome.seconds else 0.0
     yield (
-        f"computed {outcome.utterances} utterances, {outcome.segments} segments, "
+        f"computed {plural(outcome.utterances, 'utterance')}, {plural(outcome.segments, 'segment')}, "
         f"{size_text(outcome.stored_bytes)} in {duration_text(outcome.seconds)} "
-        f"({rate:.1f} segments/s); {outcome.shards} shards written"
+        f"({rate:.1f} segments/s); {plural(outcome.shards, 'shard')} written"
     )

@@ -75,7 +75,7 @@ def test_another_manifest_of_the_same_corpus_may_replace_what_changed(own: Path)
     write_audio(own / "audio/a/a1.wav", "corrected", 1.0)
     arguments = command(own, cache)
     arguments[1] = str(own / "part.csv")
-    assert "computed 1 utterances" in done(*arguments)
+    assert "computed 1 utterance," in done(*arguments)
     assert notes(cache) == [str(own / "part.csv"), str(own / "rows.csv")]
 
 
@@ -86,7 +86,7 @@ def test_a_corpus_that_moved_is_the_same_corpus(own: Path) -> None:
     write_audio(own / "moved/a/a1.wav", "corrected", 1.0)
     arguments = command(own, cache)
     arguments[3] = str(own / "moved")
-    assert "computed 1 utterances" in done(*arguments)
+    assert "computed 1 utterance," in done(*arguments)
     (note,) = cache.glob("*/manifests.json")
     assert json.loads(note.read_text()) == [{"manifest": str(own / "rows.csv"), "root": str(own / "moved")}]
 

@@ -20,7 +20,7 @@ def test_verify_names_every_bad_shard_and_ends_with_1(own: Path) -> None:
     a.write_bytes(data)
     b.write_bytes(b.read_bytes()[:-1])
     result = call("verify", "--cache", str(own / "cache"))
-    assert (result.exit_code, result.stdout) == (1, "1 shards are valid\n")
+    assert (result.exit_code, result.stdout) == (1, "1 shard is valid\n")
     assert "2 errors:" in result.stderr
     assert f"{a}: damaged" in result.stderr
     assert str(b) in result.stderr
