@@ -154,9 +154,8 @@ def ablate(
         skip_missing: leave out rows whose features are not in the cache, instead of refusing.
         settings, preset, config_file: as for `cross_validate`; the settings of a row win over them.
         protocol: by default the grid's, else strict; see `cross_validate`.
-        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root, class_map, accept_copies,
-            accept_untrained: as for `cross_validate`.
-        track, cluster, on_epoch: as for `cross_validate`.
+        label_set, spec, ssl, folds, seeds, threads, jobs, device, analysis, root: as for `cross_validate`.
+        class_map, accept_copies, accept_untrained, track, cluster, on_epoch: as for `cross_validate`.
 
     Returns:
         The finished run, as `load_run` reads it; `run["mf"]` is its row "mf".
