@@ -192,10 +192,10 @@ def _version() -> str:
         return "(not installed)"
 
 
-def echo(text: str, bold: bool = False) -> None:
-    """Prints a line of a result, in bold on a terminal if asked for; names in it may have any characters."""
-    plain = bool(os.environ.get("NO_COLOR")) or not bold
-    click.echo(printable(text) if plain else click.style(printable(text), bold=True))
+def echo(text: object, bold: bool = False, nl: bool = True) -> None:
+    """Prints a result, in bold on a terminal if asked for; names in it may have any characters."""
+    plain, shown = bool(os.environ.get("NO_COLOR")) or not bold, printable(str(text))
+    click.echo(shown if plain else click.style(shown, bold=True), nl=nl)
 
 
 def device_option(help_text: str) -> Option:

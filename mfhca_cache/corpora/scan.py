@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import SHOWN, MfhcaError, listing
+from mfhca_cache.common.errors import SHOWN, MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
 from mfhca_cache.corpora import scan_record
@@ -118,9 +118,9 @@ def scan(
     """
     if name not in (*NAMES, FOLDERS, *FORMATS):
         raise MfhcaError(
-            f"no corpus {name!r}; choose one of {', '.join(NAMES)}, or {FOLDERS} for a corpus with one folder per "
-            f"class, or {', '.join(FORMATS)} for a table of another tool, or write a CSV with the columns utterance, "
-            "path, speaker, emotion"
+            f"no corpus {name!r}; {did_you_mean(name, NAMES)}. {FOLDERS} reads a corpus with one folder per class, "
+            f"{', '.join(FORMATS)} a table of another tool; or write a CSV with the columns utterance, path, speaker, "
+            "emotion"
         )
     if (name == FOLDERS) != (speaker is not None):
         raise MfhcaError(f"{FOLDERS} needs --speaker-regex, and no other corpus takes it")

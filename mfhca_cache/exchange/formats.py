@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +15,7 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.extras import optional
+from mfhca_cache.common.text import csv_text
 from mfhca_cache.exchange.frames import FEATURES, VALID_FRAMES, encoded
 
 Array = np.ndarray[Any, Any]
@@ -98,11 +97,10 @@ def _labels(rows: Iterable[Row], table: list[dict[str, str]]) -> Iterator[Row]:
 
 
 def _write_labels(folder: Path, table: list[dict[str, str]]) -> None:
-    buffer = io.StringIO(newline="")
-    lines = csv.DictWriter(buffer, list(table[0]), lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(table)
-    (folder / LABELS).write_text(buffer.getvalue(), encoding="utf-8")
+    header = list(table[0])
+    (folder / LABELS).write_text(
+        csv_text(header, [[row[name] for name in header] for row in table]), encoding="utf-8", newline=""
+    )
 
 
 def _npz(header: Header, folder: Path, rows: Iterator[Row], _: Path) -> None:

@@ -125,7 +125,10 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
 def _is_chunk(file: BinaryIO, position: int, size: int, order: str) -> bool:
     """Whether there is another chunk at a position, as after an empty data chunk."""
     header = _read(file, position, f"{order}4sI")
-    return header is not None and bytes(header[0]).isascii() and position + 8 + header[1] <= size
+    if header is None:
+        return False
+    name = bytes(header[0])  # digital silence is zeros, which are ASCII but no name
+    return name.isascii() and name.decode("ascii").isprintable() and position + 8 + header[1] <= size
 
 
 def _chunks(

@@ -19,7 +19,9 @@ OMITTED_IF_EMPTY = (FOLD, "corpus")  # so that a manifest without them keeps its
 WHOLE_NUMBER = re.compile(r"([0-9]{1,15})(\.0+)?")
 DECIMAL_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?")
 # What spreadsheets and pandas write for an empty cell.
-MISSING = frozenset(("nan", "NaN", "NAN", "NA", "N/A", "<NA>", "NaT", "None", "null", "NULL"))
+MISSING = frozenset(
+    ("nan", "NaN", "Nan", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT", "None", "null", "Null", "NULL")
+)
 # They reverse the order of the text around them, so that a name reads like another one.
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 SHOWN = 5  # pairs of similar names in a warning

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mfhca_cache.common.console import DIR, FILE, Command
+from mfhca_cache.common.console import DIR, FILE, Command, echo
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.log import LOG
 from mfhca_train.cli.inference import ROW
@@ -72,4 +72,4 @@ def export(
             LOG.warning("no card of corpus %s: the licence is unknown; pass --card", name)
     if encoder and not encoder.name:
         LOG.info("the encoder is not in the local hub cache, so the bundle records only its digests")
-    click.echo(f"{out}: {ensemble.title}")
+    echo(f"{out}: {ensemble.title}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfhca_cache.common.columns import terminal_width
-from mfhca_cache.common.console import DIR, FILE, Command, device_option, threads_option
+from mfhca_cache.common.console import DIR, FILE, Command, device_option, echo, threads_option
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.log import LOG
 from mfhca_cache.common.progress import progress
@@ -150,10 +150,10 @@ def _write_predictions(
     else:
         written = text.as_csv(predictions, predictor.classes)
     if out is None:
-        click.echo(written, nl=False)
+        echo(written, nl=False)
     else:
         write_atomically(out, written)
-        click.echo(out)
+        echo(out)
     if predictor.ensemble.is_demo:
         LOG.warning("the networks were trained on the synthetic demo: their predictions mean nothing")
     seen = [prediction for prediction in predictions if prediction.seen_by]
@@ -254,8 +254,8 @@ def evaluate(
         _refuse_other_scores(out, result.results)
     write_json(out, result.results)
     write_atomically(out.with_suffix(".csv"), result.predictions)
-    click.echo(evaluation_table(result.results, terminal_width()))
-    click.echo(f"{out}\n{out.with_suffix('.csv')}")
+    echo(evaluation_table(result.results, terminal_width()))
+    echo(f"{out}\n{out.with_suffix('.csv')}")
 
 
 def _refuse_other_scores(path: Path, results: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def cv(
         from mfhca_train.runs.dry_run import describe
 
         for line in describe(request):
-            click.echo(line)
+            echo(line)
         return
     _show(out, cross_validate(request))
 
@@ -133,7 +133,7 @@ def ablate(
         from mfhca_train.runs.dry_run import describe_ablation
 
         for line in describe_ablation(request, found, rows, skip_missing):
-            click.echo(line)
+            echo(line)
         return
     _show(out, run(request, found, rows, skip_missing))
 
@@ -153,7 +153,7 @@ def config(
     resolved = _resolve((manifest,) if manifest else (), preset, settings, config_file)
     from mfhca_train.config import sources as module
 
-    click.echo(module.toml(resolved) if toml else "\n".join(module.table(resolved, terminal_width())))
+    echo(module.toml(resolved) if toml else "\n".join(module.table(resolved, terminal_width())))
 
 
 for command in (report, compare, runs):
@@ -170,11 +170,11 @@ def rescore(run: Path, pooling: str | None) -> None:
     from mfhca_train.results.schema import CV_ROW
 
     found = {name: module.rescore(run, name) for name in ([pooling] if pooling else module.POOLINGS)}
-    click.echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
+    echo("\n".join(f"{name}: {module.POOLINGS[name]}" for name in found))
     if pooling and set(found[pooling]) == {CV_ROW}:
-        click.echo(table(found[pooling][CV_ROW], terminal_width()))
+        echo(table(found[pooling][CV_ROW], terminal_width()))
     else:
-        click.echo("\n".join(module.table(found, terminal_width())))
+        echo("\n".join(module.table(found, terminal_width())))
 
 
 for command in (predict, export, evaluate):
@@ -188,8 +188,8 @@ def _show(out: Path, results: Mapping[str, Any]) -> None:
 
     if line := headline(results):
         echo(line, bold=True)
-    click.echo(table(results, terminal_width()))
-    click.echo(f"{out / 'results.json'}\n{out / 'report.html'}")
+    echo(table(results, terminal_width()))
+    echo(f"{out / 'results.json'}\n{out / 'report.html'}")
     LOG.info("%s", next_steps(out))
 
 

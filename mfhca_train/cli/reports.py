@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mfhca_cache.common.columns import terminal_width
-from mfhca_cache.common.console import DIR, FILE, Command
+from mfhca_cache.common.console import DIR, FILE, Command, echo
 from mfhca_cache.common.errors import MfhcaError
 
 FIGURE_FORMATS = ("svg", "pdf", "png")  # report.plots.files.FORMATS; a test compares them
@@ -53,16 +53,16 @@ def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex
     for run in runs:
         folder = figures / run.resolve().name if figures and len(runs) > 1 else figures
         page = write_report(run, folder, form or "svg")
-        click.echo(table(read_sealed(run / "results.json"), terminal_width()))
-        click.echo(page)
+        echo(table(read_sealed(run / "results.json"), terminal_width()))
+        echo(page)
         for wanted, name, text in ((latex, "scores.tex", "latex"), (as_csv, "scores.csv", "csv")):
             if wanted:
                 write_atomically(run / name, getattr(score_files, text)(read_record(run)))
-                click.echo(run / name)
+                echo(run / name)
         if folder:
-            click.echo(folder)
+            echo(folder)
     if len(runs) > 1:
-        click.echo(
+        echo(
             f"{len(runs)} separate reports. To test the runs against each other: mfhca-train compare "
             f"{' '.join(map(str, runs))}"
         )
@@ -102,13 +102,13 @@ def compare(
     out = out or runs[0].absolute().parent / "comparison.html"
     compared = comparison(runs, rows)
     page = write_comparison(compared, out)
-    click.echo(rows_table(compared.record.results, terminal_width()))
-    click.echo("\n".join(compared.differences()))
-    click.echo(page)
+    echo(rows_table(compared.record.results, terminal_width()))
+    echo("\n".join(compared.differences()))
+    echo(page)
     for wanted, suffix, text in ((latex, ".tex", score_files.latex), (as_csv, ".csv", score_files.csv)):
         if wanted:
             write_atomically(out.with_suffix(suffix), text(compared.record))
-            click.echo(out.with_suffix(suffix))
+            echo(out.with_suffix(suffix))
 
 
 @click.command(cls=Command)
@@ -128,4 +128,4 @@ def runs(folder: Path) -> None:
         raise MfhcaError(
             f"{folder}: no run in this folder; `mfhca-train cv MANIFEST --cache DIR --out {folder}/NAME` makes one"
         )
-    click.echo("\n".join(table(found, terminal_width())))
+    echo("\n".join(table(found, terminal_width())))

@@ -137,7 +137,7 @@ def test_a_manifest_can_come_from_a_table(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("emobd", "."), "no corpus 'emobd'"),
+        (("emobd", "."), r"no corpus 'emobd'; did you mean emodb\?"),
         (("folders", "."), "folders needs --speaker-regex"),
         (("folders", ".", None, "["), "speaker_regex '\\[' is not a regular expression"),
         (

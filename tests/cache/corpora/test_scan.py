@@ -67,7 +67,8 @@ def test_the_card_of_another_corpus_beside_the_manifest_is_refused(iemocap: Path
 
 def test_unknown_corpora_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(
-        MfhcaError, match=r"no corpus 'msp'; choose one of crema-d, demo, emodb, .*, or folders for a corpus"
+        MfhcaError,
+        match=r"no corpus 'msp'; there are: crema-d, demo, emodb, .*\. folders reads a corpus with one",
     ):
         scan.scan("msp", tmp_path)
     with pytest.raises(MfhcaError, match="nowhere: no such folder; --root must be the folder of emodb"):

@@ -207,3 +207,11 @@ def test_the_command_replaces_nothing(small: Path, tmp_path: Path) -> None:
     again = call("export", *places, "--format", "npz", "--recipe", "logspec")
     assert (again.exit_code, "exists; choose another --out, or delete it" in again.stderr) == (1, True)
     assert call("export", *places, "--format", "mat").exit_code == 2
+
+
+def test_labels_that_a_spreadsheet_would_run_are_quoted_as_in_every_table(tmp_path: Path) -> None:
+    rows = [replace(u, utterance=f"=1+{k}") for k, u in enumerate(utterances(speakers=1))]
+    write_manifest(tmp_path / "corpus.csv", rows)
+    write_features(tmp_path / "cache", rows, kinds=((SPEC, KINDS[0][1]),))
+    export_features(tmp_path / "corpus.csv", tmp_path / "cache", tmp_path / "out", "npz", recipe="logspec")
+    assert sorted(labels(tmp_path / "out")) == sorted(f"'{u.utterance}" for u in rows)

@@ -95,6 +95,18 @@ def test_a_complete_wav_with_a_wrong_length_is_decoded_and_reported(
     assert read_audio(tmp_path / "encoded", RATE).warnings == ()
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_wav_of_unknown_length_may_begin_with_silence(order: str, tmp_path: Path) -> None:
+    data = bytearray(encode(tmp_path, "wav" if order == "<" else "rifx"))
+    position = data.index(b"data") + 8
+    data[position - 4 : position + 64] = bytes(68)  # the length, and the first samples
+    (tmp_path / "a.wav").write_bytes(data)
+    audio = read_audio(tmp_path / "a.wav", RATE)
+    np.testing.assert_array_equal(audio.samples[32:], read_audio(tmp_path / "encoded", RATE).samples[32:])
+    assert not audio.samples[:32].any()
+    assert audio.warnings == (WRONG_LENGTH,)
+
+
 def test_an_empty_data_chunk_before_another_chunk_is_empty(tmp_path: Path) -> None:
     data = bytearray(encode(tmp_path, "wav"))
     position = data.index(b"data") + 8

@@ -67,7 +67,7 @@ def test_bidirectional_marks_are_refused_in_paths_and_other_marks_are_not(tmp_pa
     assert read(tmp_path, "u1,می\u200cروم.wav,s,x").utterances[0].path == "می\u200cروم.wav"
 
 
-@pytest.mark.parametrize("value", ["nan", "NaN", "NA", "N/A", "None", "null", "<NA>"])
+@pytest.mark.parametrize("value", ["nan", "NaN", "NA", "N/A", "#N/A", "n/a", "None", "null", "Null", "<NA>"])
 def test_a_missing_value_is_not_a_class_nor_a_speaker(tmp_path: Path, value: str) -> None:
     with pytest.raises(MfhcaError, match=f"emotion {value!r} stands for a missing value; write the emotion"):
         read(tmp_path, f"u1,a.wav,1,{value}")

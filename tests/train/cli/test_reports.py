@@ -148,3 +148,15 @@ def test_runs_are_listed_with_their_state(
     assert len({line.index("toy (four)") for line in lines if "toy (four)" in line}) == 1
     assert "no run in this folder" in run("runs", tmp_path / ".hidden").stderr
     assert "no such folder" in run("runs", tmp_path / "nowhere").stderr
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_name_drives_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31mb"
+    make_run(folder)
+    shutil.copytree(folder, tmp_path / "other")
+    for command in (["report", folder], ["compare", folder, tmp_path / "other"], ["runs", tmp_path]):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output
+        assert r"a\x1b[31mb" in result.output
