@@ -182,7 +182,7 @@ def test_an_official_split_as_the_page_has_it(tmp_path: Path) -> None:
     rows = read_manifest(tmp_path / "mine.csv").utterances
     write_features(tmp_path / "cache", list(rows))
     said = shell(tmp_path, block("official-splits.md", "shell", "cv"), QUICK)
-    assert re.search(r"protocol column: 2 utterances.*\n.*\n +test +0 .* s1\n", said)
+    assert re.search(r"protocol column: 2 utterances.*\n.*\ntest +0 .* s1\n", said)
     assert "KNOWN SPEAKERS" not in said
     other = {"s0_0": "train", "s1_0": "train", "s1_1": "train"}  # s0 is trained on and tested
     write_manifest(tmp_path / "shared.csv", [replace(u, fold=other.get(u.utterance, u.fold)) for u in rows])

@@ -49,6 +49,7 @@ def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
 def test_an_interruption_before_anything_is_imported_prints_no_traceback(module: str) -> None:
     code = f"""
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
 class Interrupting:
     def find_spec(self, name, *_):
         if name == "mfhca_cache.common.start":
@@ -98,6 +99,7 @@ def test_the_clock_is_for_terminals_and_not_with_q(capfd: pytest.CaptureFixture[
 
 def test_a_command_that_ends_with_a_code_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["mfhca-cache", "--version"])
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit, match=r"^0$"):
         start("mfhca_cache.cli")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def test_cv_prints_stores_and_reports_the_weights(folder: Path, tmp_path: Path) 
     assert "Layers of the speech encoder" in page
     for layer, share in weights.items():
         assert results["layer_weights"][layer] == {"mean": share, "std": None}
-        assert f"{layer:>8} {100 * share:6.2f}" in outputs[0].output
+        assert re.search(rf"^{layer} +{100 * share:.2f}\b", outputs[0].output, re.MULTILINE)
         assert f"{100 * share:.2f}" in page
     about = json.loads((run / "run.json").read_text())
     assert about["recipe_names"] == {about["recipes"]["ssl"]: "ssl-tiny-all"}
@@ -253,7 +254,8 @@ def test_ablate_prints_and_reports_the_weights_of_every_row_that_has_them(
         for layer, line in enumerate(shown):
             shares = [100 * of[str(layer)] for of in found]
             assert line[column] == f"{np.mean(shares):.2f} ± {np.std(shares, ddof=1):.2f}"
-            assert f"{layer:>8} {np.mean(shares):6.2f} {np.std(shares, ddof=1):6.2f}" in result.output
+            printed = rf"^{layer} +{np.mean(shares):.2f} +{np.std(shares, ddof=1):.2f}$"
+            assert re.search(printed, result.output, re.MULTILINE)
     assert "2 rows read a weighted sum of all layers." in page.text
     assert result.output.count("in the sum of hidden states") == 2
 
