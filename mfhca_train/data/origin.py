@@ -149,10 +149,11 @@ def check_audio(
 
 
 def features_digest(features: Mapping[str, Features], spans: Mapping[str, Array]) -> str:
-    """SHA-256 of the number and sum of the valid frames of each utterance, which differ if any feature does.
+    """SHA-256 of the number and sum of the valid frames of each utterance.
 
-    Equal audio can have other features: of another processor, version or number of threads. float16 values are
-    summed exactly, so the order of summation does not matter. Other rows of a shard do not count.
+    Equal audio can have other features: of another processor, version or number of threads. Such features have other
+    sums; the same frames in another order have not, but the seal of their shard differs. float16 values are summed
+    exactly, so the order of summation does not matter. Other rows of a shard do not count.
 
     Args:
         features, spans: see `check_same_audio`.
