@@ -88,8 +88,8 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
             state = plan.states[target.kind, speaker]
             replaced |= {(speaker, name) for name in (*state.stale, *state.moved)}
         for user in recorded_users(target.folder) if replaced else ():
-            same_corpus = user.manifest == manifest.resolve() or user.root == root.resolve()
-            if same_corpus or not user.manifest.is_file() or not user.root.is_dir():
+            # The same manifest with another root that still exists is another corpus: a denoised copy, say.
+            if user.root == root.resolve() or not user.manifest.is_file() or not user.root.is_dir():
                 continue
             used = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
             conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in replaced & used)

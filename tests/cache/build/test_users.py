@@ -68,6 +68,18 @@ def test_the_features_of_another_corpus_with_the_same_ids_are_not_replaced(own: 
     assert "2 utterances of" in failed(*command(own, cache))
 
 
+def test_one_manifest_with_two_roots_is_two_corpora(own: Path, denoised: Path) -> None:
+    cache = own / "cache"
+    done(*command(own, cache))
+    before = recorded(cache)
+    arguments = command(own, cache)
+    arguments[3] = str(denoised / "audio")
+    printed = failed(*arguments)
+    assert f"2 utterances of {own / 'rows.csv'} have other audio in {denoised / 'audio'} than in" in printed
+    assert recorded(cache) == before
+    assert "2 shards written" in done(*arguments, "--replace")
+
+
 def test_another_manifest_of_the_same_corpus_may_replace_what_changed(own: Path) -> None:
     cache = own / "cache"
     done(*command(own, cache))
