@@ -1,8 +1,7 @@
 """Computing the missing features of a cache and writing them, speaker by speaker.
 
-A speaker's shards are locked when its first utterance is requested and
-published after its last one is written. An utterance that cannot be computed is
-recorded as a failure and left out; the others are finished.
+A speaker's shards are locked when its first utterance is requested and published after its last one is written. An
+utterance that cannot be computed is recorded as a failure and left out; the others are finished.
 """
 
 from __future__ import annotations
@@ -276,8 +275,7 @@ class Builder:
             paths = {name: self._sources.available[name].utterance.path for name in state.renamed}
             segments, seconds = self._outcome.segments, time.monotonic() - self._started
             rate = segments / seconds if segments else None
-            value = provenance(kind, self._encoder, self._batch_size, rate)
-            self._report_mixture(state, value)
+            value = self._mixed(state, provenance(kind, self._encoder, self._batch_size, rate))
             if writer.finish(state.shard, state.kept(), value, paths) is not None:
                 self._outcome.shards += 1
             elif state.shard is not None:
@@ -285,14 +283,18 @@ class Builder:
                 state.shard.path.unlink(missing_ok=True)
         work.closing.close()
 
-    def _report_mixture(self, state: State, new: dict[str, Any]) -> None:
-        """Notes if a shard gets features that were computed under different conditions, e.g. numbers of threads."""
-        if state.shard is None or not state.kept() or not state.needed:
-            return
-        different = differences(state.shard.provenance, new)
+    def _mixed(self, state: State, new: dict[str, Any]) -> dict[str, Any]:
+        """The provenance of a shard that keeps rows: theirs if nothing is computed, else with how the two differ."""
+        if state.shard is None or not state.kept():
+            return new
+        old = state.shard.provenance
+        if not state.needed:  # rows are only renamed or removed
+            return old
+        different = differences(old, new)
         if different:
-            new["mixed_with"] = [*state.shard.provenance.get("mixed_with", []), *different]
             self._outcome.notes.append(
                 f"{state.shard.path}: its features were computed under different conditions ({', '.join(different)}); "
                 "the last digits may differ from those of one run"
             )
+        mixed = list(dict.fromkeys([*old.get("mixed_with", []), *different]))
+        return new | ({"mixed_with": mixed} if mixed else {})

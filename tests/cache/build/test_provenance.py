@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,24 @@ def test_another_processor_in_one_shard_is_reported(
         "the last digits may differ from those of one run"
     ]
     assert read_shard(path).provenance["mixed_with"] == ["processor first and second"]
+    # A further row under the later conditions does not make one kind of the others.
+    write_audio(root / "a/a1.wav", "third", 1.0)
+    assert build(rows, root, cache).notes == []
+    assert read_shard(path).provenance["mixed_with"] == ["processor first and second"]
+
+
+def test_a_renamed_file_leaves_the_conditions_of_its_features(
+    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "processor", lambda: "first")
+    build(rows, root, tmp_path / "cache")
+    (root / "a/a1.wav").rename(root / "a/new.wav")
+    renamed = [replace(row, path=row.path.replace("a1.wav", "new.wav")) for row in rows]
+    monkeypatch.setattr(module, "processor", lambda: "second")
+    assert build(renamed, root, tmp_path / "cache").notes == []
+    shard = read_shard(next((tmp_path / "cache").glob("*/a.h5")))
+    assert "a/new.wav" in shard.paths
+    assert shard.provenance["processor"] == "first"
 
 
 def test_an_interrupted_run_on_another_processor_is_not_resumed(
