@@ -128,9 +128,7 @@ def manifest(out: Path | None, **options: Any) -> None:
     help="Segments per forward pass, rounded up to a multiple of 8; does not change any value.",
 )
 @copies_option()
-@click.option(
-    "--replace", is_flag=True, help="Replace features that another manifest with another --root uses."
-)
+@click.option("--replace", is_flag=True, help="Replace features that a manifest uses with another --root.")
 @click.option("--dry-run", is_flag=True, help="Show what would be computed, and compute nothing.")
 @cluster_options()
 def features(

@@ -131,7 +131,7 @@ def compute_features(
         batch_size: segments per forward pass of the encoder; does not change any value.
         allow_outside: follow links that lead out of the root.
         accept_copies: accept identical recordings under several speakers.
-        replace: replace features that another manifest with another root uses.
+        replace: replace features that a manifest uses with another root.
         cluster: a Dask cluster; None for this machine.
 
     Returns:

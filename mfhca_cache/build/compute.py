@@ -124,7 +124,7 @@ def compute(
         request: the features wanted.
         say: called with each line about the work.
         device, threads, batch_size: see `Builder`.
-        replace: replace features that another manifest with another root uses.
+        replace: replace features that a manifest uses with another root.
         accept_copies: accept identical recordings under several speakers.
         cluster: the Dask cluster; None for this machine.
         dry_run: say what would be computed, and compute nothing.

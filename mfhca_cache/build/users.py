@@ -70,7 +70,7 @@ def recorded_users(folder: Path) -> tuple[User, ...]:
 
 
 def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
-    """Refuses to replace features that another manifest with another corpus root uses.
+    """Refuses to replace features that a recorded manifest uses with another corpus root.
 
     Two corpora (an original and its denoised copy, say) may have the same speaker and utterance ids. In one cache
     they would overwrite each other, and `cv` of the first would read the features of the second.
@@ -80,7 +80,7 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
         manifest, root: of this run.
 
     Raises:
-        MfhcaError: a row to be replaced belongs to another recorded manifest, whose root still exists.
+        MfhcaError: a row to be replaced belongs to a recorded manifest with another root, which still exists.
     """
     for target in plan.targets:
         replaced: set[tuple[str, str]] = set()
