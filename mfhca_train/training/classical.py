@@ -1,11 +1,11 @@
 """Baselines without a network: the majority class, and linear classifiers. No torch.
 
-`majority` predicts the most frequent class of the training speakers. `svm` (one-against-the-rest support vector
-machines) and `logistic` (multinomial regression) read the mean of an utterance's hidden states over its valid
-frames, with model.pooling=statistics their standard deviation too, standardised over the training speakers. With
-train.ssl_norm=speaker (transductive) or corpus the hidden states are first normalised so; with train.refit the
-classifier is trained again on the validation speakers too, after C was selected on them. All use the same folds as
-the networks and write the same files.
+`majority` predicts the most frequent class of the training speakers. `svm` (linear support vector machines, one for
+each pair of classes, which weigh the classes equally) and `logistic` (multinomial regression) read the mean of an
+utterance's hidden states over its valid frames, with model.pooling=statistics their standard deviation too,
+standardised over the training speakers. With train.ssl_norm=speaker (transductive) or corpus the hidden states are
+first normalised so; with train.refit the classifier is trained again on the validation speakers too, after C was
+selected on them. All use the same folds as the networks and write the same files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,12 +29,16 @@ from mfhca_train.training import process
 from mfhca_train.training.outputs import HISTORY_COLUMNS, TestOutputs, write_outputs
 from mfhca_train.training.unit import Unit, working_folder
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
+
 CPU = "cpu"  # the device of all of them
 KINDS = (MAJORITY, SVM, LOGISTIC)
 # Values of C; the validation speakers select one. The strongest regularisation comes first and wins ties.
 CANDIDATES = {SVM: (0.0001, 0.001, 0.01, 0.1), LOGISTIC: (0.001, 0.01, 0.1, 1.0)}
 SMALLEST_DEVIATION = 1e-6  # of a dimension, below which it counts as constant
-ABSENT = -1e3  # margin of a class that no training speaker has
+ABSENT = -1e3  # log-probability of a class that no training speaker has
 PER_SHARD = (
     "speaker",
     "corpus",
@@ -81,44 +86,42 @@ def _majority(corpus: Corpus, train: Array) -> Candidate:
 
 
 def _linear(kind: str, strength: float, corpus: Corpus, train: Array, features: Array) -> Candidate:
-    """A linear classifier; a softmax over its margins keeps the order of the classes."""
+    """A linear classifier of scikit-learn; a softmax over an SVM's votes keeps the order of the classes."""
     centre, deviation = features[train].mean(axis=0), features[train].std(axis=0)
     scale = np.where(deviation >= SMALLEST_DEVIATION, 1 / np.maximum(deviation, SMALLEST_DEVIATION), 0.0)
     x, labels = (features - centre) * scale, corpus.labels[train]
     present = np.unique(labels)
-    weights = np.zeros((len(corpus.classes), features.shape[1]))
-    bias = np.full(len(corpus.classes), ABSENT)
+    arrays: dict[str, Array] = {"centre": centre, "scale": scale, "c": np.array([strength])}
+    log_probabilities = np.full((len(x), len(corpus.classes)), ABSENT)
     if len(present) == 1:
-        bias[present] = 0
+        log_probabilities[:, present] = 0.0
     else:
-        coefficients, intercepts = _fit(kind, strength, x[train], labels)
-        if len(present) == 2:
-            # With two classes scikit-learn fits one machine, for the second class. Half of a logistic margin on
-            # either side gives its probabilities.
-            half = 0.5 if kind == LOGISTIC else 1.0
-            coefficients = half * np.concatenate([-coefficients, coefficients])
-            intercepts = half * np.concatenate([-intercepts, intercepts])
-        weights[present], bias[present] = coefficients, intercepts
-    margins = x @ weights.T + bias
-    top = margins.max(axis=1, keepdims=True)
-    log_probabilities = margins - top - np.log(np.exp(margins - top).sum(axis=1, keepdims=True))
-    arrays = {"weights": weights, "bias": bias, "centre": centre, "scale": scale, "c": np.array([strength])}
+        machine = _fit(kind, strength, x[train], labels)
+        arrays |= {"weights": machine.coef_, "bias": machine.intercept_, "present": present}
+        margins = machine.decision_function(x)
+        if len(present) == 2:  # one margin, for the second class
+            margins = np.stack([np.zeros(len(x)), margins], axis=1)
+        top = margins.max(axis=1, keepdims=True)
+        log_probabilities[:, present] = (
+            margins - top - np.log(np.exp(margins - top).sum(axis=1, keepdims=True))
+        )
     return arrays, log_probabilities
 
 
-def _fit(kind: str, strength: float, x: Array, labels: Array) -> tuple[Array, Array]:
-    """Coefficients and intercepts of scikit-learn's classifier."""
+def _fit(kind: str, strength: float, x: Array, labels: Array) -> SVC | LogisticRegression:
+    """scikit-learn's classifier, fitted to (n, F) values and (n,) labels of two classes or more."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.svm import LinearSVC
+    from sklearn.svm import SVC
 
     machine = (
-        LinearSVC(C=strength, dual=False) if kind == SVM else LogisticRegression(C=strength, max_iter=2000)
+        SVC(C=strength, kernel="linear", class_weight="balanced")
+        if kind == SVM
+        else LogisticRegression(C=strength, max_iter=2000)
     )
     with warnings.catch_warnings():  # a machine that has not quite converged is scored like the others
         warnings.simplefilter("ignore", ConvergenceWarning)
-        machine.fit(x, labels)
-    return machine.coef_, machine.intercept_
+        return machine.fit(x, labels)
 
 
 def _train_unit(folder: Path, kind: str, unit: Unit, corpus: Corpus, features: Array | None) -> None:
