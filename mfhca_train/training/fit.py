@@ -174,9 +174,10 @@ class Trainer:
         )
         while len(losses) < epochs:
             epoch = len(losses) + 1
-            losses.append({"epoch": epoch, "train_loss": self.train_epoch(epoch)})
+            loss = self.train_epoch(epoch)
+            losses.append({"epoch": epoch, "train_loss": loss})
             self._save_checkpoint(losses, "", REFIT_CHECKPOINT)
-            log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, *losses[-1].values(), epochs)
+            log.LOG.debug("%s refit epoch %d of %d: loss %.4f", self.name, epoch, epochs, loss)
             if on_epoch:
                 on_epoch(losses[-1])
         self.best_sha256 = save_best(self.work, self.model, epochs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,9 +119,10 @@ def test_the_last_epoch_is_kept_and_patience_does_not_end_training(tmp_path: Pat
 
 
 def test_refit_trains_on_the_validation_speakers_too_for_the_selected_number_of_epochs(
-    default: Path, tmp_path: Path
+    default: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first training is the same as without refit, so its history, the only validation scores, is too."""
+    caplog.set_level(logging.DEBUG, "mfhca")
     result, unit = train_fold(tmp_path, utterances(), train__refit="true")
     assert (unit / "history.csv").read_bytes() == (default / "history.csv").read_bytes()
     assert result["train_speakers"] == ["s1", "s2", "s3"]
@@ -128,6 +131,9 @@ def test_refit_trains_on_the_validation_speakers_too_for_the_selected_number_of_
         rows = list(csv.DictReader(file))
     assert float(rows[result["best_epoch"] - 1]["validation_ua"]) == result["validation_ua"]
     assert not list(unit.glob("*checkpoint*"))
+    epochs = result["best_epoch"]
+    logged = re.findall(r"refit epoch (\d+) of (\d+): loss \d\.\d{4}", caplog.text)
+    assert logged == [(str(epoch), str(epochs)) for epoch in range(1, epochs + 1)]
 
 
 def test_refit_sees_the_validation_speakers_features(tmp_path: Path) -> None:
