@@ -140,7 +140,7 @@ def test_seal_and_key_are_as_the_specification_says(tmp_path: Path) -> None:
 
     data = (folder / "03.h5").read_bytes()
     first, second, third, rest = data[:4096].split(b"\n", 3)
-    assert first == b"mfhca-shard 2"
+    assert first == b"mfhca-shard 3"
     assert third.decode() == hashlib.sha256(first + b"\n" + second + b"\n").hexdigest()
     assert rest == bytes(len(rest))
     seal = json.loads(second)

@@ -61,7 +61,7 @@ def read_exactly(descriptor: int, view: memoryview, offset: int, path: Path) -> 
 
 def hash_span(digest: Any, descriptor: int, start: int, end: int, path: Path) -> None:
     """Adds the bytes from `start` to `end` to a digest."""
-    buffer = memoryview(bytearray(CHUNK_BYTES))
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, max(0, end - start))))
     for offset in range(start, end, CHUNK_BYTES):
         view = buffer[: min(CHUNK_BYTES, end - offset)]
         read_exactly(descriptor, view, offset, path)

@@ -97,8 +97,8 @@ def assemble(
             speaker=identity.speaker,
             shape=shape,
             stored_as=identity.dtype,
+            utterance_ids=[utterance.utterance_id for utterance in utterances],
             features_sha256=features_sha256,
-            utterance_ids=tuple(utterance.utterance_id for utterance in utterances),
             origins=[utterance.origin for utterance in utterances],
             tables=tables,
         )
@@ -110,6 +110,7 @@ def assemble(
             file, schema.SAMPLES_SHA256, [utterance.origin.samples_sha256 for utterance in utterances]
         )
         _write_texts(file, schema.PATHS, [utterance.origin.path for utterance in utterances])
+        _write_texts(file, schema.FEATURES_SHA256, features_sha256)
         texts = (
             schema.FORMAT,
             identity.key,
@@ -159,9 +160,9 @@ def _reserve(descriptor: int, size: int) -> None:
 
 def _copy(
     descriptor: int, offset: int, identity: Identity, utterances: Sequence[UtteranceRows]
-) -> tuple[str, dict[str, Array]]:
-    """Copies all rows to the file; returns the SHA-256 of their bytes and their moments."""
-    digest = hashlib.sha256()
+) -> tuple[list[str], dict[str, Array]]:
+    """Copies all rows to the file; returns each utterance's SHA-256 of its rows' bytes, and the moments."""
+    digests = []
     *layers, frames, bins = identity.frame_shape
     shape = (len(utterances), math.prod(layers), bins)
     moments: dict[str, Array] = {
@@ -172,7 +173,7 @@ def _copy(
     }
     for index, utterance in enumerate(utterances):
         data = utterance.read()
-        digest.update(data)
+        digests.append(hashlib.sha256(data).hexdigest())
         write_all(descriptor, memoryview(data), offset)
         offset += len(data)
         rows = np.frombuffer(data, identity.dtype).reshape(-1, shape[1], frames, bins)
@@ -186,7 +187,7 @@ def _copy(
                 moments["sum_squares"][at] += np.square(values, out=values).sum(0)
     tables = {name: table.reshape(len(utterances), *layers, bins) for name, table in moments.items()}
     tables["count"] = np.array([int(utterance.valid_frames.sum()) for utterance in utterances], np.int64)
-    return digest.hexdigest(), tables
+    return digests, tables
 
 
 def _write_texts(file: Any, name: str, texts: list[str]) -> None:

@@ -23,7 +23,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
 
 FORMAT = "mfhca-shard"
-VERSION = 2
+VERSION = 3
 SUFFIX = ".h5"
 LONGEST_NAME = 240  # bytes of a shard's file name
 
@@ -39,7 +39,8 @@ UTTERANCE_IDS = "utterance_ids"  # (U,) fixed-length UTF-8, in sorted order
 PATHS = "paths"  # (U,) of the audio files, relative to the corpus root, fixed-length UTF-8
 AUDIO_SHA256 = "audio_sha256"  # (U,) digests of the audio files, hexadecimal
 SAMPLES_SHA256 = "samples_sha256"  # (U,) digests of the decoded samples, hexadecimal; empty if unknown
-TEXTS = (UTTERANCE_IDS, AUDIO_SHA256, SAMPLES_SHA256, PATHS)
+FEATURES_SHA256 = "features_sha256"  # (U,) digests of the bytes of each utterance's rows, hexadecimal
+TEXTS = (UTTERANCE_IDS, AUDIO_SHA256, SAMPLES_SHA256, PATHS, FEATURES_SHA256)
 TABLES: dict[str, np.dtype[Any]] = {
     "segment_utterance": np.dtype("<i4"),  # (S,) index into utterance_ids; rows in time order
     "valid_frames": np.dtype("<i4"),  # (S,) frames within the audio; the rest is padding
@@ -175,8 +176,8 @@ def content_digest(
     speaker: str,
     shape: tuple[int, ...],
     stored_as: np.dtype[Any],
-    features_sha256: str,
-    utterance_ids: tuple[str, ...],
+    utterance_ids: Sequence[str],
+    features_sha256: Sequence[str],
     origins: Sequence[Origin],
     tables: dict[str, np.ndarray[Any, Any]],
 ) -> str:
@@ -185,8 +186,7 @@ def content_digest(
     Args:
         key, kind, speaker: recipe key and kind, speaker id.
         shape, stored_as: of the features: (S, T, F) or (S, M, T, F); float16 or float32.
-        features_sha256: hexadecimal, of the features' bytes in row order.
-        utterance_ids, origins: (U,) each.
+        utterance_ids, features_sha256, origins: (U,) each.
         tables: the arrays listed in TABLES.
 
     Returns:
@@ -202,8 +202,8 @@ def content_digest(
         "speaker": speaker,
         "shape": list(shape),
         "dtype": stored_as.name,
-        "features": features_sha256,
         "utterance_ids": list(utterance_ids),
+        "features_sha256": list(features_sha256),
         "audio_sha256": [origin.audio_sha256 for origin in origins],
         "samples_sha256": [origin.samples_sha256 for origin in origins],
         "paths": [origin.path for origin in origins],

@@ -43,6 +43,7 @@ class Shard:
     audio_sha256: tuple[str, ...] = field(repr=False)  # (U,)
     samples_sha256: tuple[str, ...] = field(repr=False)  # (U,) empty if unknown
     paths: tuple[str, ...] = field(repr=False)  # (U,) relative to the corpus root
+    features_sha256: tuple[str, ...] = field(repr=False)  # (U,) of the bytes of each utterance's rows
     spans: Array = field(repr=False)  # (U, 2) float64, start and end in seconds; NaN without one
     segment_utterance: Array = field(repr=False)  # (S,) int32, index into utterance_ids, non-decreasing
     valid_frames: Array = field(repr=False)  # (S,) int32
@@ -138,9 +139,12 @@ def verify_shard(shard: Shard) -> None:
     descriptor = open_unchanged(shard)
     try:
         again = read_open(descriptor, shard.path)
-        digest = hashlib.sha256()
-        end = again.offset + again.shape[0] * again.row_bytes
-        hash_span(digest, descriptor, again.offset, end, shard.path)
+        rows = []
+        for first, count in again.rows().values():
+            start = again.offset + first * again.row_bytes
+            digest = hashlib.sha256()
+            hash_span(digest, descriptor, start, start + count * again.row_bytes, shard.path)
+            rows.append(digest.hexdigest())
     finally:
         os.close(descriptor)
     digest_now = schema.content_digest(
@@ -149,8 +153,8 @@ def verify_shard(shard: Shard) -> None:
         speaker=again.speaker,
         shape=again.shape,
         stored_as=again.dtype,
-        features_sha256=digest.hexdigest(),
         utterance_ids=again.utterance_ids,
+        features_sha256=rows,
         origins=list(again.origins().values()),
         tables={
             name: again.moments(short)
@@ -159,7 +163,7 @@ def verify_shard(shard: Shard) -> None:
             for name in schema.TABLES
         },
     )
-    if not digest_now == again.digest == shard.digest:
+    if not digest_now == again.digest == shard.digest or tuple(rows) != again.features_sha256:
         raise damaged(shard.path, "damaged, its content does not match its digest")
 
 
@@ -254,10 +258,10 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         "its features are not at the offset in its seal",
     )
 
-    ids, audio, samples, paths = map(texts, schema.TEXTS)
-    digests = (*audio, *filter(None, samples))
-    valid_digests = len(ids) == len(audio) == len(samples) and all(map(SHA256.fullmatch, digests))
-    require(valid_digests, "its audio digests are invalid")
+    ids, audio, samples, paths, rows = map(texts, schema.TEXTS)
+    digests = (*audio, *rows, *filter(None, samples))
+    same_length = len(ids) == len(audio) == len(samples) == len(rows)
+    require(same_length and all(map(SHA256.fullmatch, digests)), "its digests are invalid")
     require(len(paths) == len(ids) and all(paths), "its audio paths are invalid")
     require(all(ids) and all(a < b for a, b in pairwise(ids)), "its utterances are not sorted")
     shapes: dict[str, tuple[int, ...]] = {"segment_utterance": (segments,), "valid_frames": (segments,)}
@@ -286,6 +290,7 @@ def _parse(file: Any, seal: schema.Seal, path: Path, status: tuple[int, int, int
         audio_sha256=audio,
         samples_sha256=samples,
         paths=paths,
+        features_sha256=rows,
         spans=spans,
         segment_utterance=owner,
         valid_frames=valid,

@@ -73,17 +73,17 @@ def _unmounted(world: World, folder: Path, _: random.Random) -> Outcome:
 def _older_format(world: World, folder: Path, chance: random.Random) -> Outcome:
     scene, found = world.before("cv").copy(folder), Outcome(tried=1)
     path = chance.choice(sorted(scene.cache.glob("*/*.h5")))
-    path.write_bytes(path.read_bytes().replace(b"mfhca-shard 2", b"mfhca-shard 1", 1))
-    if "has shard format version 1" not in (told := scene.do("status").output):
+    path.write_bytes(path.read_bytes().replace(b"mfhca-shard 3", b"mfhca-shard 2", 1))
+    if "has shard format version 2" not in (told := scene.do("status").output):
         found.lose(f"status does not report it: {told}")
     if path.parent.name.startswith("ssl"):  # the kind that `cv` reads here
-        _refusal(found, scene.do("cv"), "has shard format version 1")
+        _refusal(found, scene.do("cv"), "has shard format version 2")
     _again(found, scene, world, "features", "cv")
     return found
 
 
 def _other_bits(world: World, folder: Path, chance: random.Random) -> Outcome:
-    """Features of the same audio with another last bit, as another processor or number of threads computes them."""
+    """Features of the same audio with another last bit, as of another processor, or with frames in another order."""
     scene, found = world.after("cv").copy(folder), Outcome(tried=1)
     path = chance.choice(sorted(scene.cache.glob("ssl-*/*.h5")))
     whole, shard = path.read_bytes(), read_shard(path)
@@ -91,7 +91,10 @@ def _other_bits(world: World, folder: Path, chance: random.Random) -> Outcome:
     values = (
         np.frombuffer(whole, shard.dtype, math.prod(shard.shape), shard.offset).reshape(shard.shape).copy()
     )
-    values[0, 0, 0] = np.nextafter(values[0, 0, 0], np.float16(100))
+    if chance.random() < 0.5:
+        values[0, 0, 0] = np.nextafter(values[0, 0, 0], np.float16(100))
+    else:
+        values[0] = values[0, ::-1]
     with ShardWriter(
         path.parent, shard.key, shard.kind, shard.speaker, shard.shape[1:], shard.dtype.name
     ) as writer:

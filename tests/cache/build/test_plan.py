@@ -118,10 +118,10 @@ def test_a_shard_of_an_older_format_is_recognised_and_computed_again(
     build(rows, root, cache)
     before = recorded(cache)
     path = next(cache.glob("*/a.h5"))
-    path.write_bytes(path.read_bytes().replace(b"mfhca-shard 2", b"mfhca-shard 1", 1))
+    path.write_bytes(path.read_bytes().replace(b"mfhca-shard 3", b"mfhca-shard 2", 1))
     state = plan_for(rows, root, cache).states["logspec", "a"]
     assert (
-        "has shard format version 1, this program reads version 2; `mfhca-cache features` computes it again"
+        "has shard format version 2, this program reads version 3; `mfhca-cache features` computes it again"
         in str(state.damage)
     )
     outcome = build(rows, root, cache)

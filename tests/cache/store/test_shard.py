@@ -179,7 +179,7 @@ def test_shard_is_plain_hdf5(shard: Shard) -> None:
         assert features.shape == shard.shape == (6, *FRAME_SHAPE)
         assert features.id.get_offset() == shard.offset
         assert file.attrs["format"] == "mfhca-shard"
-        assert file.attrs["version"] == 2
+        assert file.attrs["version"] == 3
         assert file.attrs["digest"] == shard.digest
         assert list(file["utterance_ids"].asstr()) == sorted(LENGTHS)
         assert list(file["audio_sha256"].asstr()) == [audio_digest(f"{name}/0") for name in sorted(LENGTHS)]
@@ -187,7 +187,7 @@ def test_shard_is_plain_hdf5(shard: Shard) -> None:
         everything: list[str] = []
         file.visit(everything.append)
     assert set(everything) == {
-        *("features", "utterance_ids", "audio_sha256", "samples_sha256", "paths", "moments"),
+        *("features", *schema.TEXTS, "moments"),
         *schema.TABLES,
     }
 
@@ -195,7 +195,7 @@ def test_shard_is_plain_hdf5(shard: Shard) -> None:
 def test_any_flipped_byte_is_found(shard: Shard) -> None:
     with h5py.File(shard.path, "r") as file:
         datasets = {}
-        for name in ("features", "utterance_ids", "audio_sha256", "samples_sha256", "paths", *schema.TABLES):
+        for name in ("features", *schema.TEXTS, *schema.TABLES):
             datasets[name] = (file[name].id.get_offset(), file[name].id.get_storage_size())
     features = range(datasets["features"][0], sum(datasets["features"]))
     positions = {offset + at for offset, size in datasets.values() for at in (0, size // 2, size - 1)}
@@ -213,9 +213,7 @@ def test_any_flipped_byte_is_found(shard: Shard) -> None:
     verify_shard(read_shard(shard.path))
 
 
-@pytest.mark.parametrize(
-    "name", ["features", "utterance_ids", "audio_sha256", "samples_sha256", *schema.TABLES]
-)
+@pytest.mark.parametrize("name", ["features", *schema.TEXTS, *schema.TABLES])
 def test_digest_covers_every_part(shard: Shard, name: str) -> None:
     # The last byte of the last item, changed by a program that mends the seal as well.
     with h5py.File(shard.path, "r") as file:
@@ -238,7 +236,7 @@ def test_digest_covers_every_part(shard: Shard, name: str) -> None:
             found.append("digest")
         shard.path.write_bytes(original)
     assert len(found) == 24
-    if name in ("features", "utterance_ids", "audio_sha256", "samples_sha256", "moments/sum"):
+    if name in ("features", *schema.TEXTS, "moments/sum"):
         assert "digest" in found
 
 
@@ -283,10 +281,10 @@ def test_foreign_files_are_one_line(tmp_path: Path, shard: Shard) -> None:
     foreign.write_bytes(b"RIFF" + bytes(10_000))
     refused(foreign, "not a feature shard")
     data = shard.path.read_bytes()
-    foreign.write_bytes(data.replace(b"mfhca-shard 2", b"mfhca-shard 3", 1))
+    foreign.write_bytes(data.replace(b"mfhca-shard 3", b"mfhca-shard 4", 1))
     refused(
         foreign,
-        "has shard format version 3, this program reads version 2; `mfhca-cache features` computes it again",
+        "has shard format version 4, this program reads version 3; `mfhca-cache features` computes it again",
     )
     foreign.unlink()
     foreign.mkdir()
@@ -403,12 +401,12 @@ def _attribute(name: str, value: object) -> Callable[[h5py.File], None]:
         (_replace("utterance_ids", data=["a", "b", "c", "d"]), "not a list of fixed-length text"),
         (_replace("utterance_ids", data=np.array([b"a", b"c", b"b", b"d"])), "utterances are not sorted"),
         (_replace("utterance_ids", data=np.array([b"a", b"b", b"c", b"\xff"])), "not a valid shard"),
-        (_replace("utterance_ids", data=np.array([b"a", b"b", b"c"])), "audio digests are invalid"),
+        (_replace("utterance_ids", data=np.array([b"a", b"b", b"c"])), "its digests are invalid"),
         (_replace("paths", data=np.array([b"a", b"b", b"c"])), "audio paths are invalid"),
         (_replace("paths", data=np.array([b"a", b"b", b"c", b""])), "audio paths are invalid"),
         (_set("spans", (0, 0), -1.0), "spans are not times"),
         (_set("spans", (0, 1), np.inf), "spans are not times"),
-        (_replace("audio_sha256", data=np.array([b"a", b"b", b"c", b"d"])), "audio digests are invalid"),
+        (_replace("audio_sha256", data=np.array([b"a", b"b", b"c", b"d"])), "its digests are invalid"),
         (_external, "valid_frames is a link"),
         (_external_storage, "valid_frames is not contiguous"),
         (_set("segment_utterance", 0, 3), "segments are not sorted"),

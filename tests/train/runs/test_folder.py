@@ -42,22 +42,32 @@ def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: P
     fails(cv_command(tmp_path / "x", "--seeds", "2"), "holds another run", "data_digest", told)
 
 
-def test_features_that_were_computed_again_with_other_last_bits_are_refused(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["last bits", "order of frames", "order of segments"])
+def test_features_that_were_computed_again_with_other_values_are_refused(
+    change: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The audio is the same, so its digest says nothing: as after `features` with another number of threads."""
+    """The audio is the same, so its digest says nothing: as after `features` with another number of threads.
+
+    Frames or segments in another order have the same moments.
+    """
     shutil.copytree(finished, tmp_path / "x")
     shutil.rmtree(tmp_path / "x/cache")
     made = corpus_factory._features
 
-    def other_bits(*args: Any) -> tuple:
+    def changed(*args: Any) -> tuple:
         name, origin, values, valid = made(*args)
-        if name == "s1_1":
+        if name != "s1_1":
+            pass
+        elif change == "last bits":
             values[0, 0, 0] = np.nextafter(values[0, 0, 0], np.float32(9))
+        elif change == "order of frames":
+            values[0, :2] = values[0, 1::-1]
+        else:
+            values, valid = values[::-1], valid[::-1]
         return name, origin, values, valid
 
-    monkeypatch.setattr(corpus_factory, "_features", other_bits)
-    write_features(tmp_path / "x/cache", utterances(), version={"other bits": 1})
+    monkeypatch.setattr(corpus_factory, "_features", changed)
+    write_features(tmp_path / "x/cache", utterances(), version={change: 1})
     fails(cv_command(tmp_path / "x"), "holds another run", "features_digest", "features were computed again")
 
 
