@@ -73,14 +73,15 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
     """Refuses to replace features that a recorded manifest uses with another corpus root.
 
     Two corpora (an original and its denoised copy, say) may have the same speaker and utterance ids. In one cache
-    they would overwrite each other, and `cv` of the first would read the features of the second.
+    they would overwrite each other, and `cv` of the first would read the features of the second. A manifest or root
+    that cannot be read may be on a disk that is not mounted: what it uses is unknown, so it counts as used.
 
     Args:
         plan: the work to do.
         manifest, root: of this run.
 
     Raises:
-        MfhcaError: a row to be replaced belongs to a recorded manifest with another root, which still exists.
+        MfhcaError: a row to be replaced belongs, or may belong, to a recorded manifest with another root.
     """
     for target in plan.targets:
         replaced: set[tuple[str, str]] = set()
@@ -88,14 +89,19 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
             state = plan.states[target.kind, speaker]
             replaced |= {(speaker, name) for name in (*state.stale, *state.moved)}
         for user in recorded_users(target.folder) if replaced else ():
-            # The same manifest with another root that still exists is another corpus: a denoised copy, say.
-            if user.root == root.resolve() or not user.manifest.is_file() or not user.root.is_dir():
+            # The same manifest with another root is another corpus: a denoised copy, say.
+            if user.root == root.resolve():
                 continue
-            used = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
+            found = "" if user.root.is_dir() else " (which cannot be found now)"
+            use = "uses them under the same ids"
+            try:
+                used = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
+            except MfhcaError:
+                used, use = replaced, "may use them (it cannot be read now)"
             conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in replaced & used)
             if conflicts:
                 raise MfhcaError(
                     f"{target.folder}: {len(conflicts)} utterances of {manifest} have other audio in {root} than in "
-                    f"{user.root}, where {user.manifest} uses them under the same ids; choose another --cache, "
+                    f"{user.root}{found}, where {user.manifest} {use}; choose another --cache, "
                     f"or pass --replace to replace their features:\n{listing(conflicts)}"
                 )

@@ -98,16 +98,33 @@ def test_a_corpus_that_moved_is_the_same_corpus(own: Path) -> None:
     write_audio(own / "moved/a/a1.wav", "corrected", 1.0)
     arguments = command(own, cache)
     arguments[3] = str(own / "moved")
-    assert "computed 1 utterance," in done(*arguments)
+    # Where the old root was may be an unmounted disk with another version of a1.
+    assert f"than in {own / 'audio'} (which cannot be found now), where" in failed(*arguments)
+    assert "computed 1 utterance," in done(*arguments, "--replace")
     (note,) = cache.glob("*/manifests.json")
     assert json.loads(note.read_text()) == [{"manifest": str(own / "rows.csv"), "root": str(own / "moved")}]
 
 
-def test_a_corpus_that_was_deleted_blocks_nothing(own: Path, denoised: Path) -> None:
+@pytest.mark.parametrize("lost", ["root", "manifest", "content of both"])
+def test_what_cannot_be_read_counts_as_used(lost: str, own: Path, denoised: Path) -> None:
+    """It may be on a disk that is not mounted."""
     cache = own / "cache"
     done(*command(own, cache))
-    shutil.rmtree(own / "audio")
-    assert "2 shards written" in done(*command(denoised, cache))
+    before = recorded(cache)
+    if lost != "manifest":
+        (own / "audio").rename(own / "away")
+    if lost == "manifest":
+        (own / "rows.csv").unlink()
+    elif lost == "content of both":
+        (own / "rows.csv").write_text("no,manifest\n")
+    printed = failed(*command(denoised, cache))
+    found = " (which cannot be found now)" if lost != "manifest" else ""
+    use = "uses them under the same ids" if lost == "root" else "may use them (it cannot be read now)"
+    assert (
+        f"than in {own / 'audio'}{found}, where {own / 'rows.csv'} {use}; choose another --cache" in printed
+    )
+    assert printed.splitlines()[1:] == ["  speaker a: a1", "  speaker c: c1"]
+    assert recorded(cache) == before
 
 
 @pytest.mark.parametrize("text", ['["rows.csv"]', '{"manifest": 1}', '[{"manifest": "x"}]', "3", "[1]"])
