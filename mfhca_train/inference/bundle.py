@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mfhca_cache.common.errors import MfhcaError
@@ -30,7 +30,7 @@ from mfhca_cache.manifest.card import Card
 from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
 from mfhca_train.inference.cards import NetworkCard, NetworkRecord
-from mfhca_train.inference.ensemble import Ensemble, Member, checked, read_run
+from mfhca_train.inference.ensemble import Ensemble, Member, checked, not_tested, read_run
 from mfhca_train.inference.hub import EncoderSource
 from mfhca_train.inference.model_card import BundleCard, CorpusSource, NetworkEntry, model_card
 from mfhca_train.inference.onnx_heads import FOLDER, write_onnx
@@ -159,14 +159,16 @@ def is_bundle(path: Path) -> bool:
     return (path / CARD).is_file()
 
 
-def read_bundle(path: Path) -> Ensemble:
+def read_bundle(path: Path, speaker: str | None = None) -> Ensemble:
     """The networks of a bundle.
 
     Args:
         path: its folder.
+        speaker: of the training corpus; only networks that were tested on this speaker are read.
 
     Raises:
-        MfhcaError: it is no bundle, or of another version, or a byte differs from what was written.
+        MfhcaError: it is no bundle, or of another version, or a byte differs from what was written, or no network was
+            tested on the speaker.
     """
     content = read_sealed(path / CARD, REMEDY)
     if content.get("format") != FORMAT:
@@ -185,12 +187,15 @@ def read_bundle(path: Path) -> Ensemble:
         raise MfhcaError(f"{path / NETWORKS}: cannot be read ({error.strerror}); {REMEDY}") from error
     if found != card.networks_sha256:
         raise MfhcaError(f"{path / NETWORKS}: not the file that {CARD} was written with; {REMEDY}")
+    entries = [entry for entry in card.networks if speaker in (None, *entry.test_speakers)]
+    if not entries and speaker is not None:
+        raise not_tested(path, speaker, card.networks)
     try:
-        config = from_dict(card.config)
-        sides, tensors = plain(card.inputs), _by_network(load_file(path / NETWORKS))
+        config, sides = from_dict(card.config), plain(card.inputs)
+        tensors = _by_network(path / NETWORKS, {_prefix(entry) for entry in entries})
         members = tuple(
             _member(_network(entry, card.training_speakers), tensors[_prefix(entry)], sides)
-            for entry in card.networks
+            for entry in entries
         )
     except (
         OSError,
@@ -212,7 +217,7 @@ def open_ensemble(path: Path, row: str | None = None, speaker: str | None = None
     Args:
         path: the folder.
         row: of an ablation's run.
-        speaker: of the training corpus; of a run, only networks that were tested on this speaker are read.
+        speaker: of the training corpus; only networks that were tested on this speaker are read.
 
     Raises:
         MfhcaError: it is neither, or see `read_run` and `read_bundle`.
@@ -223,19 +228,21 @@ def open_ensemble(path: Path, row: str | None = None, speaker: str | None = None
         return read_run(path, row, speaker)
     if row is not None:
         raise MfhcaError(f"{path}: a bundle has no rows; leave --row out")
-    return read_bundle(path)
+    return read_bundle(path, speaker)
 
 
 def _prefix(card: NetworkRecord) -> str:
     return f"seed-{card.seed}/fold-{quote(card.fold, safe='')}/"
 
 
-def _by_network(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the prefix of their network, and by the rest of their name."""
+def _by_network(path: Path, wanted: Collection[str]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of some networks by the prefix of their network, and by the rest of their name."""
     found: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        seed, fold, rest = name.split("/", 2)
-        found.setdefault(f"{seed}/{fold}/", {})[rest] = tensor
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118, not a mapping
+            seed, fold, rest = name.split("/", 2)
+            if (prefix := f"{seed}/{fold}/") in wanted:
+                found.setdefault(prefix, {})[rest] = file.get_tensor(name)
     return found
 
 

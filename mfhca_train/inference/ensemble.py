@@ -118,7 +118,7 @@ class Ensemble:
         """
         tested = tuple(m for m in self.members if speaker in (None, *m.card.test_speakers))
         if not tested and speaker is not None:
-            raise _not_tested(self.source, speaker, (member.card for member in self.members))
+            raise not_tested(self.source, speaker, (member.card for member in self.members))
         for member in tested:
             if speaker in (*member.card.train_speakers, *member.card.validation_speakers):
                 raise MfhcaError(
@@ -141,7 +141,8 @@ class Ensemble:
         return replace(self, members=members)
 
 
-def _not_tested(source: Path, speaker: str, folds: Iterable[NetworkCard | FoldResult]) -> MfhcaError:
+def not_tested(source: Path, speaker: str, folds: Iterable[NetworkRecord | FoldResult]) -> MfhcaError:
+    """The error for a speaker on whom no network was tested; it names those there are."""
     known = sorted({name for fold in folds for name in fold.test_speakers})
     return MfhcaError(f"{source}: no network was tested on speaker {speaker}; {did_you_mean(speaker, known)}")
 
@@ -164,7 +165,7 @@ def read_run(run: Path, row: str | None = None, speaker: str | None = None) -> E
     members = []
     folds = [fold for fold in results[row].folds if speaker in (None, *fold.test_speakers)]
     if not folds and speaker is not None:
-        raise _not_tested(run, speaker, results[row].folds)
+        raise not_tested(run, speaker, results[row].folds)
     for fold in folds:
         folder = unit_folder(run, row, fold.seed, fold.id)
         unit = msgspec.convert(read_result(folder, digest), UnitResult)

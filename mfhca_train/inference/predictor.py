@@ -158,7 +158,8 @@ class Predictor:
     @classmethod
     def from_bundle(cls, path: PathLike, backbone: PathLike | None = None, **options: Any) -> Predictor:
         """The networks of a bundle that `export` wrote, not of a run; see `open`."""
-        return cls(read_bundle(Path(path)).holding_out(options.pop("speaker", None)), backbone, **options)
+        speaker = options.pop("speaker", None)
+        return cls(read_bundle(Path(path), speaker).holding_out(speaker), backbone, **options)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,8 +6,11 @@ import copy
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -192,6 +195,26 @@ def test_damage_is_named(bundle: Path, tmp_path: Path) -> None:
     bad.unlink()
     with pytest.raises(MfhcaError, match=r"networks\.safetensors: cannot be read"):
         open_ensemble(tmp_path / "bits")
+
+
+def test_only_the_networks_of_a_speaker_are_read(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_bundle(bundle)
+    read: set[str] = set()
+
+    @contextmanager
+    def recorded(path: Path, framework: str) -> Iterator[SimpleNamespace]:
+        with safe_open(path, framework) as file:
+            yield SimpleNamespace(keys=file.keys, get_tensor=lambda n: read.add(n) or file.get_tensor(n))
+
+    monkeypatch.setattr("mfhca_train.inference.bundle.safe_open", recorded)
+    (one,) = open_ensemble(bundle, None, "1F").members
+    assert {name.rsplit("/", 1)[0] for name in read} == {"seed-0/fold-1F"}
+    expected = whole.holding_out("1F").members[0]
+    assert one.card == expected.card
+    for name, tensor in one.state.items():
+        torch.testing.assert_close(tensor, expected.state[name], rtol=0, atol=0)
+    with pytest.raises(MfhcaError, match=r"no network was tested on speaker 1f; did you mean 1F\?"):
+        open_ensemble(bundle, None, "1f")
 
 
 def test_what_is_neither_run_nor_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
