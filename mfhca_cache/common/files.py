@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import hidden_characters
 
 DELETE_AND_RERUN = "delete it and run again"  # the usual remedy for a file that a program wrote
 NEW_FILE_MODE = 0o666  # less the umask
@@ -241,15 +242,16 @@ def read_toml(path: Path, remedy: str = "correct it") -> dict[str, Any]:
         remedy: ends the error message.
 
     Raises:
-        MfhcaError: the file is missing, unreadable, or not TOML.
+        MfhcaError: the file is missing, unreadable, or not TOML, or a name or text in it has invisible characters.
     """
+    text = read_text(path, remedy)
     try:
-        text = read_text(path, remedy)
-        return tomllib.loads(text, parse_float=_finite)
-    except MfhcaError:
-        raise
+        value = tomllib.loads(text, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise MfhcaError(f"{path}: not valid TOML ({error}); {remedy}") from error
+    for problem in hidden_characters(value):
+        raise MfhcaError(f"{path}: {problem}; remove it")
+    return value
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 EXAMPLES = 3  # names shown
@@ -23,6 +24,32 @@ def printable(text: str) -> str:
     'a\\\\x1b[31m\\\\u202eb\\n'
     """
     return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def character_name(character: str) -> str:
+    """A character that cannot be seen, in words.
+
+    >>> character_name("\\u202e"), character_name("\\x9b")
+    ('the invisible character RIGHT-TO-LEFT OVERRIDE', 'the invisible character U+009B')
+    """
+    return f"the invisible character {unicodedata.name(character, f'U+{ord(character):04X}')}"
+
+
+def hidden_characters(value: Any, where: str = "") -> Iterator[str]:
+    """A sentence for each text in JSON or TOML data with characters that hide or reorder text, or drive a terminal.
+
+    >>> list(hidden_characters({"row": [{"title": "a\\x1b[2J"}], "note": "two\\nlines"}))
+    ["row[0].title 'a\\\\x1b[2J' has the invisible character U+001B"]
+    """
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from hidden_characters(name, f"the name {where and where + '.'}*")
+            yield from hidden_characters(entry, f"{where}.{name}" if where else name)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from hidden_characters(entry, f"{where}[{index}]")
+    elif isinstance(value, str) and (found := CONTROL.search(value)):
+        yield f"{where} {value!r} has {character_name(found[0])}"
 
 
 def size_text(count: float) -> str:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 LARGEST = 1e300  # no measurement comes near; larger numbers overflow in sums
 Text = Annotated[str, msgspec.Meta(pattern=r"\S", description="a text")]
+Line = Annotated[str, msgspec.Meta(pattern=r"\A[^\n\t]*\S[^\n\t]*\Z", description="one line of text")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Number = Annotated[float, msgspec.Meta(gt=-LARGEST, lt=LARGEST, description="a finite number")]

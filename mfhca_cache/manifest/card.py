@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import read_toml
-from mfhca_cache.common.typed import Count, Text, decode_all
+from mfhca_cache.common.typed import Count, Line, Text, decode_all
 from mfhca_cache.manifest.utterance import Utterance, nfc
 
 REMEDY = "not a complete corpus card; correct it, or move it elsewhere"
@@ -57,15 +57,15 @@ class CardFeatures(Struct, frozen=True, forbid_unknown_fields=True):
 class Card(Struct, frozen=True, forbid_unknown_fields=True):
     """A corpus card, as read from its TOML file."""
 
-    name: Text
-    title: Text
+    name: Line
+    title: Line
     citation: Text
     licence: Text
     source: Text
     layout: Text
     default_set: Text
     labels: Annotated[tuple[Text, ...], Meta(min_length=1)]  # every raw label that the corpus uses
-    classes: Annotated[dict[str, Annotated[dict[str, Text], Meta(min_length=1)]], Meta(min_length=1)]
+    classes: Annotated[dict[str, Annotated[dict[str, Line], Meta(min_length=1)]], Meta(min_length=1)]
     expected: dict[str, Count | ExpectedCounts] = {}  # "utterances", and counts by label set
     features: CardFeatures = CardFeatures()
     # The trainer's settings, chosen for this corpus on validation speakers, e.g. "train.lr".

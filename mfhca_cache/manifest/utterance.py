@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
+from mfhca_cache.common.text import character_name
+
 REQUIRED = ("utterance", "path", "speaker", "emotion")
 WRITTEN = ("utterance", "path", "speaker", "session", "gender", "emotion", "samples", "sample_rate")
 SPAN = ("start_s", "end_s")
@@ -149,8 +151,7 @@ def _invisible(row: dict[str, str]) -> Iterator[str]:
                 break
             hidden = category == "Cf" or (category == "Zs" and character != " ")
             if character in BIDIRECTIONAL or (hidden and name != "path"):
-                called = unicodedata.name(character, f"U+{ord(character):04X}")
-                yield f"{name} {row[name]!r} has the invisible character {called}; remove it"
+                yield f"{name} {row[name]!r} has {character_name(character)}; remove it"
 
 
 def _parse(row: dict[str, str], bad: list[str]) -> Utterance:

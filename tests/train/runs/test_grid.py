@@ -92,6 +92,11 @@ def test_tables_have_the_papers_rows() -> None:
             "spec would be ignored by kind chosen",
         ),
         ("[[row]", "not valid TOML"),
+        (
+            "[[row]]\nname = 'a'\ntitle = 'x\u200fy'",
+            r"grid\.toml: row\[0\]\.title 'x\\u200fy' has the invisible character RIGHT-TO-LEFT MARK; remove it",
+        ),
+        ("title = \"\\u001b]0;x\"\n[[row]]\nname = 'a'", r"title .* has the invisible character U\+001B"),
     ],
 )
 def test_what_is_wrong_with_a_grid_is_said(tmp_path: Path, text: str, words: str) -> None:
