@@ -21,6 +21,7 @@ from places import REPOSITORY
 from run_factory import leave_out_pictures, make_run
 from shard_factory import flip, recipe_folder
 
+from mfhca_cache.common.hardware import VARIABLES
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.runs.grid import read_grid
@@ -149,6 +150,12 @@ def test_seal_and_key_are_as_the_specification_says(tmp_path: Path) -> None:
     assert seal["size"] == len(data)
     assert seal["rest_sha256"] == hashlib.sha256(data[4096:start] + data[start + length :]).hexdigest()
     assert data[4096:4104] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_the_page_lists_the_variables_that_are_recorded() -> None:
+    lines = (DOCS / "how-it-works.md").read_text().splitlines()
+    listed = [re.findall(r"`(\w+)`", line) for line in lines if line.endswith("` |")]
+    assert listed == [list(names) for names in VARIABLES.values()]
 
 
 def test_the_specification_names_every_dataset_and_attribute() -> None:

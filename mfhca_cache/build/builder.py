@@ -219,8 +219,8 @@ class Builder:
                 opening.enter_context(writer)
                 if writer.discarded:
                     self._outcome.notes.append(
-                        f"{writer.path}: the features of an interrupted run were computed with other versions, threads "
-                        "or another processor or device; they are computed again"
+                        f"{writer.path}: the features of an interrupted run were computed with other versions, "
+                        "variables, threads or another processor or device; they are computed again"
                     )
                 # The shard is compared again now that it is locked: another process may have finished it meanwhile.
                 state = self._check_shard(compare_shard(target, speaker, self._sources))

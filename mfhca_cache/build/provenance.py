@@ -1,4 +1,4 @@
-"""What can change the last bits of features besides their recipe: processor, device, threads, versions.
+"""What can change the last bits of features besides their recipe: processor, device, threads, versions, variables.
 
 It is recorded in each shard, outside its key and digest.
 """
@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from mfhca_cache.common.hardware import processor
+from mfhca_cache.common.hardware import processor, variables
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.recipe.kinds import LogMel, Mfcc, Ssl
 
@@ -47,4 +47,6 @@ def provenance(kind: str, encoder: Encoder | None, batch_size: int, rate: float 
             "threads": torch.get_num_threads(),
             "batch_size": batch_size,
         }
+    if found := variables("numpy", "soxr", *(["torch"] if kind == Ssl.kind else [])):
+        value["variables"] = found
     return value

@@ -1,4 +1,7 @@
-"""The machine: cores, memory, processor, compute devices. Imports torch only where a device is asked for."""
+"""The machine: cores, memory, processor, compute devices, and variables that libraries compute by.
+
+Imports torch only where a device is asked for.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,63 @@ from mfhca_cache.common.errors import MfhcaError
 DEVICES: Final = ("auto", "cpu", "cuda", "mps")
 BFLOAT16_FLAGS: Final = ("avx512_bf16", "amx_bf16", "bf16")  # their names in /proc/cpuinfo
 CGROUP: Final = Path("/sys/fs/cgroup")
+# Environment variables that change the last bits of what a library computes, by library. Not here: those that torch
+# or this program overrides or records by their effect (OMP_NUM_THREADS, ATEN_CPU_CAPABILITY, TORCH_ALLOW_TF32_...).
+VARIABLES: Final = {
+    "numpy": (
+        "GLIBC_TUNABLES",
+        "NPY_DISABLE_CPU_FEATURES",
+        "NPY_ENABLE_CPU_FEATURES",
+        "OPENBLAS_BLOCK_FACTOR",
+        "OPENBLAS_CORETYPE",
+        "OPENBLAS_L2_SIZE",
+    ),
+    "soxr": (
+        "SOXR_COEFS_SIZE",
+        "SOXR_COEF_INTERP",
+        "SOXR_LARGE_DFT_SIZE",
+        "SOXR_MIN_DFT_SIZE",
+        "SOXR_NOSMALLINTOPT",
+        "SOXR_USE_SIMD",
+        "SOXR_USE_SIMD32",
+        "SOXR_USE_SIMD64",
+    ),
+    "torch": (
+        *(
+            f"{p}_{name}"
+            for p in ("DNNL", "ONEDNN")
+            for name in ("CPU_ISA_HINTS", "DEFAULT_FPMATH_MODE", "MAX_CPU_ISA")
+        ),
+        "KMP_DETERMINISTIC_REDUCTION",
+        "KMP_FORCE_REDUCTION",
+        "MKL_CBWR",
+        "MKL_DEBUG_CPU_TYPE",
+        "MKL_DISABLE_FAST_MM",
+        "MKL_DOMAIN_NUM_THREADS",
+        "MKL_DYNAMIC",
+        "MKL_ENABLE_INSTRUCTIONS",
+        "MKL_NUM_STRIPES",
+        "OMP_DYNAMIC",
+        "OMP_THREAD_LIMIT",
+        "TORCH_LINEAR_FLATTEN_3D",
+        "TORCH_MKLDNN_MATMUL_MIN_DIM",
+        "TORCH_MKLDNN_MATMUL_MIN_SIZE",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "DISABLE_ADDMM_CUDA_LT",
+        "NVIDIA_TF32_OVERRIDE",
+        "TORCH_BLAS_PREFER_CUBLASLT",
+        "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
+        "TORCH_CUDNN_V8_API_DISABLED",
+    ),
+    "numba": (
+        "NUMBA_CPU_FEATURES",
+        "NUMBA_CPU_NAME",
+        "NUMBA_ENABLE_AVX",
+        "NUMBA_LOOP_VECTORIZE",
+        "NUMBA_OPT",
+        "NUMBA_SLP_VECTORIZE",
+    ),
+}
 
 
 def open_files_limit() -> float:
@@ -116,6 +176,16 @@ def fastest_precision(device: str) -> str:
     else:
         supported = device == "cpu" and bool(has_bfloat16())
     return "bfloat16" if supported else "float32"
+
+
+def variables(*libraries: str) -> dict[str, str]:
+    """The environment variables that are set here and change the last bits of what these libraries compute.
+
+    Args:
+        libraries: keys of VARIABLES.
+    """
+    names = (name for library in libraries for name in VARIABLES[library])
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def memory_bytes(name: str = "MemTotal") -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 from mfhca_cache.store.shard import Shard
 
-COMPARED = ("processor", "instructions", "device", "threads", "packages")
+GROUPS = ("packages", "variables")  # names and their values
+COMPARED = ("processor", "instructions", "device", "threads", *GROUPS)
 
 
 def conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,10 +26,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     >>> old = {"threads": 1, "packages": {"torch": "2.6", "numpy": "2.0"}, "python": "3.11"}
     >>> differences(old, {"threads": 2, "packages": {"torch": "2.7", "numpy": "2.0"}, "python": "3.12"})
     ['threads 1 and 2', 'torch 2.6 and 2.7']
+    >>> differences({}, {"variables": {"MKL_CBWR": "AVX2"}})
+    ['MKL_CBWR unset and AVX2']
     """
-    pairs = {name: (old.get(name), new.get(name)) for name in COMPARED if name != "packages"}
-    before, now = old.get("packages", {}), new.get("packages", {})
-    pairs |= {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
+    pairs = {name: (old.get(name), new.get(name)) for name in COMPARED if name not in GROUPS}
+    for group, absent in zip(GROUPS, (None, "unset"), strict=True):
+        before, now = old.get(group, {}), new.get(group, {})
+        pairs |= {name: (before.get(name, absent), now.get(name, absent)) for name in sorted({*before, *now})}
     return [f"{name} {a} and {b}" for name, (a, b) in pairs.items() if a != b]
 
 

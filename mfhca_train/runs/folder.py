@@ -61,8 +61,8 @@ def is_same_row(out: Path, row: str, recorded: Any, identity: Mapping[str, Any],
             differing += data_csv.differences(out, corpus)
         if len(differing) == 1 and differing[0].startswith("features_digest"):
             differing.append(
-                "the audio and labels are the same: the features were computed again, with other versions, threads "
-                "or another processor or device"
+                "the audio and labels are the same: the features were computed again, with other versions, variables, "
+                "threads or another processor or device"
             )
         raise MfhcaError(
             f"{out} holds another run; choose another --out (or RUN=), or delete it. Differences:\n"
@@ -124,13 +124,14 @@ def record(
 def _compare_environment(out: Path, recorded: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Refuses another kind of device, and warns of what may change the last digits."""
     changed = [
-        f"{name} {recorded.get('versions', {}).get(name)} then, {version} now"
-        for name, version in present["versions"].items()
-        if recorded.get("versions", {}).get(name) != version
+        f"{name} {then} then, {now} now"
+        for name, then, now in process.differing(recorded.get("versions", {}), present["versions"])
     ]
     if changed:
         log.LOG.warning(
-            "%s was started with other versions (%s); the last digits may differ", out, "; ".join(changed)
+            "%s was started with other versions or variables (%s); the last digits may differ",
+            out,
+            "; ".join(changed),
         )
     if "device" not in present:
         return

@@ -107,8 +107,8 @@ def resume(
             raise ValueError("it belongs to a run with other settings or data")
         if metadata["environment"] != canonical_json(environment):
             log.LOG.warning(
-                "%s: begun with other versions or on another processor or device; the unit is trained from its "
-                "first epoch again",
+                "%s: begun with other versions, variables, processor or device; the unit is trained from "
+                "its first epoch again",
                 folder,
             )
             return [], ""

@@ -12,7 +12,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def code_digest() -> str:
 
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of Python, of this code and of packages, by default of those that can change a result."""
+    """Versions of Python, of this code and of packages that can change a result, and variables that they compute by."""
     result = {"python": platform.python_version(), "code": code_digest()}
     if plain_equations():
         result["equations"] = "plain"
@@ -160,4 +160,14 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
             result[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             result[package] = "not installed"
-    return result
+    return result | hardware.variables("numpy", "torch", "numba")
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Where two `versions` differ: what, and its value in each; "unset" where one has none.
+
+    >>> differing({"torch": "2.6", "numpy": "2.0"}, {"torch": "2.6", "numpy": "2.1", "MKL_CBWR": "AVX2"})
+    [('numpy', '2.0', '2.1'), ('MKL_CBWR', 'unset', 'AVX2')]
+    """
+    pairs = [(name, one.get(name, "unset"), other.get(name, "unset")) for name in {**one, **other}]
+    return [(name, a, b) for name, a, b in pairs if a != b]

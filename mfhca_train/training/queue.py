@@ -232,12 +232,11 @@ def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:
     unit, expected = task
     own = environment(unit.device)
     differing = [
-        f"{name} {own['versions'].get(name)}, another worker {version}"
-        for name, version in expected["versions"].items()
-        if own["versions"].get(name) != version
+        f"{name} {here}, another worker {there}"
+        for name, here, there in process.differing(own["versions"], expected["versions"])
     ]
     if differing:
-        raise MfhcaError(f"has {'; '.join(differing)}; install the same on every machine")
+        raise MfhcaError(f"has {'; '.join(differing)}; install and set the same on every machine")
     # Dask may give a lost worker's unit to this one while the lost worker still trains it and holds its lock;
     # that one stops at the end of its epoch, when it learns that nobody waits for it.
     deadline = time.monotonic() + BUSY_SECONDS

@@ -4,7 +4,7 @@ Numba's own cache has three weaknesses. It depends on the source file of the loo
 so after an edit of a helper it runs old machine code; it loads damaged files, which can
 crash the process; and a file that cannot be read or written is an error, although the
 loop could simply be compiled again. Here the cache depends on all sources of this folder
-and on the versions of the compiler, every file has a checksum, and any failure of the
+and on the versions and variables of the compiler, every file has a checksum, and any failure of the
 cache only costs the time to compile.
 """
 
@@ -22,6 +22,8 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from mfhca_cache.common.hardware import variables
 
 # The compiler may reorder sums and fuse multiplications with additions, which vector instructions need. It may
 # not assume that there are no NaNs: a diverging training must show.
@@ -51,12 +53,12 @@ def is_cached(code: Any) -> bool:
 
 @functools.cache
 def source_stamp() -> str:
-    """A digest of the sources in this folder and of the versions that determine the machine code."""
+    """A digest of the sources in this folder and of the versions and variables that determine the machine code."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
-    digest.update(" ".join(versions).encode())
+    digest.update(" ".join([*versions, *map("=".join, variables("numba").items())]).encode())
     return digest.hexdigest()
 
 

@@ -37,6 +37,22 @@ def test_another_processor_in_one_shard_is_reported(
     assert read_shard(path).provenance["mixed_with"] == ["processor first and second"]
 
 
+def test_a_variable_that_changes_bits_is_a_condition(
+    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOXR_USE_SIMD", "0")
+    monkeypatch.setenv("MKL_CBWR", "AVX2")  # torch computes no spectrogram
+    build(rows, root, tmp_path / "cache")
+    path = next((tmp_path / "cache").glob("*/a.h5"))
+    assert read_shard(path).provenance["variables"] == {"SOXR_USE_SIMD": "0"}
+    write_audio(root / "a/a1.wav", "other", 1.0)
+    monkeypatch.delenv("SOXR_USE_SIMD")
+    build(rows, root, tmp_path / "cache")
+    shard = read_shard(path)
+    assert shard.provenance["mixed_with"] == ["SOXR_USE_SIMD 0 and unset"]
+    assert "variables" not in shard.provenance
+
+
 def test_a_renamed_file_leaves_the_conditions_of_its_features(
     rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +86,8 @@ def test_an_interrupted_run_on_another_processor_is_not_resumed(
     outcome = build(rows, root, cache)
     assert outcome.resumed == 0
     assert any(
-        "interrupted run were computed with other versions, threads or another" in n for n in outcome.notes
+        "interrupted run were computed with other versions, variables, threads or another" in n
+        for n in outcome.notes
     )
     assert recorded(cache).keys() == {f"{next(cache.iterdir()).name}/{speaker}.h5" for speaker in "abc"}
 

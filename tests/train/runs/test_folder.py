@@ -78,14 +78,19 @@ def test_units_trained_in_another_environment_are_listed(
     assert "environments" not in read_sealed(tmp_path / "x/run/results.json")
     shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
     monkeypatch.setattr(process, "cpu_type", lambda: "x86_64 OTHER")
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
     result = cv_command(tmp_path / "x")
     assert "this is x86_64 OTHER; the last digits may differ" in result.output
+    assert "(MKL_CBWR unset then, AVX2 now); the last digits may differ" in result.output
     first, second = read_sealed(tmp_path / "x/run/results.json")["environments"]
     assert second["units"] == [["s1", 0]]
-    assert [name for name in first if name != "units" and first[name] != second[name]] == ["cpu"]
+    assert [name for name in first if name != "units" and first[name] != second[name]] == ["versions", "cpu"]
+    assert second["versions"] == first["versions"] | {"MKL_CBWR": "AVX2"}
     assert sorted(first["units"] + second["units"]) == [[f"s{k}", seed] for k in range(4) for seed in (0, 1)]
     page = Page(tmp_path / "x/run/report.html")
-    assert ["fold s1, seed 0", "cpu x86_64 OTHER"] in [row[:2] for table in page.tables for row in table]
+    assert ["fold s1, seed 0", "cpu x86_64 OTHER, MKL_CBWR AVX2"] in [
+        row[:2] for table in page.tables for row in table
+    ]
 
 
 def test_labels_that_changed_under_a_run_are_refused(finished: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import pytest
 import torch
 
+from mfhca_cache.common.hardware import VARIABLES
 from mfhca_train.training import process
 
 GB = 10**9
@@ -52,6 +53,18 @@ def test_parallel_processes_need_semaphores() -> None:
         assert process.why_no_workers(2) == "Too many open files"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_variables_that_libraries_compute_by_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names in VARIABLES.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    before = process.environment("cpu")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # torch is told the number of threads
+    monkeypatch.setenv("NUMBA_OPT", "")
+    assert process.environment("cpu") == before
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert process.environment("cpu")["versions"] == before["versions"] | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def test_on_the_processor_features_stay_in_the_page_cache() -> None:
