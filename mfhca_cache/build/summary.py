@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from mfhca_cache.build.builder import Outcome
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.common import log
 from mfhca_cache.common.text import duration_text, first_names, plural, size_text
+
+if TYPE_CHECKING:
+    from mfhca_cache.build.builder import (
+        Outcome,
+    )  # imports scipy, which a run with nothing to compute does not need
 
 
 def describe_work(plan: Plan, seconds: float | None) -> str:

@@ -144,7 +144,8 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
 def _invisible(row: dict[str, str]) -> Iterator[str]:
     """Characters that cannot be seen: two names that look alike would count as different."""
     for name in (*WRITTEN, FOLD, SPLIT):
-        for character in dict.fromkeys(row.get(name, "")):
+        text = row.get(name, "")
+        for character in () if text.isascii() and text.isprintable() else dict.fromkeys(text):
             category = unicodedata.category(character)
             if category in ("Cc", "Zl", "Zp"):
                 yield f"{name} {row[name]!r} has a line break or another control character"
