@@ -2,7 +2,8 @@
 
 libsndfile decodes a file that was cut short without an error, and of several streams
 in one file only the first. `inspect` reads the structure of a file instead, without
-decoding. Formats that do not declare a length are refused.
+decoding. Formats that do not declare a length are refused, and so is audio behind
+the declared end.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from mfhca_cache.features.flac import more_audio
+from mfhca_cache.features.mpeg import count_frames, parse_frame
+
 # Lengths that programs write into a WAV header when they do not know the length: streams, sox, ffmpeg.
 UNKNOWN_SIZES: Final = (0, 0x7FFFFF00, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 W64_RIFF: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 LFS_HEADER: Final = b"version https://git-"
 REMEDY: Final = "restore the whole file"
 
-# Bit rates of MPEG layer III in kbit/s, by the header's index, for version 1 and for versions 2 and 2.5.
-MPEG1_RATES: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-MPEG2_RATES: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-MPEG_SAMPLE_RATES: Final = {
-    3: (44_100, 48_000, 32_000),
-    2: (22_050, 24_000, 16_000),
-    0: (11_025, 12_000, 8_000),
-}
-RESYNC_BYTES: Final = 1 << 16  # of junk between two MPEG frames
+AUDIO_CHUNKS: Final = (b"data", b"SSND", b"BODY")  # of RIFF, W64 and CAF; of AIFF; of SVX
+FILE_STARTS: Final = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff")
+INCOMPLETE_TAGS: Final = (
+    b"LIST",
+    b"id3 ",
+    b"ID3 ",
+)  # chunks that may be cut short where the audio is complete
+TAGS: Final = (b"TAG", b"APETAGEX", b"ID3")  # of MP3 files; some programs append them to other formats
+SHORTEST_REST: Final = 8  # bytes; less is padding
+BLOCK: Final = 1 << 20  # bytes read at a time
 
 
 class ContainerError(ValueError):
@@ -58,7 +63,7 @@ def inspect(file: BinaryIO, size: int) -> Container:
         size: its length in bytes.
 
     Raises:
-        ContainerError: the file is cut short, has several streams one after the other, or is of an unknown format.
+        ContainerError: the file is cut short, has more audio than it declares, or is of an unknown format.
     """
     file.seek(0)
     start = file.read(20)
@@ -76,11 +81,11 @@ def inspect(file: BinaryIO, size: int) -> Container:
         b"NIST": _nist,
         b"Crea": _voc,
         b"OggS": _ogg,
-        b"fLaC": lambda _file, _size: Container("FLAC"),  # decoding notices a missing part
+        b"fLaC": _flac,
     }
     if start[:4] in readers:
         return readers[start[:4]](file, size)
-    if start[:3] == b"ID3" or _mpeg_frame(start[:4]) is not None:
+    if start[:3] == b"ID3" or parse_frame(start[:4]) is not None:
         return _mp3(file, size)
     if start.startswith(LFS_HEADER):
         raise ContainerError("a pointer of git-lfs, without audio; `git lfs pull` downloads the audio")
@@ -111,7 +116,9 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
             available = size - position
             if length64 is not None:
                 length = length64
-            if length <= available and (length or not available or _is_chunk(file, position, size, order)):
+            chunk = f"{order}4sI"
+            if length <= available and (length or not available or _is_chunk(file, position, size, chunk)):
+                _check_rest(file, position + length, size, chunk, 2)
                 return Container("WAV")
             # Complete, if the length is one of those for "unknown", or includes the header.
             if (length in UNKNOWN_SIZES and length64 is None) or length == available + position:
@@ -122,13 +129,49 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
     raise ContainerError(f"a WAV file without a data chunk; {REMEDY}")
 
 
-def _is_chunk(file: BinaryIO, position: int, size: int, order: str) -> bool:
+def _is_chunk(file: BinaryIO, position: int, size: int, layout: str) -> bool:
     """Whether there is another chunk at a position, as after an empty data chunk."""
-    header = _read(file, position, f"{order}4sI")
+    header = _read(file, position, layout)
     if header is None:
         return False
-    name = bytes(header[0])  # digital silence is zeros, which are ASCII but no name
-    return name.isascii() and name.decode("ascii").isprintable() and position + 8 + header[1] <= size
+    name = bytes(header[0])[:4]  # digital silence is zeros, which are ASCII but no name
+    if not (name.isascii() and name.decode("ascii").isprintable()) or name in FILE_STARTS:
+        return False
+    return name in INCOMPLETE_TAGS or 0 <= header[1] <= size - position
+
+
+def _check_rest(
+    file: BinaryIO, end: int, size: int, layout: str = "", align: int = 1, counts_header: bool = False
+) -> None:
+    """Refuses what follows the audio and is neither chunks, tags, zeros nor padding.
+
+    libsndfile leaves it out or decodes it as noise.
+
+    Args:
+        file, size: see `inspect`.
+        end: of the audio, as declared.
+        layout, align, counts_header: of the format's chunks; see `_chunks`.
+    """
+    position = end
+    while layout:
+        # Some programs do not align chunks.
+        places = (position + -position % align, position)
+        place = next((place for place in places if _is_chunk(file, place, size, layout)), None)
+        header = None if place is None else _read(file, place, layout)
+        if place is None or header is None:
+            break
+        position = place + header[1] + (0 if counts_header else struct.calcsize(layout))
+    file.seek(position)
+    block = file.read(BLOCK)
+    if size - position < SHORTEST_REST or (layout and block.lstrip(b"\0").startswith(TAGS)):
+        return
+    while block:
+        if block.count(0) < len(block):
+            raise ContainerError(
+                f"the header declares the end of the audio at byte {end}, and {size - position} bytes of other data "
+                "follow (files joined together, or a wrong length in the header); split it, or repair the header"
+            )
+        block = file.read(BLOCK)
 
 
 def _chunks(
@@ -145,7 +188,11 @@ def _chunks(
             raise ContainerError(f"a {name} file with a damaged chunk; {REMEDY}")
         if position + length > size:
             raise _cut(position + length - size)
-        position += length + -length % align
+        position += length
+        if bytes(header[0])[:4] in AUDIO_CHUNKS:
+            _check_rest(file, position, size, layout, align, counts_header)
+            break
+        position += -length % align
     return Container(name)
 
 
@@ -158,6 +205,8 @@ def _au(file: BinaryIO, size: int) -> Container:
     offset, length = header
     if length != 0xFFFFFFFF and offset + length > size:
         raise _cut(offset + length - size)
+    if length != 0xFFFFFFFF:
+        _check_rest(file, offset + length, size)
     return Container("AU")
 
 
@@ -172,8 +221,10 @@ def _nist(file: BinaryIO, size: int) -> Container:
         expected = header + int(fields["sample_count"]) * per_sample
     except (KeyError, ValueError, IndexError) as error:
         raise ContainerError(f"a SPHERE file with a damaged header; {REMEDY}") from error
-    if "shorten" not in fields.get("sample_coding", "") and expected > size:
-        raise _cut(expected - size)
+    if "shorten" not in fields.get("sample_coding", ""):
+        if expected > size:
+            raise _cut(expected - size)
+        _check_rest(file, expected, size)
     return Container("SPHERE")
 
 
@@ -184,6 +235,7 @@ def _voc(file: BinaryIO, size: int) -> Container:
         block = _read(file, position, "<I")
         file.seek(position)
         if file.read(1) == b"\0":  # the terminator has no length
+            _check_rest(file, position + 1, size)
             return Container("VOC")
         if block is None:
             break
@@ -225,68 +277,26 @@ def _ogg(file: BinaryIO, size: int) -> Container:
     return Container("OGG")
 
 
-def _mpeg_frame(header: bytes) -> tuple[int, int, int] | None:
-    """Bytes, samples and bytes of side information of an MPEG layer III frame, or None."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return None
-    version, rate, sampling = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
-    if version == 1 or not 0 < rate < 15 or sampling == 3:
-        return None
-    mono = header[3] >> 6 == 3
-    kilobits = (MPEG1_RATES if version == 3 else MPEG2_RATES)[rate - 1]
-    samples = 1152 if version == 3 else 576
-    length = samples // 8 * kilobits * 1000 // MPEG_SAMPLE_RATES[version][sampling] + ((header[2] >> 1) & 1)
-    side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
-    return length, samples, side
+def _flac(file: BinaryIO, size: int) -> Container:
+    """FLAC; decoding notices a missing part."""
+    more = more_audio(file, size)
+    if more is not None:
+        raise ContainerError(f"has {more}, which would not be decoded; split it, or repair the header")
+    return Container("FLAC")
 
 
 def _mp3(file: BinaryIO, size: int) -> Container:
     """MP3: counts the frames, and compares with the number in the first frame (Xing, Info), if there is one."""
-    position, frames, samples, declared = 0, 0, 0, None
-    while position < size:
-        file.seek(position)
-        header = file.read(10)
-        frame = _mpeg_frame(header)
-        if header[:3] == b"ID3" and len(header) == 10:
-            position += 10 + sum(
-                (byte & 0x7F) << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True)
-            )
-            continue
-        if frame is None:
-            position = _resync(file, position)
-            if position < 0:
-                break  # tags and other data after the last frame
-            continue
-        length, per_frame, side = frame
-        if position + length > size:
-            raise _cut(position + length - size)
-        if not frames and declared is None:
-            tag = _read(file, position + 4 + side, ">4sII")
-            if tag is not None and tag[0] in (b"Xing", b"Info"):
-                declared = tag[2] if tag[1] & 1 else None
-                position += length
-                continue
-        frames, samples, position = frames + 1, per_frame, position + length
-    if declared is not None and frames < declared:
-        raise ContainerError(f"cut short, {frames} of {declared} MP3 frames are there; {REMEDY}")
-    if declared is not None and frames > declared + 1:
+    frames = count_frames(file, size)
+    count, declared = frames.count, frames.declared
+    if frames.missing:
+        raise _cut(frames.missing)
+    if declared is not None and count < declared:
+        raise ContainerError(f"cut short, {count} of {declared} MP3 frames are there; {REMEDY}")
+    if declared is not None and count > declared + 1:
         raise ContainerError(
-            f"has {frames} MP3 frames, of which only the declared {declared} would be decoded (files joined "
+            f"has {count} MP3 frames, of which only the declared {declared} would be decoded (files joined "
             "together?); split it, or convert it to WAV or FLAC"
         )
     # Decoders drop at most the delay of encoder and decoder, less than three frames.
-    return Container("MP3", samples=max(0, frames - 3) * samples if declared is None else None)
-
-
-def _resync(file: BinaryIO, position: int) -> int:
-    """The next position with an MPEG frame or an ID3 tag that is followed by another frame; -1 if there is none."""
-    file.seek(position)
-    data = file.read(RESYNC_BYTES)
-    for offset in range(1, len(data) - 4):
-        if data[offset : offset + 3] == b"ID3":
-            return position + offset
-        if data[offset] == 0xFF and (frame := _mpeg_frame(data[offset : offset + 4])) is not None:
-            following = data[offset + frame[0] : offset + frame[0] + 4]
-            if _mpeg_frame(following) is not None:
-                return position + offset
-    return -1
+    return Container("MP3", samples=max(0, count - 3) * frames.per_frame if declared is None else None)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 from audio_factory import sound
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import WRONG_LENGTH, read_audio
@@ -47,6 +49,8 @@ NAMES = [row[0] for row in FORMATS]
 def encode(folder: Path, name: str, samples: np.ndarray = SAMPLES, **options: object) -> bytes:
     _, container, subtype, endian = FORMATS[NAMES.index(name)]
     path = folder / "encoded"
+    if options.pop("bits", 16) == 8:
+        subtype, endian = ("PCM_U8", endian) if container == "WAV" else ("PCM_S8", None)
     soundfile.write(path, samples, RATE, format=container, subtype=subtype, endian=endian, **options)
     return path.read_bytes()
 
@@ -136,6 +140,90 @@ def test_a_flac_that_declares_more_than_it_has_is_refused_without_allocating_it(
     data = encode(tmp_path, "flac")
     with pytest.raises(MfhcaError, match=f"cut short, 32000 of {samples} samples decode"):
         decode(tmp_path, with_flac_length(data, samples))
+
+
+# --- more than is declared
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_files_joined_are_never_decoded_in_part(name: str, tmp_path: Path) -> None:
+    other = encode(tmp_path, name, SAMPLES[: RATE // 2])
+    expected = (
+        r"a\.bin: (the header declares the end of the audio at byte \d+, and \d+ bytes of other data follow|"
+        "has a second FLAC file behind the first|has several Ogg streams|has .* MP3 frames)"
+    )
+    with pytest.raises(MfhcaError, match=expected):
+        decode(tmp_path, encode(tmp_path, name) + other)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "order"), [("wav", b"data", "<"), ("rifx", b"data", ">"), ("au", b".snd", ">")]
+)
+@pytest.mark.parametrize("missing", [8, 20_000])
+def test_a_header_that_declares_less_audio_than_there_is_is_refused(
+    name: str, start: bytes, order: str, missing: int, tmp_path: Path
+) -> None:
+    data = bytearray(encode(tmp_path, name))
+    position = data.index(start) + (4 if start == b"data" else 8)
+    (length,) = struct.unpack_from(f"{order}I", data, position)
+    struct.pack_into(f"{order}I", data, position, length - missing)
+    end = len(data) - missing
+    with pytest.raises(
+        MfhcaError, match=f"end of the audio at byte {end}, and {missing} bytes of other data"
+    ):
+        decode(tmp_path, bytes(data))
+
+
+@given(
+    st.integers(2, 20_000),
+    st.integers(1, 20_000),
+    st.sampled_from([8000, 12_345, 16_000, 96_000]),
+    st.integers(1, 3),
+)
+def test_a_flac_that_declares_less_than_it_has_is_recognised(
+    count: int, missing: int, rate: int, channels: int
+) -> None:
+    file = io.BytesIO()
+    samples = np.random.default_rng(count).uniform(-0.5, 0.5, (count, channels))
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    data = file.getvalue()
+    assert inspect(io.BytesIO(data), len(data)).name == "FLAC"
+    declared = max(1, count - missing)
+    less = with_flac_length(data, declared)
+    with pytest.raises(
+        ContainerError, match=f"has more than the {declared} samples that its header declares"
+    ):
+        inspect(io.BytesIO(less), len(less))
+
+
+def chunk(name: bytes, length: int, order: str) -> bytes:
+    return name + struct.pack(f"{order}I", length) + b"x" * length
+
+
+@pytest.mark.parametrize("name", ["wav", "rifx", "aiff", "au", "flac"])
+@pytest.mark.parametrize("samples", [32_000, 31_999])  # of 8 bits: an odd number of bytes
+def test_chunks_tags_zeros_and_padding_behind_the_audio_are_no_audio(
+    name: str, samples: int, tmp_path: Path
+) -> None:
+    data = encode(tmp_path, name, SAMPLES[:samples], bits=8)
+    if name in ("wav", "rifx") and samples % 2:
+        data = data[:-1]  # as programs write it that do not pad
+    order = "<" if name == "wav" else ">"
+    rests = [b"\0", b"\n", bytes(5000)]
+    if name != "au":
+        rests += [b"TAG" + b"x" * 125, b"APETAGEX" + b"x" * 56]
+    if name in ("wav", "rifx", "aiff"):
+        pad = b"\0" * (len(data) % 2)
+        rests += [
+            pad + chunk(b"LIST", 26, order) + chunk(b"id3 ", 100, order),
+            pad + chunk(b"bext", 603, order) + b"\0" + chunk(b"cue ", 28, order) + bytes(20),
+            pad + chunk(b"iXML", 31, order) + chunk(b"LIST", 26, order),  # not padded
+            chunk(b"LIST", 26, order) + b"ID3" + b"x" * 90,
+            pad + chunk(b"LIST", 200, order)[:100],
+        ]
+    expected = decode(tmp_path, data)
+    for rest in rests:
+        np.testing.assert_array_equal(decode(tmp_path, data + rest), expected)
 
 
 # --- several streams in one file
