@@ -1,26 +1,26 @@
-"""Identical recordings under two speakers: refused by the bytes of their files, and by their features."""
+"""Identical recordings under two speakers: refused by their files and spans, and by their features."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan
-from mfhca_cache.manifest.copies import check_copies, find_copies
+from mfhca_cache.manifest.copies import check_copies, check_overlaps, find_copies
 from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import read_shard
 
 
 def check_files(plan: Plan, manifest: Path, accept: bool) -> None:
-    """Refuses files with equal bytes under two speakers, before anything is computed.
+    """Refuses files with equal bytes and overlapping spans under two speakers, before anything is computed.
 
     Raises:
-        MfhcaError: see `check_copies`.
+        MfhcaError: see `check_copies` and `check_overlaps`.
     """
     sources = plan.sources.available
     digests = {name: source.digest for name, source in sources.items()}
-    check_copies(
-        find_copies((source.utterance for source in sources.values()), digests), str(manifest), accept
-    )
+    utterances = [source.utterance for source in sources.values()]
+    check_copies(find_copies(utterances, digests), str(manifest), accept)
+    check_overlaps(utterances, str(manifest), accept)
 
 
 def check_features(plan: Plan, manifest: Path, accept: bool) -> None:

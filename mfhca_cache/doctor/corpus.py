@@ -26,7 +26,14 @@ from mfhca_cache.common.text import plural
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.features.hub import NAME, is_cached, one_line
-from mfhca_cache.manifest.copies import REMEDY, find_copies
+from mfhca_cache.manifest.copies import (
+    IDENTICAL,
+    OVERLAP_REMEDY,
+    OVERLAPPING,
+    REMEDY,
+    find_copies,
+    find_overlaps,
+)
 from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
 from mfhca_cache.manifest.speakers import speaker_warnings
 from mfhca_cache.manifest.utterance import Utterance
@@ -78,6 +85,7 @@ def check_corpus(request: Request) -> Iterator[Finding]:
             for text in speaker_warnings(table.utterances, table.label_set(request.label_set), others):
                 problem, _, remedy = text.partition("; ")
                 yield Finding(WARN, f"{table.path}: {problem}", remedy)
+            yield from _check_overlaps(table.path, utterances, request.accept_copies)
         except MfhcaError as error:
             yield Finding(MISSING, str(error))
     if request.root is not None:
@@ -153,21 +161,50 @@ def _check_copies(root: Path, utterances: Sequence[Utterance], accept: bool) -> 
             size = file.stat().st_size
             same_size[size][row.utterance] = file
             speakers[size].add(row.speaker)
+    candidates = [
+        (name, file)
+        for size, files in same_size.items()
+        if len(speakers[size]) > 1
+        for name, file in files.items()
+    ]
     digests, start = {}, time.monotonic()
-    for size, files in same_size.items():
-        for name, file in files.items() if len(speakers[size]) > 1 else ():
-            if time.monotonic() - start < FILE_CHECK_SECONDS:
-                with contextlib.suppress(MfhcaError):  # `_check_audio` reports unreadable files
-                    digests[name] = file_digest(file)
+    for name, file in candidates:
+        if time.monotonic() - start > FILE_CHECK_SECONDS:
+            break
+        with contextlib.suppress(MfhcaError):  # `_check_audio` reports unreadable files
+            digests[name] = file_digest(file)
     pairs = find_copies(utterances, digests).across_speakers
+    yield from _refused(str(root), pairs, IDENTICAL, REMEDY, accept)
+    unchecked = len(candidates) - len(digests)
+    if utterances and (unchecked or not pairs):
+        part = (
+            f"; {unchecked} of {plural(len(candidates), 'file')} of equal size were not" if unchecked else ""
+        )
+        yield Finding(
+            OK,
+            f"{root}: {'no other' if pairs else 'no'} identical files under two speakers, compared byte by byte{part} "
+            "(`mfhca-cache features` compares all files, and the samples of different formats)",
+        )
+
+
+def _check_overlaps(manifest: Path, utterances: Sequence[Utterance], accept: bool) -> Iterator[Finding]:
+    """Utterances that overlap in their file."""
+    overlaps = find_overlaps(utterances)
+    yield from _refused(str(manifest), overlaps.across_speakers, OVERLAPPING, OVERLAP_REMEDY, accept)
+    for text in overlaps.warnings():
+        yield Finding(WARN, f"{manifest}: {text}", "check the columns start_s and end_s")
+
+
+def _refused(where: str, pairs: Sequence[str], what: str, remedy: str, accept: bool) -> Iterator[Finding]:
+    """One recording under two speakers, unless it is accepted."""
     if pairs:
-        problem = f"{root}: {plural(len(pairs), 'pair')} of identical recordings under two speakers"
+        problem = f"{where}: {plural(len(pairs), 'pair')} of {what}"
         if accept:
             yield Finding(
                 WARN, f"{problem}, accepted: {pairs[0]}", "a test recording may also be in training"
             )
         else:
-            yield Finding(MISSING, f"{problem}, the first is {pairs[0]}", REMEDY)
+            yield Finding(MISSING, f"{problem}, the first is {pairs[0]}", remedy)
 
 
 def _check_encoder(name: str) -> tuple[Finding, Backbone | None]:

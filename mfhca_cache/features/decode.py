@@ -27,6 +27,10 @@ BLOCK: Final = 1 << 16  # samples per channel decoded at a time
 LOUD: Final = 4.0  # peak, 12 dB above full scale
 TOO_LOUD: Final = 100.0  # peak, 40 dB above full scale: samples scaled as 16-bit integers
 SHORT_SECONDS: Final = 0.005
+LAST_BIT: Final = 2.0**-15  # peak of what 16 bits tell from silence, and of what lossy encoders make of it
+LEFT: Final = (
+    0.5  # energy of the sum of channels, relative to the sum of their energies; 1 if they are independent
+)
 
 # What is unusual in audio that can be used; worded to follow "N utterances".
 SILENT: Final = "of digital silence"
@@ -91,6 +95,8 @@ class Channels:
     _peak: float = 0.0  # of any channel
     _lowest: float = math.inf  # of the average
     _highest: float = -math.inf
+    _channel_energy: float = 0.0  # sums of squares
+    _sum_energy: float = 0.0
 
     def __post_init__(self) -> None:
         self._digest = hashlib.sha256(f"{self.rate}\n".encode())
@@ -117,6 +123,8 @@ class Channels:
                 min(self._lowest, float(mono.min())),
                 max(self._highest, float(mono.max())),
             )
+            self._channel_energy += float(np.vdot(block, block))
+            self._sum_energy += float(np.vdot(mono, mono)) * block.shape[1] ** 2
         if self._peak > TOO_LOUD:
             raise MfhcaError(
                 f"{self.name}: a peak of {self._peak:.0f} times full scale; floating-point audio has to be scaled "
@@ -168,11 +176,13 @@ class Channels:
 
     def warnings(self) -> tuple[str, ...]:
         """What is unusual in the samples."""
+        silent = self._peak <= LAST_BIT
+        cancelled = not silent and self._sum_energy < LEFT * self._channel_energy
         constant = self._lowest == self._highest and self.count > 1
         checks = {
-            SILENT: self._peak == 0.0,
-            CANCELLED: self._peak > 0.0 == self._lowest == self._highest,
-            CONSTANT: constant and self._lowest != 0.0,
+            SILENT: silent,
+            CANCELLED: cancelled,
+            CONSTANT: constant and not silent and not cancelled,
             CLIPPED: self._peak > LOUD,
             SHORT: self.count < SHORT_SECONDS * self.rate,
         }

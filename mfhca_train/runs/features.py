@@ -11,7 +11,7 @@ import numpy as np
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.progress import phase
-from mfhca_cache.manifest.copies import check_copies, find_copies
+from mfhca_cache.manifest.copies import check_copies, check_overlaps, find_copies
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.conditions import mixture
 from mfhca_cache.store.recordings import recording_identities
@@ -85,6 +85,7 @@ class OpenFeatures:
                 identities = recording_identities(next(iter(corpus.features.values())).shards)
                 copies = find_copies(labelled.utterances, identities)
                 check_copies(copies, labelled.manifests, labelled.accept_copies)
+                check_overlaps(labelled.utterances, labelled.manifests, labelled.accept_copies)
         return self._open[key]
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from audio_factory import sound
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features import decode
@@ -98,6 +99,46 @@ def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
 )
 def test_unusual_audio_is_reported(tmp_path: Path, samples: np.ndarray, warnings: tuple[str, ...]) -> None:
     assert read_audio(write(tmp_path / "a.wav", samples, subtype="FLOAT"), RATE).warnings == warnings
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "quality"),
+    [
+        ("WAV", "PCM_16", None),  # -x is one step below x, so that the average is constant
+        ("WAV", "PCM_U8", None),
+        ("WAV", "IMA_ADPCM", None),
+        ("FLAC", "PCM_16", None),
+        ("OGG", "VORBIS", 0.0),
+        ("OGG", "VORBIS", 1.0),
+        ("MP3", "MPEG_LAYER_III", 0.5),
+    ],
+)
+def test_channels_that_cancel_each_other_out_are_named_in_every_format(
+    tmp_path: Path, container: str, subtype: str, quality: float | None
+) -> None:
+    speech = sound("a", 1.0, RATE)
+    for second, expected in ((-speech, (CANCELLED,)), (0.3 * speech, ()), (sound("b", 1.0, RATE), ())):
+        channels = np.hstack([speech, second])
+        soundfile.write(
+            tmp_path / "a", channels, RATE, format=container, subtype=subtype, compression_level=quality
+        )
+        assert read_audio(tmp_path / "a", RATE).warnings == expected
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_independent_channels_and_a_single_one_do_not_cancel_each_other_out(channels: int) -> None:
+    generator = np.random.default_rng(channels)
+    for scale in (np.ones(channels), np.eye(channels)[0]):
+        collected = Channels("a", RATE, RATE)
+        collected.append((generator.normal(0, 0.1, (RATE, channels)) * scale).astype(np.float32))
+        assert collected.warnings() == ()
+
+
+def test_the_last_bit_of_16_is_silence(tmp_path: Path) -> None:
+    """As of antiphase channels in Opus at a low bit rate."""
+    noise = np.random.default_rng(0).integers(-1, 2, (RATE, 2)).astype(np.int16)
+    assert read_audio(write(tmp_path / "a.wav", noise), RATE).warnings == (SILENT,)
+    assert read_audio(write(tmp_path / "b.wav", 2 * noise), RATE).warnings == ()
 
 
 def test_floating_point_audio_in_the_scale_of_integers_is_refused(tmp_path: Path) -> None:

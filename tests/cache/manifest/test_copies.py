@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.manifest.copies import Copies, check_copies, find_copies
+from mfhca_cache.manifest.copies import Copies, check_copies, find_copies, find_overlaps
 from mfhca_cache.manifest.utterance import Utterance
 
 ROWS = st.lists(
@@ -44,6 +46,66 @@ def test_accepting_is_the_users_explicit_word() -> None:
     ):
         check_copies(copies, "x.csv")
     check_copies(copies, "x.csv", accept=True)
+
+
+SPANS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(0, 30), st.integers(1, 20)),
+    max_size=7,
+)
+
+
+@given(SPANS)
+def test_exactly_the_overlapping_spans_of_one_file_are_found(rows: list[tuple[str, str, int, int]]) -> None:
+    """In tenths of a second, recomputed pair by pair from sets of tenths."""
+    spans = {
+        f"u{i}": (file, who, set(range(start, start + n))) for i, (file, who, start, n) in enumerate(rows)
+    }
+    across, partly, within = 0, 0, 0
+    for (file, who, own), (other_file, other, theirs) in combinations(spans.values(), 2):
+        shared = len(own & theirs)
+        if file == other_file and own != theirs and shared > 1 and shared > 0.05 * min(len(own), len(theirs)):
+            most = shared >= 0.5 * max(len(own), len(theirs))
+            within, across = within + (who == other), across + (who != other and most)
+            partly += who != other and not most
+    found = find_overlaps(
+        Utterance(name, file, who, "joy", start_s=min(own) / 10, end_s=(max(own) + 1) / 10)
+        for name, (file, who, own) in spans.items()
+    )
+    assert (len(found.across_speakers), len(found.partly), len(found.within_speaker)) == (
+        across,
+        partly,
+        within,
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ((0.0, 2.0), (2.0, 4.0), None),  # touching
+        ((0.0, 2.0), (1.92, 4.0), None),  # the margin of a segmentation
+        ((0.0, 30.0), (28.8, 60.0), None),
+        ((0.0, 8.0), (3.0, 3.8), "partly"),  # "yes" while the other one talks
+        ((0.0, 3.0), (2.0, 5.0), "partly"),
+        ((0.0, 2.0), (0.5, 2.5), "across_speakers"),
+        ((0.0, 2.0), (1.0, 3.0), "across_speakers"),
+        ((None, None), (3.0, 4.0), "across_speakers"),  # the whole file of one speaker
+        ((1.0, None), (1.5, None), "across_speakers"),
+        ((None, 2.0), (0.1, 2.0), "across_speakers"),
+    ],
+)
+def test_which_overlaps_are_refused(
+    first: tuple[float | None, float | None], second: tuple[float | None, float | None], kind: str | None
+) -> None:
+    for samples in (None, 10 * 16_000):
+        rows = [
+            Utterance(f"{speaker}1", "d.wav", speaker, "joy", "", "", samples, 16_000, *span)
+            for speaker, span in (("a", first), ("b", second))
+        ]
+        for order in (rows, rows[::-1]):
+            found = vars(find_overlaps(order))
+            assert [name for name, pairs in found.items() if pairs] == ([kind] if kind else [])
+        other_corpora = [replace(row, corpus=row.speaker) for row in rows]
+        assert find_overlaps(other_corpora) == find_overlaps([])
 
 
 @pytest.fixture
@@ -117,6 +179,31 @@ def test_doctor_finds_them_before_features_are_computed(corpus: Path) -> None:
         "identical recordings under two speakers, accepted"
         in call(corpus, "doctor", "--accept-copies").output
     )
+
+
+def test_overlapping_spans_under_two_speakers_are_refused_as_copies_are(corpus: Path) -> None:
+    spans = [(0.0, 0.2), (0.2, 0.4), (0.0, 0.15), (0.0, 0.25), (0.25, 0.5), (0.05, 0.3)]
+    rows = [
+        Utterance(f"{speaker}{take}", f"{file}1.wav", speaker, label, start_s=start, end_s=end)
+        for (start, end), (speaker, take, file), label in zip(
+            spans, ("a1a", "a2a", "a3a", "b1b", "b2b", "c1b"), "jsjjsj", strict=True
+        )
+    ]
+    manifest_of(corpus / "rows.csv", rows)
+    places = [str(corpus / "rows.csv"), "--root", str(corpus / "audio"), "--cache", str(corpus / "cache")]
+    places += ["--kind", "logspec"]
+    pair = "b1 of speaker b and c1 of speaker c (b1.wav, 0.05 to 0.25 s)"
+    for command in ("features", "doctor"):
+        result = CliRunner().invoke(main, [command, *places])
+        assert result.exit_code == 1
+        assert "1 pair of overlapping utterances of one file under two speakers" in result.output
+        assert pair in result.output
+    assert not list(corpus.glob("cache/*/*.h5"))
+    for command in ("features", "doctor"):
+        result = CliRunner().invoke(main, [command, *places, "--accept-copies"])
+        assert "1 pair of overlapping utterances of one file under two speakers, accepted" in result.output
+        assert "1 pair of utterances of one speaker overlap: a3 and a1" in result.output
+    assert list(corpus.glob("cache/*/*.h5"))
 
 
 def test_similar_recordings_are_no_copies(corpus: Path) -> None:

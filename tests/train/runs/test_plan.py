@@ -31,7 +31,7 @@ from mfhca_train.runs.plan import Request, Row, finished_folders, finished_seeds
 def test_a_recording_under_two_speakers_is_refused_unless_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The copy is in another container, so that only the features are equal."""
+    """The copy is in another container, so that only the features are equal; another file has two overlapping spans."""
     rows = []
     for speaker in "abcde":
         for take, label in enumerate(("joy", "sorrow")):
@@ -41,6 +41,7 @@ def test_a_recording_under_two_speakers_is_refused_unless_accepted(
     samples, rate = soundfile.read(tmp_path / "audio" / "a0.wav", dtype="int16")
     soundfile.write(tmp_path / "audio" / "copy.flac", samples, rate, subtype="PCM_16")
     rows.append(Utterance("e2", "copy.flac", "e", "joy"))
+    rows.append(Utterance("e3", "a1.wav", "e", "sorrow", start_s=0.1, end_s=0.5))
     manifest, cache = manifest_of(tmp_path / "rows.csv", rows).path, tmp_path / "cache"
     places = ["--root", str(tmp_path / "audio"), "--cache", str(cache), "--kind", "logspec"]
     done = CliRunner().invoke(main, ["features", str(manifest), *places, "--accept-copies"])
@@ -55,8 +56,15 @@ def test_a_recording_under_two_speakers_is_refused_unless_accepted(
         cross_validate(request)
     recipes = {"spec": find_recipe(cache, "logspec")}
     with OpenFeatures(read_labels(replace(request, accept_copies=True))) as features:
-        assert len(features.of(recipes).utterances) == 11
-    assert "accepted: a test recording may also be in training" in caplog.text
+        assert len(features.of(recipes).utterances) == 12
+    assert caplog.text.count("under two speakers, accepted: a test recording may also be in training") == 2
+
+    manifest_of(tmp_path / "rows.csv", [row for row in rows if row.utterance != "e2"])
+    with pytest.raises(
+        MfhcaError,
+        match=r"(?s)1 pair of overlapping utterances of one file under two speakers.*a1 of speaker a and e3 of speaker e",
+    ):
+        cross_validate(request)
 
 
 def test_one_class_and_ignored_settings_are_refused(finished: Path, tmp_path: Path) -> None:
