@@ -23,6 +23,7 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.progress import progress
+from mfhca_cache.common.text import plural
 from mfhca_cache.corpora.scan_record import report_new_recordings
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
@@ -99,8 +100,8 @@ def find_work(request: Request, status: bool = False) -> Work:
     if not sources.available:
         first = next(iter(sources.unreadable.values()))
         raise MfhcaError(
-            f"{root}: has no readable audio file of any of the {len(utterances)} utterances; --root must be the "
-            f"folder to which the paths in {path} are relative. The first error: {first}"
+            f"{root}: has no readable audio file of any of the {plural(len(utterances), 'utterance')}; --root must be "
+            f"the folder to which the paths in {path} are relative. The first error: {first}"
         )
     with log.phase("comparing the cache with the audio"):
         return Work(table, encoder, make_plan(targets, sources))
@@ -144,7 +145,9 @@ def compute(
     for target in plan.targets:
         states = [plan.states[target.kind, speaker] for speaker in plan.sources.speakers]
         present = sum(len(state.present) for state in states)
-        say(f"{target.folder}: {present} utterances present, {len(plan.needed(target.kind))} to compute")
+        say(
+            f"{target.folder}: {plural(present, 'utterance')} present, {len(plan.needed(target.kind))} to compute"
+        )
         for line in other_recipes(request.cache, target):
             say(line)
     failed = dict(plan.sources.unreadable)
@@ -196,6 +199,6 @@ def _report_failures(failed: dict[str, str], total: int) -> None:
             reason if name in reason else f"{name}: {reason}" for name, reason in sorted(failed.items())
         ]
         raise MfhcaError(
-            f"{len(failed)} of {total} utterances failed; fix the causes and run the same command again:\n"
+            f"{len(failed):,} of {plural(total, 'utterance')} failed; fix the causes and run the same command again:\n"
             + listing(reasons)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from mfhca_cache.build.plan import GROUPS, Plan, State, Target
 from mfhca_cache.common.errors import SHOWN
 from mfhca_cache.common.files import size_of
-from mfhca_cache.common.text import first_names, size_text
+from mfhca_cache.common.text import first_names, plural, size_text
 from mfhca_cache.recipe.folder import explain, recipe_folders
 from mfhca_cache.store.reader import list_recipes
 
@@ -99,9 +99,9 @@ def describe(cache: Path, plan: Plan, limit: int | None = SHOWN) -> Iterator[str
         states = {name: plan.states[target.kind, name] for name in plan.sources.speakers}
         counts = {group: sum(len(getattr(s, group)) for s in states.values()) for group in GROUPS}
         listed = ", ".join(
-            f"{count} {group}" for group, count in counts.items() if count or group == "present"
+            f"{count:,} {group}" for group, count in counts.items() if count or group == "present"
         )
-        yield f"{target.folder.name}: {listed} of {plan.sources.count} utterances"
+        yield f"{target.folder.name}: {listed} of {plural(plan.sources.count, 'utterance')}"
         yield from other_recipes(cache, target)
         if target.folder.exists():
             reasons = [line for speaker, state in states.items() for line in _reasons(plan, speaker, state)]
@@ -129,7 +129,7 @@ def other_recipes(cache: Path, target: Target) -> Iterator[str]:
 def _first(lines: Sequence[str], limit: int | None) -> Iterator[str]:
     yield from lines[:limit]
     if limit is not None and len(lines) > limit:
-        yield f"  ... and {len(lines) - limit} more lines; -v shows all"
+        yield f"  ... and {len(lines) - limit} more; -v shows all"
 
 
 def _reasons(plan: Plan, speaker: str, state: State) -> Iterator[str]:

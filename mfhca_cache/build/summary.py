@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def describe_work(plan: Plan, seconds: float | None) -> str:
     """What a run would compute, and how long it would take; None if that is not known."""
     time = "unknown" if seconds is None else f"about {duration_text(seconds)}"
-    return f"to compute: {plan.segments()} segments, {size_text(plan.stored_bytes)}, time {time}"
+    return f"to compute: {plural(plan.segments(), 'segment')}, {size_text(plan.stored_bytes)}, time {time}"
 
 
 def summarise(outcome: Outcome) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock, read_json, write_json
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.manifest import read_manifest
 
 MANIFESTS = "manifests.json"
@@ -100,8 +101,9 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
                 used, use = replaced, "may use them (it cannot be read now)"
             conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in replaced & used)
             if conflicts:
+                count = plural(len(conflicts), "utterance")
                 raise MfhcaError(
-                    f"{target.folder}: {len(conflicts)} utterances of {manifest} have other audio in {root} than in "
-                    f"{user.root}{found}, where {user.manifest} {use}; choose another --cache, "
+                    f"{target.folder}: {count} of {manifest} {'has' if len(conflicts) == 1 else 'have'} other audio "
+                    f"in {root} than in {user.root}{found}, where {user.manifest} {use}; choose another --cache, "
                     f"or pass --replace to replace their features:\n{listing(conflicts)}"
                 )

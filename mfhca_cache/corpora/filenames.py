@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import plural
 from mfhca_cache.corpora.folder import NOT_WAV, UNLABELLED, Ignored, Scan, ignore, read_lengths, walk
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -206,7 +207,8 @@ def _describe_copies(root: Path, copies: list[tuple[Utterance, Utterance]]) -> l
         if len(pairs) > 1:
             inner = other if not folder or other.startswith(f"{folder}/") else folder
             problems.append(
-                f"{len(pairs)} files are there twice, in {folder or 'the root'} and in {other or 'the root'}, "
+                f"{plural(len(pairs), 'file')} {'is' if len(pairs) == 1 else 'are'} there twice, in "
+                f"{folder or 'the root'} and in {other or 'the root'}, "
                 f"e.g. {pairs[0][0].path}; the first copies are kept; choose --root {root / inner}"
             )
         else:

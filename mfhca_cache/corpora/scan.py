@@ -21,6 +21,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import SHOWN, MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
+from mfhca_cache.common.text import plural
 from mfhca_cache.corpora import scan_record
 from mfhca_cache.corpora.folder import Scan, missing_folders
 from mfhca_cache.manifest.card import (
@@ -64,7 +65,9 @@ class Summary:
         utterances = self.scan.utterances
         speakers = {utterance.speaker for utterance in utterances}
         title = "" if self.card is None else f" ({self.card.title})"
-        lines = [f"{self.out}: {len(utterances)} utterances of {len(speakers)} speakers{title}"]
+        lines = [
+            f"{self.out}: {plural(len(utterances), 'utterance')} of {plural(len(speakers), 'speaker')}{title}"
+        ]
         sets, default = label_sets(self.card, utterances)
         lines += map(self._class_counts, sets.values())
         limit = len(speakers) if log.level() <= log.VERBOSE else SHOWN
@@ -88,7 +91,7 @@ class Summary:
         classes = ", ".join(f"{label} {counts[label]}" for label in label_set.classes)
         total = sum(counts[label] for label in label_set.classes)
         default = " (default)" if self.card and label_set.name == self.card.default_set else ""
-        return f"label set {label_set.name}{default}: {total} utterances: {classes}"
+        return f"label set {label_set.name}{default}: {plural(total, 'utterance')}: {classes}"
 
 
 def scan(

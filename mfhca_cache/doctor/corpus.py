@@ -103,8 +103,8 @@ def _check_manifest(table: Manifest, utterances: Sequence[Utterance], name: str 
     label_set = table.label_set(name)
     speakers = {row.speaker for row in utterances}
     summary = (
-        f"{table.path}: {len(table.utterances)} utterances, {len(utterances)} in label set {label_set.name} "
-        f"({', '.join(label_set.classes)}), {len(speakers)} speakers"
+        f"{table.path}: {plural(len(table.utterances), 'utterance')}, {len(utterances):,} in label set "
+        f"{label_set.name} ({', '.join(label_set.classes)}), {plural(len(speakers), 'speaker')}"
     )
     if len(label_set.classes) < 2 or not utterances:
         return Finding(
@@ -129,16 +129,17 @@ def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Findin
             absent.append(utterance.path)
         if time.monotonic() - start > FILE_CHECK_SECONDS:
             break
-    part = f"{checked}" if checked == len(utterances) else f"the first {checked} (of {len(utterances)})"
+    files = plural(checked, "audio file")
+    part = files if checked == len(utterances) else f"the first {files} (of {len(utterances):,})"
     if absent:
         remedy = "check --root, or complete the corpus" if len(absent) == checked else "complete the corpus"
         yield Finding(
             MISSING,
-            f"{root}: {len(absent)} of {part} audio files are missing, the first is {absent[0]}",
+            f"{root}: {len(absent):,} of {part} missing, the first is {absent[0]}",
             remedy,
         )
     elif utterances:
-        yield Finding(OK, f"{root}: the audio files of {part} utterances exist")
+        yield Finding(OK, f"{root}: {part} found, by name")
     if first is not None:
         try:
             _, rate = header_length(first)
@@ -183,7 +184,7 @@ def _check_copies(root: Path, utterances: Sequence[Utterance], accept: bool) -> 
         yield Finding(
             OK,
             f"{root}: {'no other' if pairs else 'no'} identical files under two speakers, compared byte by byte{part} "
-            "(`mfhca-cache features` compares all files, and the samples of different formats)",
+            "(`features` compares all files, and the samples of different formats)",
         )
 
 
@@ -245,9 +246,8 @@ def _check_features(
     speakers, needed = sorted({row.speaker for row in utterances}), 0.0
     for target in targets:
         missing = {speaker for speaker in speakers if not target.shard(speaker).exists()}
-        summary = (
-            f"{cache}: {len(speakers) - len(missing)} of {len(speakers)} speakers have {target.kind} features"
-        )
+        present = f"{len(speakers) - len(missing):,} of {plural(len(speakers), 'speaker')}"
+        summary = f"{cache}: {present} have {target.kind} features"
         others = [r.path.name for r in recipes if r.kind == target.kind and r.path != target.folder]
         if others:
             summary += f" ({', '.join(others)} has another recipe)"

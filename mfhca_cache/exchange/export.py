@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing, require_one_of
-from mfhca_cache.common.text import size_text
+from mfhca_cache.common.text import plural, size_text
 from mfhca_cache.exchange import formats
 from mfhca_cache.exchange.formats import Array, Header, Row
 from mfhca_cache.manifest.card import LabelSet
@@ -39,8 +39,8 @@ class Exported:
     def __str__(self) -> str:
         shape = ", ".join("..." if size is None else str(size) for size in self.shape)
         return (
-            f"{self.out}: {self.content} of {self.recipe}, {self.utterances} utterances, ({shape}) {self.dtype}, "
-            f"{size_text(self.size)}"
+            f"{self.out}: {self.content} of {self.recipe}, {plural(self.utterances, 'utterance')}, ({shape}) "
+            f"{self.dtype}, {size_text(self.size)}"
         )
 
 
@@ -168,7 +168,7 @@ def _check(features: Features, utterances: tuple[Utterance, ...]) -> None:
     ]
     if missing or different:
         what = (
-            f"{len(missing)} utterances have no features"
+            f"no features of {plural(len(missing), 'utterance')}"
             if missing
             else "features of other files, or parts of files"
         )

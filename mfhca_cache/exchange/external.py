@@ -20,7 +20,7 @@ import numpy as np
 from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError, listing, require_one_of, require_positive
 from mfhca_cache.common.files import canonical_json, sha256_text
-from mfhca_cache.common.text import size_text
+from mfhca_cache.common.text import plural, size_text
 from mfhca_cache.exchange.cutting import check_length, cut_frames
 from mfhca_cache.exchange.frames import Frames, find_frames
 from mfhca_cache.exchange.recordings import read_recordings, recorded
@@ -46,9 +46,10 @@ class Imported:
 
     def __str__(self) -> str:
         frames, width = self.frame_shape
+        written = plural(self.shards, "shard") if self.shards else "no shards"
         return (
-            f"{self.folder}: {self.utterances} utterances, {self.segments} segments of {frames} frames of {width} "
-            f"values, {size_text(self.stored_bytes)}; {self.shards or 'no'} shards written"
+            f"{self.folder}: {plural(self.utterances, 'utterance')}, {plural(self.segments, 'segment')} of "
+            f"{frames} frames of {width} values, {size_text(self.stored_bytes)}; {written} written"
         )
 
 
@@ -132,7 +133,9 @@ def import_features(
         advance(1)
     problems += _different_shapes(shapes)
     if problems:
-        raise MfhcaError(f"{source}: {len(problems)} problems with the features:\n{listing(problems)}")
+        raise MfhcaError(
+            f"{source}: {plural(len(problems), 'problem')} with the features:\n{listing(problems)}"
+        )
     check_copies(find_copies(utterances, digests), str(source), accept_copies)
     recipe, shape = _recipe(draft, digests, *next(iter(shapes.values())))
     folder = folder_for(cache, recipe, external_name(name))

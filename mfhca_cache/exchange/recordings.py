@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.kinds import External
 from mfhca_cache.store.reader import list_recipes
@@ -47,7 +48,7 @@ def read_recordings(
     if sources.unreadable:
         reasons = list(sources.unreadable.values())
         raise MfhcaError(
-            f"{root}: the audio of {len(reasons)} utterances cannot be read:\n{listing(reasons)}"
+            f"{root}: the audio of {plural(len(reasons), 'utterance')} cannot be read:\n{listing(reasons)}"
         )
     found, unknown = {}, []
     for name, source in sources.available.items():
@@ -77,8 +78,8 @@ def recorded(cache: Path, utterances: Sequence[Utterance]) -> dict[str, Recordin
     without = [u.utterance for u in utterances if u.samples is None or u.sample_rate is None]
     if without:
         raise MfhcaError(
-            f"the manifest has no samples and sample_rate of {len(without)} utterances, so their segments cannot be "
-            f"counted; pass --root, the folder of the audio:\n{listing(without)}"
+            f"the manifest has no samples and sample_rate of {plural(len(without), 'utterance')}, so their segments "
+            f"cannot be counted; pass --root, the folder of the audio:\n{listing(without)}"
         )
     wanted = {u.utterance: u for u in utterances}
     origins: dict[str, Origin] = {}

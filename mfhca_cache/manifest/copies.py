@@ -23,7 +23,7 @@ REMEDY: Final = "give them one speaker id if they are one person, remove the cop
 OVERLAP_REMEDY: Final = (
     "correct start_s and end_s, give them one speaker id if they are one person, or pass --accept-copies"
 )
-# Of two utterances of one file. Turns of a dialogue overlap where people talk at once, and where a segmentation is coarse.
+# Of two utterances of one file. Turns of a dialogue overlap where people talk at once or a segmentation is coarse.
 MOST: Final = 0.5  # of the longer one: more is the same recording
 LITTLE: Final = 0.05  # of the shorter one: not worth a word
 LITTLE_SECONDS: Final = 0.1

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.config.defaults import PROTOCOL
 from mfhca_train.config.settings import TrainConfig
@@ -277,7 +278,7 @@ def _groups(utterances: Sequence[Utterance], k: int) -> dict[str, list[str]]:
     """k groups with about equal numbers of utterances: the largest remaining speaker joins the smallest group."""
     sizes = Counter(u.speaker for u in utterances)
     if len(sizes) < k:
-        raise MfhcaError(f"{len(sizes)} speakers cannot make {k} groups")
+        raise MfhcaError(f"{plural(len(sizes), 'speaker')} cannot make {k} groups")
     load = [0] * k
     groups: list[list[str]] = [[] for _ in range(k)]
     for speaker, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):

@@ -12,6 +12,7 @@ import numpy as np
 from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import cores
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import command_for
@@ -74,7 +75,7 @@ def check_same_audio(
         }
         if len(set(sources.values())) > 1:
             listed = "; ".join(
-                f"{path} from audio with SHA-256 {digest[:16]}, {count} segments"
+                f"{path} from audio with SHA-256 {digest[:16]}, {plural(count, 'segment')}"
                 for path, (digest, count) in sources.items()
             )
             raise MfhcaError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mfhca_cache.common.columns import Column, fitted, paragraph
-from mfhca_cache.common.text import csv_text
+from mfhca_cache.common.text import csv_text, plural
 from mfhca_cache.common.typed import plain
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.prediction import Attention, Failure, Prediction
@@ -133,8 +133,9 @@ def _described(results: Mapping[str, Any]) -> Iterator[str]:
     speakers = results["speakers"]
     yield results["model"]["title"]
     yield (
-        f"scored on {results['corpus']}, label set {results['label_set']}: {results['n_utterances']} utterances, "
-        f"{results['n_segments']} segments, {len(speakers)} speakers"
+        f"scored on {results['corpus']}, label set {results['label_set']}: "
+        f"{plural(results['n_utterances'], 'utterance')}, {plural(results['n_segments'], 'segment')}, "
+        f"{plural(len(speakers), 'speaker')}"
     )
     renamed = [f"{name} as {ours}" for name, ours in results["map"].items() if name != ours]
     if renamed:

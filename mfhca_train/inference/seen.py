@@ -9,7 +9,7 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.common.text import first_names
+from mfhca_cache.common.text import first_names, plural
 from mfhca_cache.manifest.utterance import Utterance, nfc
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.inference.ensemble import Ensemble
@@ -32,7 +32,7 @@ def refuse_training_audio(ensemble: Ensemble, corpus: Corpus, manifest: Path) ->
     seen = [u.utterance for u, own in zip(corpus.utterances, digests, strict=True) if _seen(ensemble, *own)]
     if seen:
         raise MfhcaError(
-            f"{manifest}: {len(seen)} of {len(everything)} utterances are recordings that networks of "
+            f"{manifest}: {len(seen):,} of {plural(len(everything), 'utterance')} are recordings that networks of "
             f"{ensemble.source} were trained or selected on; remove them from the manifest (a run's scores on its "
             f"own corpus are in its results.json):\n{listing(seen, 5)}"
         )

@@ -229,7 +229,7 @@ def test_a_download_that_holds_everything_twice_is_refused_and_named(tmp_path: P
         scan.build("tess", root, out)
     inner = "TESS Toronto emotional speech set data"
     assert str(error.value).splitlines()[1] == (
-        f"  2800 files are there twice, in the root and in {inner}, e.g. OAF_Fear/OAF_bab_fear.wav; "
+        f"  2,800 files are there twice, in the root and in {inner}, e.g. OAF_Fear/OAF_bab_fear.wav; "
         f"the first copies are kept; choose --root {root / inner}"
     )
     assert len(scan.build("tess", root / inner, out).scan.utterances) == 2800

@@ -19,7 +19,7 @@ def test_a_corpus_with_all_its_features_is_ready(corpus: Path) -> None:
     result = ask(*of_corpus(corpus, kind="logspec"))
     assert result.exit_code == 0, result.output
     assert "8 utterances, 8 in label set all (anger, joy), 4 speakers" in result.stdout
-    assert "the audio files of 8 utterances exist" in result.stdout
+    assert "8 audio files found, by name" in result.stdout
     assert "4 of 4 speakers have logspec features" in result.stdout
 
 
@@ -56,7 +56,7 @@ def test_features_made_with_other_options_are_looked_for_with_them(corpus: Path,
 def test_audio_that_is_missing_or_elsewhere_is_named(corpus: Path, tmp_path: Path) -> None:
     result = ask(*of_corpus(corpus, root=tmp_path, kind="logspec"))
     assert (
-        f"missing: {tmp_path}: 8 of 8 audio files are missing, the first is a/a1.wav; check --root"
+        f"missing: {tmp_path}: 8 of 8 audio files missing, the first is a/a1.wav; check --root"
         in result.stdout
     )
     result = ask(*of_corpus(corpus, root=tmp_path / "none", kind="logspec"))

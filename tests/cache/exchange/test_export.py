@@ -191,7 +191,7 @@ def test_features_of_other_audio_are_not_exported(small: Path, tmp_path: Path) -
             [replace(rows[0], path="other.wav"), *rows[1:]],
             r"s0_0: other.wav in the manifest, s0_0.wav in the cache",
         ),
-        ([*rows, replace(rows[0], utterance="new")], r"1 utterances have no features(.|\n)*new"),
+        ([*rows, replace(rows[0], utterance="new")], r"no features of 1 utterance(.|\n)*new"),
     ):
         write_manifest(tmp_path / "corpus.csv", changed)
         with pytest.raises(MfhcaError, match=message):

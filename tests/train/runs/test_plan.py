@@ -62,7 +62,7 @@ def test_a_recording_under_two_speakers_is_refused_unless_accepted(
     manifest_of(tmp_path / "rows.csv", [row for row in rows if row.utterance != "e2"])
     with pytest.raises(
         MfhcaError,
-        match=r"(?s)1 pair of overlapping utterances of one file under two speakers.*a1 of speaker a and e3 of speaker e",
+        match=r"(?s)1 pair of overlapping utterances of one file under two speakers.*a1 of .* and e3 of",
     ):
         cross_validate(request)
 
