@@ -65,7 +65,7 @@ def test_dry_run_estimates_time_from_an_earlier_run(own: Path) -> None:
     done(*command(own, own / "cache"))
     write_audio(own / "audio/a/a1.wav", "other", 1.0)
     printed = done(*command(own, own / "cache", "--dry-run"))
-    assert "to compute: 1 segments, 120.0 kB, time about " in printed
+    assert "to compute: 1 segment, 120.0 kB, time about " in printed
 
 
 def test_bad_files_are_listed_and_end_with_1_and_the_rest_is_there(own: Path) -> None:
