@@ -65,6 +65,31 @@ def test_no_command_of_stage_one_executes_code(
     assert not (folder / "executed").exists()
 
 
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_features_unpickles_nothing_but_weights(tmp_path: Path) -> None:
+    import torch
+
+    folder = save_model(tmp_path / "model", "HubertModel")
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Hostile(tmp_path / "executed")}, folder / "pytorch_model.bin")
+    write_audio(tmp_path / "audio" / "a.wav", "a", 0.5)
+    manifest = manifest_of(tmp_path / "rows.csv", [Utterance("a", "a.wav", "a", "joy")])
+    places = ["--root", tmp_path / "audio", "--cache", tmp_path / "cache", "--backbone", folder]
+    result = CliRunner().invoke(main, ["features", str(manifest.path), *map(str, places)], input="y\ny\n")
+    assert result.exit_code == 1
+    assert "model: cannot be loaded (" in result.output
+    assert not (tmp_path / "executed").exists()
+
+
 @pytest.mark.parametrize(("file", "fields", "message"), KINDS)
 def test_prediction_executes_no_code(file: str, fields: dict[str, Any], message: str, tmp_path: Path) -> None:
     """`predict` and `evaluate`, of runs and of bundles, load encoders in this way alone."""

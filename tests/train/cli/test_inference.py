@@ -6,12 +6,16 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
+import torch
 from click.testing import CliRunner, Result
-from voice_factory import trained
+from voice_factory import invoke, trained
 
+from mfhca_cache.cli import main as cache_command
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import read_manifest, write_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE
@@ -115,6 +119,68 @@ def test_an_exported_bundle_predicts_and_is_scored(folder: Path, tmp_path: Path)
     assert (again.exit_code, "exists already" in again.output) == (1, True)
     scores = run("evaluate", tmp_path / "bundle", made.manifest.path, "--cache", made.cache)
     assert (scores.exit_code, "pass --out for the scores" in scores.output) == (2, True)
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("model", ["run", "bundle"])
+def test_nothing_of_a_hostile_encoder_is_executed(model: str, folder: Path, tmp_path: Path) -> None:
+    made = trained()
+    networks = made.run
+    if model == "bundle":
+        networks = tmp_path / "bundle"
+        assert run("export", made.run, "--out", networks, "--fold", "1F").exit_code == 0
+    evil = tmp_path / "executed"
+    code, pickled = (Path(shutil.copytree(made.backbone, tmp_path / name)) for name in ("code", "pickled"))
+    (code / "evil.py").write_text(f"open({str(evil)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((code / "config.json").read_text())
+    (code / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "evil.Evil"}}))
+    (pickled / "model.safetensors").unlink()
+    torch.save({"x": Hostile(evil)}, pickled / "pytorch_model.bin")
+    for encoder, said in ((code, "auto_map in config.json"), (pickled, "weights_sha256")):
+        result = CliRunner().invoke(
+            main,
+            ["predict", str(networks), str(folder / "a.wav"), "--backbone", str(encoder)],
+            input="y\ny\n",
+        )
+        assert result.exit_code == 1
+        assert said in result.output
+        assert "Traceback" not in result.output
+        assert not evil.exists()
+
+
+def test_training_recordings_are_recognised_in_another_container_and_by_name(tmp_path: Path) -> None:
+    made = trained()
+    rows = [u for u in read_manifest(made.manifest.path).utterances if u.speaker == "1F"][:2]
+    for u in rows:
+        samples, rate = soundfile.read(made.root / u.path, dtype="int16")
+        copy = (tmp_path / u.path).with_suffix(".flac")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(copy, samples, rate)
+        soundfile.write(tmp_path / f"{u.utterance}.wav", samples // 2, rate)
+    flac = [
+        replace(u, utterance=f"x{u.utterance}", path=f"{Path(u.path).with_suffix('.flac')}") for u in rows
+    ]
+    write_manifest(tmp_path / "copy.csv", flac)
+    places = ["--root", tmp_path, "--cache", tmp_path / "cache", "--backbone", made.backbone, "--threads", 1]
+    invoke(cache_command, "features", tmp_path / "copy.csv", *places)
+    result = run("evaluate", made.run, tmp_path / "copy.csv", "--cache", tmp_path / "cache")
+    assert result.exit_code == 1
+    assert "2 of 2 utterances are recordings that networks of" in result.output
+    quiet = predict(tmp_path / f"{rows[0].utterance}.wav", tmp_path / f"{rows[1].utterance}.wav")
+    assert quiet.exit_code == 0
+    assert (
+        "2 of these 2 files are named like utterances that networks were trained or selected on"
+        in quiet.stderr
+    )
 
 
 def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mfhca_train.model.cpu as package
+from mfhca_train.model.cpu import machine_code
 
 # Calls a compiled loop that uses a helper of another module of the folder; prints its result and how it came about.
 SCRIPT = """
@@ -67,6 +68,16 @@ def test_the_second_process_loads_what_the_first_compiled(folder: Path) -> None:
     assert run(folder) == "2 1 0"
     # Numba's own cache would load it: of code that is optimised otherwise, the last bits of sums are others.
     assert run(folder, NUMBA_OPT="0") == "2 0 1"
+
+
+@pytest.mark.parametrize("module", ["numba", "llvmlite", "numpy"])
+def test_the_stamp_of_the_cache_changes_with_the_versions(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = machine_code.source_stamp.__wrapped__()
+    assert machine_code.source_stamp.__wrapped__() == before
+    monkeypatch.setattr(f"{module}.__version__", "0.0.1")
+    assert machine_code.source_stamp.__wrapped__() != before
 
 
 def test_an_edit_of_a_helper_compiles_again(folder: Path) -> None:
