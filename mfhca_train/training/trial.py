@@ -70,19 +70,19 @@ def seconds_per_epoch(unit: Unit, steps: int = STEPS) -> Seconds:
 def compile_loops(units: Sequence[Unit]) -> None:
     """Compiles the loops that units use on the CPU, if this was never done here, before many processes need them.
 
-    This is an optimisation: units compile what they lack.
+    This is an optimisation, whose failure is ignored: units compile what they lack.
     """
     if plain_equations() or hardware.resolve_device(units[0].device) != "cpu" or _are_compiled():
         return
     from joblib.externals.loky import ProcessPoolExecutor
 
-    worker = ProcessPoolExecutor(1)
-    try:
-        with phase("compiling the loops for this processor, once"), contextlib.suppress(Exception):
+    with phase("compiling the loops for this processor, once"), contextlib.suppress(Exception):
+        worker = ProcessPoolExecutor(1)
+        try:
             for unit in {unit.row: unit for unit in units}.values():
                 worker.submit(_compile, unit, os.getpid()).result()
-    finally:
-        worker.shutdown(kill_workers=True)
+        finally:
+            worker.shutdown(kill_workers=True)
 
 
 def _compile(unit: Unit, parent: int) -> None:

@@ -60,3 +60,19 @@ def test_a_moved_utterance_leaves_its_first_shard_on_a_cluster_too(
     assert names == ["speaker a", "speaker b"]
     build(moved, root, tmp_path / "fresh")
     assert recorded(tmp_path / "cache") == recorded(tmp_path / "fresh")
+
+
+def test_a_bad_file_is_named_and_the_other_tasks_are_done(
+    rows: list[Utterance], root: Path, tmp_path: Path, names: list[str]
+) -> None:
+    build(rows, root, tmp_path / "alone")
+    (root / "a/bad.wav").write_text("no audio\n" * 40)
+    more = [*rows, Utterance("a0", "a/bad.wav", "a", "joy")]
+    plan = plan_for(more, root, tmp_path / "cache")
+    outcome = distribute.build_cache(
+        plan, None, manifest_of(tmp_path / "rows.csv", more).path, Cluster("unused")
+    )
+    assert names == ["speaker a", "speaker b", "speaker c"]
+    assert list(outcome.failed) == ["a0"]
+    assert "bad.wav" in outcome.failed["a0"]
+    assert recorded(tmp_path / "cache") == recorded(tmp_path / "alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from epoch_factory import reported, written
 from run_factory import tree
 
 from mfhca_train.runs.crossval import cross_validate
-from mfhca_train.training import process
+from mfhca_train.training import process, trial
 from mfhca_train.training.epochs import Epoch
 
 
@@ -41,6 +42,12 @@ def test_where_no_process_can_be_started_folds_follow_one_another(
 ) -> None:
     """That /dev/shm is full is simulated here; `tests/faults` mounts one that is."""
     monkeypatch.setattr(process, "why_no_workers", lambda jobs: f"no space for {jobs}")
+    monkeypatch.setattr(trial, "_are_compiled", lambda: False)  # as after installing: a process would compile
+
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("joblib.externals.loky.ProcessPoolExecutor", no_space)
     shutil.copytree(finished, tmp_path / "x", ignore=shutil.ignore_patterns("run"))
     cross_validate(request(tmp_path / "x", jobs=2, folds=("s0", "s1")))
     assert (
