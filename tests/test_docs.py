@@ -16,7 +16,7 @@ import pytest
 from audio_factory import write_audio
 from click.testing import CliRunner
 from corpus_factory import request
-from pages import COMMANDS, DOCS, SECONDS, block, blocks, python, run, shell
+from pages import COMMANDS, DOCS, SECONDS, block, blocks, commands_in, python, run, shell
 from places import REPOSITORY
 from run_factory import leave_out_pictures, make_run
 from shard_factory import flip, recipe_folder
@@ -115,7 +115,8 @@ def test_the_reader_of_twenty_lines_needs_nothing_of_ours_and_sees_what_was_writ
     assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
     (tmp_path / "reader.py").write_text(text)
     shard = recipe_folder(tmp_path / "cache") / "08.h5"
-    read = [sys.executable, "reader.py", str(shard), "08c"]
+    (command,) = commands_in("docs/cache-format.md")
+    read = [sys.executable, *shlex.split(command)[1:-2], str(shard), "08c"]
     printed = run(read, tmp_path, source=tmp_path)
     import h5py
 
@@ -194,30 +195,6 @@ def test_settings_commands_and_files_that_the_pages_name_exist() -> None:
         for path in re.findall(r"`((?:mfhca_\w+|tests|bench|manifests)/[\w./-]+\.\w+)`", text):
             placeholder = re.search(r"\b(?:CORPUS|NAME)\b", path)
             assert placeholder or (REPOSITORY / path).exists(), f"{page.name}: {path}"
-
-
-def commands_in(text: str) -> Iterator[str]:
-    """The commands in indented and fenced code, without the shell's comments."""
-    code = re.findall(r"^(?: {4}|)((?:\.venv/bin/)?(?:mfhca-|make )(?:.*\\\n)*.*)$", text, re.MULTILINE)
-    for command in code:
-        command = command.replace("\\\n", " ").replace(" CORPUS ", " emodb ")
-        yield re.split(" {2,}#| > ", command)[0].removeprefix(".venv/bin/").strip()
-
-
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
-def test_commands_that_a_page_shows_can_be_typed(page: str) -> None:
-    """They are parsed, and make says what it would do; those in marked blocks are run by the other tests."""
-    for line in commands_in((REPOSITORY / page).read_text(encoding="utf-8")):
-        program, *arguments = shlex.split(line)
-        if program == "make":
-            done = subprocess.run(
-                ["make", "--dry-run", *arguments], cwd=REPOSITORY, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{page}: {line}\n{done.stderr}"
-            continue
-        command = COMMANDS[program].commands[arguments[0]]
-        with command.make_context(arguments[0], arguments[1:]) as context:
-            assert context.params, line
 
 
 def test_tables_for_a_paper_and_comparisons_are_written_as_the_page_says(

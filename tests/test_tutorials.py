@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import sys
 import wave
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 from corpus_factory import request, write_features
 from corpus_factory import utterances as small_utterances
-from pages import block, blocks, python, run, shell
+from pages import block, blocks, commands_in, make, python, run, shell
 from places import REPOSITORY
 from voice_factory import trained
 
@@ -68,15 +69,6 @@ def test_the_tutorial_from_recordings_to_a_latex_table(recordings: Path) -> None
     assert (recordings / "mine-networks/networks.safetensors").is_file()
 
 
-def test_the_readme_s_commands_for_a_corpus_with_a_folder_per_emotion(recordings: Path) -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## Your corpus")[2]
-    (commands,) = re.findall(r"^((?: {4}mfhca-.*\n)+)\nAny CSV", section, re.MULTILINE)
-    printed = shell(recordings, commands.replace("    ", "").replace("/data/mine", "data/mine"), QUICK)
-    assert "16 utterances" in printed
-    assert (recordings / "runs/mine/report.html").is_file()
-
-
 def test_your_own_corpus_from_recordings_to_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The page's manifest, card and commands, on eight seconds of noise."""
     rng = np.random.default_rng(0)
@@ -127,8 +119,9 @@ def apply(edit: str, file: Path) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
-    """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of every fold."""
+def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits, the tutorial's own test, a formatter's and linter's view of it, and one epoch of a fold."""
+    monkeypatch.setenv("MFHCA_PLAIN", "1")  # a copy of the source would compile its fast loops again
     for package in ("mfhca_cache", "mfhca_train", "manifests"):
         shutil.copytree(
             REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
@@ -143,19 +136,27 @@ def test_a_new_fusion_module_followed_step_by_step(tmp_path: Path) -> None:
     for command in (["check"], ["format", "--check"]):
         run([sys.executable, "-m", "ruff", *command, "mfhca_train", "tests"], tmp_path, source=tmp_path)
     request(tmp_path)
-    arguments = [
-        *("cv", "corpus.csv", "--cache", "cache", "--out", "run", "--jobs", "1"),
-        *("--set", "model.fusion=gated", "--set", "train.epochs=1", "--set", "model.grf_channels=8"),
-    ]
+    (tmp_path / "corpus.csv").rename(tmp_path / "manifests/demo.csv")
+    (tmp_path / "cache").rename(tmp_path / "demo")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "demo").rename(tmp_path / "cache/demo")
+    (tmp_path / "manifests/demo.toml").unlink()  # the stand-in has other classes
+    (tmp_path / "data/demo/hubert-demo").mkdir(parents=True)
+    (tmp_path / "data/demo/hubert-demo/config.json").touch()
+    test, cv, ablate = commands_in("docs/new-fusion.md")
+    cv = make(tmp_path, cv).splitlines()[-1].replace("'--root' 'data/demo' ", "")  # there is no audio
     script = (
         "import pytest; from mfhca_train.cli.main import main\n"
-        "assert pytest.main(['-p', 'no:cacheprovider', 'tests/test_gated.py']) == 0\n"
-        f"main({arguments})"
+        f"assert pytest.main(['-p', 'no:cacheprovider', *{shlex.split(test)[3:]}]) == 0\n"
     )
+    for command in (cv, ablate):
+        arguments = [*shlex.split(command)[1:], *QUICK, "--jobs", "1", "--fold", "s0", "--no-analysis"]
+        script += f"assert not main({arguments}, standalone_mode=False)\n"
     said = run([sys.executable, "-c", script], tmp_path, source=tmp_path)
     assert "3 passed" in said
-    assert "headline" in said
-    about = json.loads((tmp_path / "run/run.json").read_text())
+    assert "runs/demo-gated/report.html" in said
+    assert "co-attention" in said
+    about = json.loads((tmp_path / "runs/demo-gated/run.json").read_text())
     assert about["config"]["model"]["fusion"] == "gated"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from audio_factory import RATE, write_audio
 from click.testing import Result
 from command_factory import call
+from pages import block, shell
 
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.manifest.utterance import Utterance
@@ -36,4 +38,12 @@ def made(folder: Path, *arguments: str) -> list[Utterance]:
     """The rows of the manifest that the command wrote."""
     result = manifest(folder, *arguments)
     assert result.exit_code == 0, result.output
+    return list(read_manifest(folder / "out.csv").utterances)
+
+
+def made_as_the_page_says(folder: Path, tool: str) -> list[Utterance]:
+    """`made` by the command on the page about import, with folder/audio and folder/out.csv."""
+    lines = block("import-export.md", "shell", "tools").splitlines()
+    (command,) = [line for line in lines if f"manifest {tool} " in line]
+    shell(folder, re.sub(r"--root \S+ --out \S+", "--root audio --out out.csv", command))
     return list(read_manifest(folder / "out.csv").utterances)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from foreign_factory import SPEAKERS, corpus, made, manifest
+from foreign_factory import SPEAKERS, corpus, made, made_as_the_page_says, manifest
 
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -47,11 +47,11 @@ def write(folder: Path, rows: list[Utterance], segments: dict[str, list[float]] 
 def test_a_database_gives_the_manifest_made_by_hand(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
     genders = {"f": "female", "m": "male"}
-    database = write(tmp_path / "audio", rows)
+    write(tmp_path / "audio", rows)
     expected = [
         replace(u, gender=genders[u.gender], fold="test" if u.speaker == "anna" else "train") for u in rows
     ]
-    assert made(tmp_path, "audformat", database) == expected
+    assert made_as_the_page_says(tmp_path, "audformat") == expected
 
 
 def test_segments_become_spans(tmp_path: Path) -> None:

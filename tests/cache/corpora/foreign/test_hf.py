@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_factory import LABELS, corpus, made, manifest
+from foreign_factory import LABELS, corpus, made, made_as_the_page_says, manifest
 
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -34,13 +34,14 @@ def test_a_saved_dataset_gives_the_manifest_made_by_hand_and_its_audio(tmp_path:
     for u in rows:
         (tmp_path / "original" / u.path).rename(tmp_path / f"original/{u.speaker}-{Path(u.path).name}")
     named = [replace(u, path=f"{u.speaker}-{Path(u.path).name}") for u in rows]
-    dataset(tmp_path / "original", named).save_to_disk(tmp_path / "saved")
-    assert made(tmp_path, "hf", str(tmp_path / "saved")) == named
+    saved = tmp_path / "saved-dataset"
+    dataset(tmp_path / "original", named).save_to_disk(saved)
+    assert made_as_the_page_says(tmp_path, "hf") == named
     for u in named:
         assert (tmp_path / "audio" / u.path).read_bytes() == (tmp_path / "original" / u.path).read_bytes()
-    assert made(tmp_path, "hf", str(tmp_path / "saved")) == named  # the files are there now
+    assert made(tmp_path, "hf", str(saved)) == named  # the files are there now
     (tmp_path / "audio" / named[0].path).write_bytes(b"other")
-    result = manifest(tmp_path, "hf", str(tmp_path / "saved"))
+    result = manifest(tmp_path, "hf", str(saved))
     assert "has other audio than row 0" in result.stderr
 
 

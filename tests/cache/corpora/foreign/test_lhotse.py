@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_factory import corpus, made, manifest
+from foreign_factory import corpus, made, made_as_the_page_says, manifest
 
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -43,8 +43,8 @@ def write(path: Path, made: list[Any]) -> str:
 
 def test_a_cut_set_gives_the_manifest_made_by_hand(tmp_path: Path) -> None:
     rows = corpus(tmp_path / "audio")
-    file = write(tmp_path / "cuts.jsonl.gz", cuts(tmp_path / "audio", rows))
-    assert made(tmp_path, "lhotse", file) == rows
+    write(tmp_path / "cuts.jsonl.gz", cuts(tmp_path / "audio", rows))
+    assert made_as_the_page_says(tmp_path, "lhotse") == rows
 
 
 def test_resampling_is_no_change(tmp_path: Path) -> None:
