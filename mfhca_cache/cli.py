@@ -207,7 +207,7 @@ def verify(cache: Path, jobs: int | None) -> None:
         valid, errors = verify_cache(cache, jobs or cores(), bar.update, bar.expect)
     echo(f"{plural(valid, 'shard')} {'is' if valid == 1 else 'are'} valid")
     if errors:
-        raise MfhcaError(f"{cache}: {len(errors)} errors:\n{listing(errors, len(errors))}")
+        raise MfhcaError(f"{cache}: {plural(len(errors), 'error')}:\n{listing(errors, len(errors))}")
 
 
 @main.command()

@@ -27,6 +27,7 @@ from urllib.request import getproxies
 from mfhca_cache.common import hardware
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import fsync_folder
+from mfhca_cache.common.text import plural
 from mfhca_cache.features.hub import one_line
 
 OK, WARN, MISSING = "ok", "warn", "missing"
@@ -118,7 +119,7 @@ def check_processor() -> Iterator[Finding]:
     """Cores, memory for parallel folds, and whether bfloat16 is fast."""
     cores, memory = hardware.cores(), hardware.memory_bytes()
     size = f", {memory / 2**30:.1f} GiB of memory" if memory else ""
-    yield Finding(OK, f"processor {hardware.processor()}, {cores} cores{size}")
+    yield Finding(OK, f"processor {hardware.processor()}, {plural(cores, 'core')}{size}")
     free, needed = hardware.memory_bytes("MemAvailable"), cores * FOLD_BYTES
     if free and free < needed:
         jobs = max(1, int(free / FOLD_BYTES))

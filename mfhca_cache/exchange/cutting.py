@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import plural
 from mfhca_cache.exchange.frames import Array, Frames
 from mfhca_cache.features.segments import segment_count, segment_starts
 from mfhca_cache.recipe.kinds import External
@@ -63,7 +64,7 @@ def check_length(frames: Frames, seconds: float, frame_rate: float | None, recip
         expected = _segment_count(seconds, recipe)
         if count != expected:
             raise MfhcaError(
-                f"{count} segments, but its audio of {seconds:.2f} s has {expected}; "
+                f"{plural(count, 'segment')}, but its audio of {seconds:.2f} s has {expected}; "
                 "use the --tail and --minimum-tail that they were cut with"
             )
         return

@@ -163,7 +163,8 @@ def read_manifest(path: str | Path) -> Manifest:
     except csv.Error as error:
         raise MfhcaError(f"{path}: line {reader.line_num} is not CSV ({error}); correct it") from error
     if rows.problems:
-        raise MfhcaError(f"{path}: {len(rows.problems)} bad entries; correct them:\n{listing(rows.problems)}")
+        count = "1 bad entry" if len(rows.problems) == 1 else f"{len(rows.problems)} bad entries"
+        raise MfhcaError(f"{path}: {count}; correct the manifest:\n{listing(rows.problems)}")
     if not rows.utterances:
         raise MfhcaError(f"{path}: no utterances, only a header; create the manifest again")
     content = canonical_json(

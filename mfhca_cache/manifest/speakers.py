@@ -78,7 +78,7 @@ def speaker_warnings(
         yield "column session puts all speakers into one session, so that strict cannot validate; clear the column"
     elif len(classes) < STRICT_SPEAKERS:
         yield (
-            f"{len(classes)} speakers: the protocol strict needs {STRICT_SPEAKERS}; pass `cv` the option "
+            f"{plural(len(classes), 'speaker')}: the protocol strict needs {STRICT_SPEAKERS}; pass `cv` the option "
             "--set train.validation_speakers=1"
         )
     if len(classes) > 1 and len(present) > 1 and all(len(labels) == 1 for labels in classes.values()):

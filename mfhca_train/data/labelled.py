@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
@@ -194,7 +195,7 @@ def _refuse_shared_features(parts: Sequence[Part]) -> None:
                 shared.append(f"{u.utterance} of speaker {u.speaker}: in {other} and {part.name}")
     if shared:
         raise MfhcaError(
-            f"{parts[0].source.cache}: {len(shared)} utterances of two corpora have the same id and speaker, so one "
-            "cache cannot hold both; compute the features of each corpus in a cache of its own, and pass one --cache "
-            f"per manifest, in the same order:\n{listing(shared)}"
+            f"{parts[0].source.cache}: {plural(len(shared), 'utterance')} with the same id and speaker in two corpora: "
+            "one cache cannot hold both; compute the features of each corpus in a cache of its own, and pass one "
+            f"--cache per manifest, in the same order:\n{listing(shared)}"
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.text import plural
 from mfhca_train.data.batch import Array
 
 
@@ -32,7 +33,7 @@ class Table(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         rows = len(next(iter(self._columns.values()), ()))
-        return f"Table of {rows} rows: {', '.join(self._columns)}"
+        return f"Table of {plural(rows, 'row')}: {', '.join(self._columns)}"
 
     def to_frame(self) -> Any:
         """The same as a `pandas.DataFrame`.

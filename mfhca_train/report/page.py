@@ -278,9 +278,8 @@ def _row_tiles(record: Record) -> list[Tile]:
         count = sum(is_significant(row.ua) or is_significant(row.wa) for row in tested.values())
         why = "In WA or UA: sign-flip test over speakers, 5 % after Holm's adjustment."
         why += " With so few speakers the test cannot decide." if is_undecidable(record.results) else ""
-        tiles.append(
-            Tile("Significantly different from the reference", f"{count} of {len(tested)} rows", [], why)
-        )
+        value = f"{count} of {len(tested)} rows" if len(tested) > 1 else ("no", "yes")[count]
+        tiles.append(Tile("Significantly different from the reference", value, [], why))
     return tiles
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.progress import phase
+from mfhca_cache.common.text import plural
 from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.runs.ablation_results import aggregate
 from mfhca_train.runs.execute import execute
@@ -68,7 +69,7 @@ def plan_rows(
     rows, missing = resolve(request, grid, labelled, wanted)
     if missing and not skip_missing:
         raise MfhcaError(
-            f"{len(missing)} of {len(wanted)} rows cannot be trained; choose others with --row, "
+            f"{len(missing)} of {plural(len(wanted), 'row')} cannot be trained; choose others with --row, "
             f"or leave these out with --skip-missing:\n{list_missing(missing)}"
         )
     if missing:

@@ -23,6 +23,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.files import lock
 from mfhca_cache.common.progress import phase
+from mfhca_cache.common.text import plural
 from mfhca_train.data.coverage import check_classes
 from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
@@ -185,7 +186,7 @@ def _adopt(request: Request, plans: Mapping[str, Plan], environment: Mapping[str
     unfinished = [unit for plan in plans.values() for unit in plan.unfinished]
     classes = next(iter(plans.values())).identity["classes"]
     for run, count in reuse.adopt(request.out, unfinished, environment, classes).items():
-        log.LOG.info("%s", f"{count} of {len(unfinished)} units are reused from {run}")
+        log.LOG.info("%s", f"{count} of {plural(len(unfinished), 'unit')} reused from {run}")
 
 
 def _verify_and_train_classical(plans: Mapping[str, Plan], features: OpenFeatures) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common import hardware
+from mfhca_cache.common.text import plural
 from mfhca_train.config.variables import plain_equations
 
 SEMAPHORES_PER_WORKER = 8  # of loky's executors; 7 were counted
@@ -118,7 +119,7 @@ def description() -> str:
     """The machine in one line, for the log."""
     memory = hardware.memory_bytes()
     return (
-        f"{platform.node()}, {hardware.processor()}, {hardware.cores()} cores"
+        f"{platform.node()}, {hardware.processor()}, {plural(hardware.cores(), 'core')}"
         + (f", {memory / 2**30:.1f} GiB of memory" if memory else "")
         + f", {platform.platform()}"
     )

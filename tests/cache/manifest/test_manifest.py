@@ -173,7 +173,7 @@ def test_a_bad_row_is_named_by_line_and_a_good_one_passes(
     if message is None:
         assert len(manifest_with(tmp_path, text, CARD).utterances) == 2
     else:
-        with pytest.raises(MfhcaError, match=f"1 bad entries(.|\n)*line 3: .*{message}"):
+        with pytest.raises(MfhcaError, match=f"1 bad entry;(.|\n)*line 3: .*{message}"):
             manifest_with(tmp_path, text, CARD)
 
 

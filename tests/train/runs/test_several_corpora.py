@@ -194,7 +194,7 @@ def test_utterances_that_one_cache_cannot_hold_twice_are_refused(tmp_path: Path,
     (tmp_path / "copy.csv").write_bytes((corpora / "alpha.csv").read_bytes())
     twice = several_request(corpora, others=(Source(tmp_path / "copy.csv", corpora / "alpha"),), class_map={})
     with pytest.raises(
-        MfhcaError, match=r"12 utterances of two corpora have the same id and speaker.*one --cache per"
+        MfhcaError, match=r"12 utterances with the same id and speaker in two corpora.*one --cache per"
     ):
         cross_validate(twice)
 
