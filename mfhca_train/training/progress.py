@@ -13,6 +13,7 @@ from typing import Any
 
 from mfhca_cache.common import log
 from mfhca_cache.common.progress import is_shown, progress
+from mfhca_cache.common.text import plural
 from mfhca_train.results.checksums import read_sealed
 from mfhca_train.results.schema import RESULT_FILE
 from mfhca_train.training.epochs import Epoch, EpochWatcher, OnEpoch
@@ -66,14 +67,14 @@ class TrainingProgress:
         self._scores["test"] = f", {kind} UA {100 * fmean(scores):.1f} %"
         log.LOG.log(
             logging.DEBUG if is_shown() else logging.INFO,
-            "%s: %s WA %.1f %%, UA %.1f %%, %d epochs; %d of %d units, mean UA %.1f %%",
+            "%s: %s WA %.1f %%, UA %.1f %%, %s; %d of %s, mean UA %.1f %%",
             unit.name,
             kind,
             100 * result["wa"],
             100 * result["ua"],
-            result["epochs"],
+            plural(result["epochs"], "epoch"),
             self._finished,
-            self._units,
+            plural(self._units, "unit"),
             100 * fmean(scores),
         )
         self._bar.expect(self._expected_total())
