@@ -19,7 +19,7 @@ from mfhca_train.inference.cards import EnsembleCard, NetworkCard, NetworkRecord
 from mfhca_train.model.network import MFHCA
 from mfhca_train.model.saved import Inputs, load_inputs, network_of
 from mfhca_train.results.checksums import identity_digest
-from mfhca_train.results.record import read_results, read_run_file
+from mfhca_train.results.record import compare_unit, read_results, read_run_file
 from mfhca_train.results.run_file import Identity, RunFile
 from mfhca_train.results.schema import (
     BEST,
@@ -168,7 +168,9 @@ def read_run(run: Path, row: str | None = None, speaker: str | None = None) -> E
         raise not_tested(run, speaker, results[row].folds)
     for fold in folds:
         folder = unit_folder(run, row, fold.seed, fold.id)
-        unit = msgspec.convert(read_result(folder, digest), UnitResult)
+        result = read_result(folder, digest)
+        compare_unit(run, row, folder, fold, result, "cv" if run_file.grid is None else "ablate")
+        unit = msgspec.convert(result, UnitResult)
         card = NetworkCard(
             fold=unit.id,
             **{name: getattr(unit, name) for name in NetworkRecord.__struct_fields__[1:]},

@@ -106,7 +106,7 @@ def read_record(run: Path) -> Record:
         folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
         units[name] = read_units(folders, identity_digest(about.rows[name]), row.classes)
         for folder, fold, unit in zip(folders, row.folds, units[name], strict=True):
-            _compare_unit(run, name, folder, fold, unit, command)
+            compare_unit(run, name, folder, fold, unit.result, command)
         if row.kind == NETWORK:
             histories[name] = [
                 read_history(folder / HISTORY, fold.epochs, command)
@@ -225,9 +225,21 @@ def contradiction(row: RowResults) -> str | None:
     return None
 
 
-def _compare_unit(run: Path, row: str, folder: Path, fold: FoldResult, unit: UnitFiles, command: str) -> None:
-    """Raises MfhcaError where results.json lists other values than the unit's own result.json."""
-    own = msgspec.convert({name: unit.result.get(name) for name in FoldResult.__struct_fields__}, FoldResult)
+def compare_unit(
+    run: Path, row: str, folder: Path, fold: FoldResult, result: Mapping[str, Any], command: str
+) -> None:
+    """Compares what results.json and a unit's own result.json say of it: results.json may be that of another run.
+
+    Args:
+        run, row, folder: of the unit.
+        fold: from results.json.
+        result: content of result.json.
+        command: which writes results.json again, for the message.
+
+    Raises:
+        MfhcaError: a field differs.
+    """
+    own = msgspec.convert({name: result.get(name) for name in FoldResult.__struct_fields__}, FoldResult)
     for name in FoldResult.__struct_fields__:
         if getattr(own, name) != getattr(fold, name):
             raise MfhcaError(

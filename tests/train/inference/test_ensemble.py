@@ -13,6 +13,7 @@ from voice_factory import trained
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.inference.ensemble import read_run
 from mfhca_train.results.checksums import read_sealed, write_sealed
+from mfhca_train.results.rescore import rescore
 from mfhca_train.runs.ablation import ablate
 
 
@@ -46,6 +47,20 @@ def test_only_the_networks_of_a_speaker_are_read(tmp_path: Path) -> None:
     assert [m.card.fold for m in read_run(run, speaker="2F").members] == ["2F"]
     with pytest.raises(MfhcaError, match="no network was tested on speaker X; there are: 1F, 1M, 2F, 2M"):
         read_run(run, speaker="X")
+
+
+def test_the_results_of_another_run_are_not_those_of_these_networks(tmp_path: Path) -> None:
+    """A bundle would carry them in its card, and `predict` would say how far to trust its probabilities by them."""
+    run = Path(shutil.copytree(trained().run, tmp_path / "run"))
+    results = read_sealed(run / "results.json")
+    results["folds"][1]["ua"] = 1.0
+    write_sealed(run / "results.json", results)
+    for use in (read_run, lambda run: rescore(run, "mean")):
+        with pytest.raises(
+            MfhcaError,
+            match=r"fold 1M, seed 0: ua differs from that in .*fold-1M/result.json; run `mfhca-train cv`",
+        ):
+            use(run)
 
 
 def test_an_ablation_wants_a_row(tmp_path: Path) -> None:
