@@ -26,6 +26,7 @@ DIR, FILE = click.Path(path_type=Path), click.Path(path_type=Path)
 DIR.name, FILE.name = "DIR", "FILE"
 # The words of torch, of the loader of libraries and of Python for a system that gives no more memory.
 NO_MEMORY: Final = ("allocate memory", "failed to map segment", "can't start new thread", "std::bad_alloc")
+TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)  # open files
 LEVELS: Final = {"quiet": log.QUIET, "verbose": log.VERBOSE}
 FOLDERS: Final = ("out", "run", "cache")  # parameters with a folder for the log
 
@@ -97,7 +98,9 @@ class Command(click.Command):
             try:
                 return super().invoke(ctx)
             except MfhcaError as error:
-                log.LOG.error("%s", completed(str(error), ctx.params))
+                # The remedy for a file that cannot be opened is another one if too many others are open.
+                few = _lacks_files(_chain(error))
+                log.LOG.error("%s", shortage(error) if few else completed(str(error), ctx.params))
                 ctx.exit(1)
             except KeyboardInterrupt:
                 log.LOG.info("interrupted; run the same command again to resume")
@@ -145,6 +148,18 @@ class Commands(click.Group):
         return list(self.commands)  # in the order of use, as they are defined
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what caused it."""
+    chain = [error]
+    while (previous := chain[-1].__cause__ or chain[-1].__context__) and previous not in chain:
+        chain.append(previous)
+    return chain
+
+
+def _lacks_files(errors: Sequence[BaseException]) -> bool:
+    return any(isinstance(error, OSError) and error.errno in TOO_MANY for error in errors)
+
+
 def shortage(error: Exception) -> str | None:
     """What to do if the machine refused memory, threads, open files or a long name; None for any other error.
 
@@ -152,11 +167,9 @@ def shortage(error: Exception) -> str | None:
     'too many open files; raise the limit with `ulimit -n 4096`, or use fewer --jobs'
     """
     code = error.errno if isinstance(error, OSError) else None
-    if code in (errno.EMFILE, errno.ENFILE):
+    chain = _chain(error)
+    if _lacks_files(chain):
         return "too many open files; raise the limit with `ulimit -n 4096`, or use fewer --jobs"
-    chain: list[BaseException] = [error]
-    while previous := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(previous)
     if isinstance(error, OSError) and code == errno.ENAMETOOLONG:
         return f"{error.filename}: the name is too long for this disk; choose a shorter one"
     words = "\n".join(

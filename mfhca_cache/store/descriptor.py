@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from pathlib import Path
@@ -26,8 +25,7 @@ def open_file(path: Path) -> int:
     except FileNotFoundError as error:
         raise MfhcaError(f"{path}: no such file; run `mfhca-cache features`") from error
     except OSError as error:
-        remedy = "; raise the limit with `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
-        raise MfhcaError(f"{path}: cannot be read ({error.strerror}){remedy}") from error
+        raise MfhcaError(f"{path}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise damaged(path, "not a regular file")

@@ -137,7 +137,9 @@ def _plan(
     try:
         return make_plan(request, labelled, row, features.of(row.recipes))
     except MfhcaError as error:  # even with --skip-missing: the features exist, but are incomplete
-        raise error if grid is None else MfhcaError(f"row {row.name}: {error}") from error
+        if grid is None:
+            raise
+        raise MfhcaError(f"row {row.name}: {error}") from error
 
 
 def _record(
