@@ -16,7 +16,7 @@ import numpy as np
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.hardware import resolve_device
-from mfhca_cache.features.backbone import ARCHITECTURES, Backbone, check, frame_shape
+from mfhca_cache.features.backbone import ARCHITECTURES, Backbone, check, frame_shape, resolve
 from mfhca_cache.features.checkpoint import CONFIG, weight_files
 from mfhca_cache.features.hub import one_line
 from mfhca_cache.recipe.choices import BATCH_SIZE
@@ -179,6 +179,10 @@ def _load(backbone: Backbone, attention: str) -> Any:
         raise MfhcaError(
             f"backbone {backbone.name}: cannot be loaded ({one_line(error)}); download it again"
         ) from error
+    # The recipe's key is made of these digests: the folder may have been replaced since they were computed.
+    now = resolve(str(backbone.folder))
+    if (now.weights_sha256, now.config_sha256) != (backbone.weights_sha256, backbone.config_sha256):
+        raise MfhcaError(f"backbone {backbone.name}: its files changed meanwhile; run the command again")
     _check_weights(backbone, model, report)
     return model
 

@@ -380,6 +380,26 @@ def test_fields_of_the_preprocessor_outside_the_recipe_have_no_effect(hubert: Pa
     np.testing.assert_array_equal(encoder_of(hubert).prepare(segments, lengths), expected)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_an_encoder_that_is_replaced_after_it_was_hashed_is_refused(hubert: Path, file: str) -> None:
+    """Its features would be stored under the key of the first one."""
+    from safetensors.torch import load_file, save_file
+
+    first = resolve(str(hubert))
+    if file == "config.json":
+        fields = json.loads((hubert / file).read_text())
+        (hubert / file).write_text(json.dumps({**fields, "layer_norm_eps": 0.1}))
+    else:
+        tensors = load_file(hubert / file)
+        save_file({name: 2 * tensor for name, tensor in tensors.items()}, hubert / file, {"format": "pt"})
+    with pytest.raises(
+        MfhcaError, match="backbone hubert: its files changed meanwhile; run the command again"
+    ):
+        Encoder(first, recipe_of(first), "cpu")
+    again = resolve(str(hubert))
+    Encoder(again, recipe_of(again), "cpu")
+
+
 class Hostile:
     """Creates a file when it is unpickled."""
 
