@@ -7,8 +7,9 @@ agreement (xxx) too: the label sets on the card choose among them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path, PurePosixPath
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.corpora.folder import (
@@ -65,11 +66,7 @@ def scan(root: Path) -> Scan:
                 problems.append(f"utterance {turn.utterance}: labelled twice; the first label is kept")
             else:
                 turns[turn.utterance] = turn
-    problems += [
-        f"utterance {turn.utterance}: labelled, but there is no {turn.path}"
-        for turn in turns.values()
-        if turn.path not in audio
-    ]
+    problems += _without_audio(turns.values(), audio)
     with_audio = [turns[name] for name in sorted(turns) if turns[name].path in audio]
     ignore(ignored, UNLABELLED, *(audio - {turn.path for turn in turns.values()}))
     utterances, unreadable = read_lengths(root, with_audio)
@@ -86,6 +83,24 @@ def _audio_files(root: Path, session: Path, ignored: Ignored) -> Iterator[Path]:
             yield from files_in(root, dialogue, ".wav", ignored, NOT_WAV)
         else:
             ignore(ignored, "outside the dialogue folders", dialogue.relative_to(root).as_posix())
+
+
+def _without_audio(turns: Iterable[Utterance], audio: AbstractSet[str]) -> Iterator[str]:
+    """One problem for each turn without audio; a single one for a session or a dialogue without any."""
+    folders = {str(folder) for path in audio for folder in PurePosixPath(path).parents}
+    missing: dict[str, list[Utterance]] = {}
+    for turn in turns:
+        session, dialogue = turn.path.partition("/")[0], turn.path.rpartition("/")[0]
+        if turn.path not in audio:
+            key = turn.path if dialogue in folders else dialogue
+            if session not in folders:
+                key = f"{session}/sentences/wav"
+            missing.setdefault(key, []).append(turn)
+    for path, absent in missing.items():
+        if len(absent) == 1:
+            yield f"utterance {absent[0].utterance}: labelled, but there is no {absent[0].path}"
+        else:
+            yield f"{path}: no audio of its {len(absent):,} labelled turns"
 
 
 def _turns(root: Path, session: Path, ignored: Ignored, problems: list[str]) -> Iterator[Utterance]:

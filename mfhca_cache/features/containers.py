@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, Final
 
 from mfhca_cache.features.flac import more_audio
 from mfhca_cache.features.mpeg import count_frames, parse_frame
+from mfhca_cache.features.ogg import REMEDY, page_problem
 
 # Lengths that programs write into a WAV header when they do not know the length: streams, sox, ffmpeg.
 UNKNOWN_SIZES: Final = (0, 0x7FFFFF00, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 W64_RIFF: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 LFS_HEADER: Final = b"version https://git-"
-REMEDY: Final = "restore the whole file"
 
 AUDIO_CHUNKS: Final = (b"data", b"SSND", b"BODY")  # of RIFF, W64 and CAF; of AIFF; of SVX
 FILE_STARTS: Final = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff")
@@ -157,10 +157,10 @@ def _check_rest(
         # Some programs do not align chunks.
         places = (position + -position % align, position)
         place = next((place for place in places if _is_chunk(file, place, size, layout)), None)
-        header = None if place is None else _read(file, place, layout)
-        if place is None or header is None:
+        if place is None:
             break
-        position = place + header[1] + (0 if counts_header else struct.calcsize(layout))
+        _, length = _read(file, place, layout) or (b"", 0)
+        position = place + length + (0 if counts_header else struct.calcsize(layout))
     file.seek(position)
     block = file.read(BLOCK)
     if size - position < SHORTEST_REST or (layout and block.lstrip(b"\0").startswith(TAGS)):
@@ -246,34 +246,9 @@ def _voc(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg(file: BinaryIO, size: int) -> Container:
-    """Ogg: each stream has a first and a last page; pages of a stream that starts later belong to a second file."""
-    position, started, open_streams, audio = 0, False, set(), False
-    while position < size:
-        file.seek(position)
-        header = file.read(27)
-        if header[:4] != b"OggS" and position:
-            raise ContainerError(f"damaged at byte {position}, where an Ogg page is expected; {REMEDY}")
-        lacing = file.read(header[26]) if len(header) == 27 else b""
-        if len(header) < 27 or len(lacing) < header[26]:
-            raise ContainerError(f"cut short within an Ogg page; {REMEDY}")
-        flags, serial = header[5], header[14:18]
-        if flags & 2:  # first page of a stream
-            if started:
-                raise ContainerError(
-                    "has several Ogg streams one after the other, of which only the first would be decoded; "
-                    "split it, or convert it to WAV or FLAC"
-                )
-            open_streams.add(serial)
-        else:
-            started = True
-        if flags & 4:  # last page of a stream
-            open_streams.discard(serial)
-        position += 27 + len(lacing) + sum(lacing)
-        audio = True
-    if position > size:
-        raise _cut(position - size)
-    if open_streams or not audio:
-        raise ContainerError(f"cut short, the last page of an Ogg stream is missing; {REMEDY}")
+    problem = page_problem(file, size)
+    if problem is not None:
+        raise ContainerError(problem)
     return Container("OGG")
 
 

@@ -97,6 +97,19 @@ def test_iemocaps_speaker_is_in_the_last_field(iemocap: Path) -> None:
     }
 
 
+def test_turns_of_a_session_or_dialogue_without_any_audio_are_one_problem(iemocap: Path) -> None:
+    write_iemocap(iemocap, [(f"Ses02F_impro07_M00{n}", "sad", 100) for n in range(3)])
+    shutil.rmtree(iemocap / "Session1" / "sentences" / "wav" / "Ses01F_impro01")
+    shutil.rmtree(iemocap / "Session2" / "sentences" / "wav" / "Ses02F_impro07")
+    (iemocap / "Session2/sentences/wav/Ses02M_script01_1b/Ses02M_script01_1b_M004.wav").unlink()
+    assert scan.scan("iemocap", iemocap).problems == (
+        "Session1/sentences/wav: no audio of its 2 labelled turns",
+        "Session2/sentences/wav/Ses02F_impro07: no audio of its 3 labelled turns",
+        "utterance Ses02M_script01_1b_M004: labelled, but there is no "
+        "Session2/sentences/wav/Ses02M_script01_1b/Ses02M_script01_1b_M004.wav",
+    )
+
+
 def test_iemocap_names_what_cannot_be_used(iemocap: Path) -> None:
     audio = iemocap / "Session1" / "sentences" / "wav" / "Ses01F_impro01"
     (audio / "Ses01F_impro01_F000.wav").unlink()
@@ -135,7 +148,8 @@ def test_iemocap_without_evaluations_or_sentences_is_named(iemocap: Path, tmp_pa
     shutil.rmtree(iemocap / "Session1" / "dialog")
     shutil.rmtree(iemocap / "Session2" / "sentences")
     with pytest.raises(
-        MfhcaError, match=r"(?s)Session1: no folder dialog/EmoEvaluation.*M004: labelled, but there"
+        MfhcaError,
+        match=r"(?s)Session1: no folder dialog/EmoEvaluation.*Session2/sentences/wav: no audio of its 2",
     ):
         scan.build("iemocap", iemocap, tmp_path / "iemocap.csv")
     with pytest.raises(

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from audio_factory import sound
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import WRONG_LENGTH, read_audio
 from mfhca_cache.features.containers import ContainerError, inspect
@@ -244,6 +246,51 @@ def test_an_ogg_without_its_last_page_is_refused(tmp_path: Path) -> None:
         decode(tmp_path, data[:last])
     with pytest.raises(MfhcaError, match="damaged at byte"):
         decode(tmp_path, data[:last] + b"junk" + data[last + 4 :])
+
+
+def with_last_granule(data: bytes, granule: int) -> bytes:
+    """An Ogg stream whose last page has another number of samples, and the checksum that fits."""
+    last = data.rindex(b"OggS")
+    page = bytearray(data[last:])
+    page[6:14], page[22:26] = granule.to_bytes(8, "little"), bytes(4)
+    checksum = 0
+    for byte in page:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = checksum << 1 ^ (0x104C11DB7 if checksum & 1 << 31 else 0)
+    page[22:26] = checksum.to_bytes(4, "little")
+    return data[:last] + bytes(page)
+
+
+@pytest.mark.parametrize("name", ["ogg", "opus"])
+@pytest.mark.parametrize("granule", [0, 1000, 2**40, 2**63 - 1, 2**64 - 1])
+def test_a_wrong_length_in_the_last_ogg_page_is_refused_without_allocating_it(
+    name: str, granule: int, tmp_path: Path
+) -> None:
+    data = encode(tmp_path, name)
+    true = int.from_bytes(data[data.rindex(b"OggS") + 6 :][:8], "little")
+    assert with_last_granule(data, true) == data
+    (tmp_path / "a.bin").write_bytes(with_last_granule(data, granule))
+    assert header_length(tmp_path / "a.bin")[0] in (None, *range(3 * RATE))
+    tracemalloc.start()
+    with pytest.raises(
+        MfhcaError, match=r"a\.bin: (cut short, \d+ of \d+ samples|declares less audio in its last)"
+    ):
+        read_audio(tmp_path / "a.bin", RATE)
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("frames", [59, 10**8, 2**32 - 1])
+def test_a_wrong_number_of_mp3_frames_is_refused_without_allocating_them(frames: int, tmp_path: Path) -> None:
+    data = bytearray(encode(tmp_path, "mp3"))
+    position = next(data.index(name) for name in (b"Xing", b"Info") if name in data) + 8
+    (true,) = struct.unpack_from(">I", data, position)
+    struct.pack_into(">I", data, position, frames)
+    (tmp_path / "a.bin").write_bytes(data)
+    assert header_length(tmp_path / "a.bin")[0] in (None, *range(3 * RATE))
+    with pytest.raises(MfhcaError, match=f"cut short, {true} of {frames} MP3 frames are there"):
+        read_audio(tmp_path / "a.bin", RATE)
 
 
 def mp3_frames(data: bytes) -> list[int]:

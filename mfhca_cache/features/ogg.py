@@ -1,0 +1,51 @@
+"""Ogg pages: whether a file has all pages of one stream (RFC 3533)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Final
+
+REMEDY: Final = "restore the whole file"
+NO_END: Final = 2**64 - 1  # the position of a page on which no packet ends
+
+
+def page_problem(file: BinaryIO, size: int) -> str | None:
+    """What is wrong with the pages of a file, and the remedy; None if nothing is.
+
+    Each stream has a first and a last page; pages of a stream that starts later belong to a second file.
+
+    Args:
+        file: open for reading, seekable; begins with a page.
+        size: its length in bytes.
+    """
+    position, started, open_streams = 0, False, set()
+    ends: dict[bytes, int] = {}  # position in the audio at the end of the last page of each stream
+    while position < size:
+        file.seek(position)
+        header = file.read(27)
+        if header[:4] != b"OggS" and position:
+            return f"damaged at byte {position}, where an Ogg page is expected; {REMEDY}"
+        lacing = file.read(header[26]) if len(header) == 27 else b""
+        if len(header) < 27 or len(lacing) < header[26]:
+            return f"cut short within an Ogg page; {REMEDY}"
+        flags, serial, end = header[5], header[14:18], int.from_bytes(header[6:14], "little")
+        if flags & 2:  # first page of a stream
+            if started:
+                return (
+                    "has several Ogg streams one after the other, of which only the first would be decoded; "
+                    "split it, or convert it to WAV or FLAC"
+                )
+            open_streams.add(serial)
+        else:
+            started = True
+        if flags & 4:  # last page of a stream
+            open_streams.discard(serial)
+            if lacing and (end == NO_END or end < ends.get(serial, 0)):
+                return f"declares less audio in its last Ogg page than the pages before have; {REMEDY}"
+        if end != NO_END:
+            ends[serial] = end
+        position += 27 + len(lacing) + sum(lacing)
+    if position > size:
+        return f"cut short, {position - size} bytes are missing; {REMEDY}"
+    if open_streams:
+        return f"cut short, the last page of an Ogg stream is missing; {REMEDY}"
+    return None
