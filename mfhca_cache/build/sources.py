@@ -58,14 +58,13 @@ class Source:
         return segment_count(samples, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples)
 
     def seconds(self) -> float | None:
-        """The length according to the manifest or else the file's header; None if neither states it."""
+        """The length according to the manifest or else the file's header; None if neither states it or an end."""
         row = self.utterance
         whole = (
             row.samples / row.sample_rate if row.samples and row.sample_rate else header_seconds(self.path)
         )
-        if whole is None:
-            return None
-        return max(0.0, min(whole, row.end_s or whole) - (row.start_s or 0.0))
+        ends = [end for end in (whole, row.end_s) if end is not None]
+        return max(0.0, min(ends) - (row.start_s or 0.0)) if ends else None
 
 
 @dataclass(frozen=True)

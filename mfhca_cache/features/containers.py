@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from mfhca_cache.features.flac import more_audio
-from mfhca_cache.features.mpeg import count_frames, parse_frame
+from mfhca_cache.features.mpeg import TAGS, count_frames, id3_bytes, parse_frame
 from mfhca_cache.features.ogg import REMEDY, page_problem
 
 # Lengths that programs write into a WAV header when they do not know the length: streams, sox, ffmpeg.
@@ -29,7 +29,6 @@ INCOMPLETE_TAGS: Final = (
     b"id3 ",
     b"ID3 ",
 )  # chunks that may be cut short where the audio is complete
-TAGS: Final = (b"TAG", b"APETAGEX", b"ID3")  # of MP3 files; some programs append them to other formats
 SHORTEST_REST: Final = 8  # bytes; less is padding
 BLOCK: Final = 1 << 20  # bytes read at a time
 
@@ -85,6 +84,10 @@ def inspect(file: BinaryIO, size: int) -> Container:
     }
     if start[:4] in readers:
         return readers[start[:4]](file, size)
+    if tag := id3_bytes(start):  # some programs put one before FLAC, too
+        file.seek(tag)
+        if file.read(4) == b"fLaC":
+            return _flac(file, size, tag)
     if start[:3] == b"ID3" or parse_frame(start[:4]) is not None:
         return _mp3(file, size)
     if start.startswith(LFS_HEADER):
@@ -252,9 +255,9 @@ def _ogg(file: BinaryIO, size: int) -> Container:
     return Container("OGG")
 
 
-def _flac(file: BinaryIO, size: int) -> Container:
+def _flac(file: BinaryIO, size: int, begin: int = 0) -> Container:
     """FLAC; decoding notices a missing part."""
-    more = more_audio(file, size)
+    more = more_audio(file, size, begin)
     if more is not None:
         raise ContainerError(f"has {more}, which would not be decoded; split it, or repair the header")
     return Container("FLAC")
@@ -273,5 +276,7 @@ def _mp3(file: BinaryIO, size: int) -> Container:
             f"has {count} MP3 frames, of which only the declared {declared} would be decoded (files joined "
             "together?); split it, or convert it to WAV or FLAC"
         )
+    if declared is None and frames.junk is not None:
+        raise ContainerError(f"damaged at byte {frames.junk}, where an MP3 frame is expected; {REMEDY}")
     # Decoders drop at most the delay of encoder and decoder, less than three frames.
     return Container("MP3", samples=max(0, count - 3) * frames.per_frame if declared is None else None)

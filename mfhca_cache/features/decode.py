@@ -20,6 +20,7 @@ import soxr
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.containers import Container
+from mfhca_cache.features.mpeg import id3_bytes
 
 LOWEST_RATE: Final = 4000  # Hz; below this the header is wrong, or the recording has no vowels
 LONGEST_SECONDS: Final = 3600.0  # of an utterance; its samples and features are in memory
@@ -245,6 +246,7 @@ def decode(
 
 def _streamed_flac(file: BufferedReader) -> bool:
     """Whether a FLAC file declares no length, as when it was written into a pipe."""
-    file.seek(21)  # the last 36 bits of bytes 18 to 25 are the number of samples
+    file.seek(0)
+    file.seek(id3_bytes(file.read(10)) + 21)  # the last 36 bits of bytes 18 to 25 are the number of samples
     data = file.read(5)
     return len(data) == 5 and data[0] & 0x0F == 0 and not any(data[1:])

@@ -10,26 +10,27 @@ LONGEST_HEADER: Final = 16  # bytes of a frame's header, its checksum included
 SECOND_FILE: Final = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")  # the first 8 bytes of every FLAC file
 
 
-def more_audio(file: BinaryIO, size: int) -> str | None:
+def more_audio(file: BinaryIO, size: int, begin: int = 0) -> str | None:
     """What is in a FLAC file behind its declared length, of which libsndfile decodes nothing.
 
     Args:
         file: open for reading, seekable.
         size: its length in bytes.
+        begin: where FLAC begins, behind a tag.
 
     Returns:
         None, if nothing is, or if the file declares no length: it is then decoded to its end.
     """
-    position, last = 4, False
+    position, last = begin + 4, False
     while not last:  # the blocks of metadata
         file.seek(position)
         header = file.read(4)
         if len(header) < 4:
             return None
         last, position = header[0] >= 128, position + 4 + int.from_bytes(header[1:], "big")
-    file.seek(8)
+    file.seek(begin + 8)
     block_size = int.from_bytes(file.read(2), "big")
-    file.seek(21)
+    file.seek(begin + 21)
     total = int.from_bytes(file.read(5), "big") & (1 << 36) - 1
     file.seek(position)
     first = file.read(LONGEST_HEADER)

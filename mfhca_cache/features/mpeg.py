@@ -15,6 +15,7 @@ SAMPLE_RATES: Final = {
     0: (11_025, 12_000, 8_000),
 }
 RESYNC_BYTES: Final = 1 << 16  # of junk between two frames
+TAGS: Final = (b"TAG", b"APETAGEX", b"ID3")
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Frames:
         per_frame: samples per channel.
         declared: their number in a Xing or Info frame; None without one.
         missing: bytes of the last frame that are not there.
+        junk: position of the first data between two frames that is no tag; None without.
     """
 
     count: int
     per_frame: int
     declared: int | None
     missing: int = 0
+    junk: int | None = None
 
 
 def parse_frame(header: bytes) -> tuple[int, int, int] | None:
@@ -49,6 +52,13 @@ def parse_frame(header: bytes) -> tuple[int, int, int] | None:
     return length, samples, side
 
 
+def id3_bytes(header: bytes) -> int:
+    """Length of the ID3 tag (version 2) that begins with 10 bytes; 0 if none does."""
+    if header[:3] != b"ID3" or len(header) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(header[6:10], (21, 14, 7, 0), strict=True))
+
+
 def count_frames(file: BinaryIO, size: int) -> Frames:
     """Counts the frames of a file; tags and other data between them and at the end are left out.
 
@@ -56,24 +66,25 @@ def count_frames(file: BinaryIO, size: int) -> Frames:
         file: open for reading, seekable.
         size: its length in bytes.
     """
-    position, frames, samples, declared = 0, 0, 0, None
+    position, frames, samples, declared, junk = 0, 0, 0, None, None
     while position < size:
         file.seek(position)
         header = file.read(10)
         frame = parse_frame(header)
-        if header[:3] == b"ID3" and len(header) == 10:
-            position += 10 + sum(
-                (byte & 0x7F) << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True)
-            )
+        if tag_bytes := id3_bytes(header):
+            position += tag_bytes
             continue
         if frame is None:
-            position = _resync(file, position)
-            if position < 0:
+            found = _resync(file, position)
+            if found < 0:
                 break  # tags and other data after the last frame
+            if frames and junk is None and not header.startswith(TAGS):
+                junk = position
+            position = found
             continue
         length, per_frame, side = frame
         if position + length > size:
-            return Frames(frames, samples, declared, position + length - size)
+            return Frames(frames, samples, declared, position + length - size, junk)
         if not frames and declared is None:
             file.seek(position + 4 + side)
             tag = file.read(12)
@@ -83,7 +94,7 @@ def count_frames(file: BinaryIO, size: int) -> Frames:
                 position += length
                 continue
         frames, samples, position = frames + 1, per_frame, position + length
-    return Frames(frames, samples, declared)
+    return Frames(frames, samples, declared, junk=junk)
 
 
 def _resync(file: BinaryIO, position: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import BinaryIO, Final
 
 REMEDY: Final = "restore the whole file"
+REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 NO_END: Final = 2**64 - 1  # the position of a page on which no packet ends
 
 
@@ -43,9 +45,18 @@ def page_problem(file: BinaryIO, size: int) -> str | None:
                 return f"declares less audio in its last Ogg page than the pages before have; {REMEDY}"
         if end != NO_END:
             ends[serial] = end
-        position += 27 + len(lacing) + sum(lacing)
+        page = header[:22] + bytes(4) + header[26:] + lacing + file.read(sum(lacing))
+        begin, position = position, position + 27 + len(lacing) + sum(lacing)
+        if position <= size and _checksum(page) != header[22:26]:
+            return f"damaged at byte {begin}, where an Ogg page has a wrong checksum; {REMEDY}"
     if position > size:
         return f"cut short, {position - size} bytes are missing; {REMEDY}"
     if open_streams:
         return f"cut short, the last page of an Ogg stream is missing; {REMEDY}"
     return None
+
+
+def _checksum(page: bytes) -> bytes:
+    """The CRC-32 of a page, whose own four bytes are zero: zlib's with reversed bits and without inversion."""
+    value = zlib.crc32(page.translate(REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2).to_bytes(4, "little")

@@ -248,6 +248,19 @@ def test_an_ogg_without_its_last_page_is_refused(tmp_path: Path) -> None:
         decode(tmp_path, data[:last] + b"junk" + data[last + 4 :])
 
 
+@pytest.mark.parametrize("name", ["ogg", "opus"])
+def test_a_flipped_bit_in_any_ogg_page_is_found(name: str, tmp_path: Path) -> None:
+    data = encode(tmp_path, name)
+    pages = [position for position in range(len(data)) if data[position : position + 4] == b"OggS"]
+    for page, end in zip(pages, [*pages[1:], len(data)], strict=True):
+        damaged = bytearray(data)
+        damaged[end - 1] ^= 1
+        with pytest.raises(
+            ContainerError, match=f"damaged at byte {page}, where an Ogg page has a wrong checksum"
+        ):
+            inspect(io.BytesIO(damaged), len(data))
+
+
 def with_last_granule(data: bytes, granule: int) -> bytes:
     """An Ogg stream whose last page has another number of samples, and the checksum that fits."""
     last = data.rindex(b"OggS")
@@ -337,6 +350,27 @@ def test_joined_mp3_is_refused(tmp_path: Path) -> None:
     for joined in (data + data, data + tag + data):
         with pytest.raises(MfhcaError, match=r"MP3 frames, of which only the declared \d+ would be decoded"):
             decode(tmp_path, joined)
+
+
+def test_a_hole_in_an_mp3_without_a_xing_frame_is_found(tmp_path: Path) -> None:
+    data = vbr(tmp_path)
+    offsets = mp3_frames(data)
+    without = data[offsets[1] :]
+    hole = offsets[60] - offsets[1] + 7
+    with pytest.raises(
+        MfhcaError, match=f"damaged at byte {offsets[61] - offsets[1]}, where an MP3 frame is expected"
+    ):
+        decode(tmp_path, without[:hole] + without[hole + 500 :])
+
+
+def test_a_tag_before_flac_hides_nothing(tmp_path: Path) -> None:
+    data, tag = encode(tmp_path, "flac"), b"ID3\x04\0\0" + bytes([0, 0, 1, 20]) + bytes(148)
+    for whole in (data, with_flac_length(data, 0)):
+        np.testing.assert_array_equal(decode(tmp_path, tag + whole), decode(tmp_path, data))
+    with pytest.raises(MfhcaError, match="has a second FLAC file behind the first"):
+        decode(tmp_path, tag + data + data)
+    with pytest.raises(MfhcaError, match="has more than the 31999 samples that its header declares"):
+        decode(tmp_path, tag + with_flac_length(data, 31_999))
 
 
 def test_mp3_tags_before_and_after_the_audio_are_no_frames(tmp_path: Path) -> None:
