@@ -10,10 +10,11 @@ from mfhca_cache.corpora.filenames import scan_files
 from mfhca_cache.corpora.folder import UNLABELLED, Scan
 from mfhca_cache.manifest.utterance import Utterance
 
-# Formats that libsndfile reads.
+# Of the formats that `features.containers` knows.
 SUFFIXES = frozenset(
-    (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav")
-)
+    (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd",
+     ".sph", ".voc", ".w64", ".wav")
+)  # fmt: skip
 
 
 def scan(

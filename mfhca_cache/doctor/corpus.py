@@ -130,7 +130,7 @@ def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Findin
         if time.monotonic() - start > FILE_CHECK_SECONDS:
             break
     files = plural(checked, "audio file")
-    part = files if checked == len(utterances) else f"the first {files} (of {len(utterances):,})"
+    part = files if checked == len(utterances) else f"{files} (the first of {len(utterances):,})"
     if absent:
         remedy = "check --root, or complete the corpus" if len(absent) == checked else "complete the corpus"
         yield Finding(

@@ -20,6 +20,7 @@ from audio_factory import SEGMENTS, manifest_of, notes, recorded, write_audio
 from command_factory import call, command, done, failed, modules_after, recipe_name, size
 
 from mfhca_cache.common.text import size_text
+from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import read_recipe
 from mfhca_cache.store.reader import Features
@@ -66,6 +67,30 @@ def test_dry_run_estimates_time_from_an_earlier_run(own: Path) -> None:
     write_audio(own / "audio/a/a1.wav", "other", 1.0)
     printed = done(*command(own, own / "cache", "--dry-run"))
     assert "to compute: 1 segment, 120.0 kB, time about " in printed
+
+
+def test_flac_of_unknown_length_and_old_containers_pass_through_all_commands(tmp_path: Path) -> None:
+    root, out, cache = tmp_path / "audio", tmp_path / "rows.csv", tmp_path / "cache"
+    for name, container in (("happy/a_1.flac", "FLAC"), ("sad/b_1.sph", "NIST"), ("sad/a_2.voc", "VOC")):
+        write_audio(root / name, name, 3.2, format=container, subtype="PCM_16")
+    data = bytearray((root / "happy/a_1.flac").read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # the number of samples, as written into a pipe
+    (root / "happy/a_1.flac").write_bytes(data)
+    folders = ["manifest", "folders", "--root", str(root), "--speaker-regex", "/([ab])_", "--out", str(out)]
+    assert "3 files used" in done(*folders)
+    rows = {row.utterance: row for row in read_manifest(out).utterances}
+    assert {(row.samples, row.sample_rate) for row in rows.values()} == {(None, 16_000), (51_200, 16_000)}
+    span = replace(rows["happy/a_1"], utterance="span", speaker="a", start_s=0.5, end_s=3.6)
+    manifest_of(out, [*rows.values(), replace(span, end_s=3.1)])
+    places = [str(out), "--root", str(root), "--cache", str(cache), "--kind", "logspec"]
+    assert "a_1.flac can be read: 16000 Hz" in call("doctor", *places).stdout
+    assert "to compute: 6 segments" in done("features", *places, "--dry-run")  # 1 for an unknown length
+    assert "computed 4 utterances, 7 segments" in done("features", *places)
+    assert "4 present of 4 utterances" in done("status", *places)
+    manifest_of(out, [*rows.values(), span])
+    assert "span: cut short, 43200 of 49600 samples decode" in call("features", *places).stderr.replace(
+        f"{root / 'happy/a_1.flac'}: ", ""
+    )
 
 
 def test_bad_files_are_listed_and_end_with_1_and_the_rest_is_there(own: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from doctor_factory import ask, of_corpus
 
 from mfhca_cache.cli import main
 from mfhca_cache.common import hardware
+from mfhca_cache.doctor import corpus as doctor
+from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 
 
@@ -101,4 +104,64 @@ def test_more_features_than_the_disk_has_room_for_are_refused(tmp_path: Path) ->
     result = ask(tmp_path / "long.csv", "--cache", tmp_path / "cache", "--kind", "logspec")
     assert re.search(
         r"missing: \d+\.\d GB would be written, \d+\.\d GB are free; free disk space", result.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["a joy", "a sad"], "a single speaker (a): at least two are required; check the column speaker"),
+        (
+            ["a joy", "a sad", "b joy", "b sad"],
+            "2 speakers: training, validation and test need three; add speakers",
+        ),
+        (
+            ["a joy", "a sad", "b joy", "b sad", "c joy", "c sad"],
+            "3 speakers: the protocol strict needs 4; pass `cv` the option --set train.validation_speakers=1",
+        ),
+        (
+            ["a joy", "b sad", "c joy", "d sad"],
+            "every speaker has a single class, so that a network cannot learn classes across speakers; check",
+        ),
+        (
+            ["a joy", "a sad", "b joy", "b fear", "c joy", "c sad", "d joy", "d sad"],
+            "classes that a single speaker has: fear (b), so that nobody is left to train them when this speaker is "
+            "tested; use a label set without them, or add speakers",
+        ),
+        (
+            ["joy joy", "joy sad", "b joy", "b sad"],
+            "speakers are named like classes (joy); check the column speaker",
+        ),
+    ],
+)
+def test_speakers_that_make_a_cross_validation_impossible_are_warned_of(
+    tmp_path: Path, rows: list[str], expected: str
+) -> None:
+    table = [Utterance(f"u{i}", f"u{i}.wav", *row.split()) for i, row in enumerate(rows)]
+    manifest_of(tmp_path / "rows.csv", table)
+    printed = ask(tmp_path / "rows.csv").stdout
+    assert f"warn: {tmp_path / 'rows.csv'}: {expected}" in printed
+
+
+def test_enough_speakers_are_not_warned_of(tmp_path: Path) -> None:
+    rows = [Utterance(f"{s}{e}", f"{s}{e}.wav", s, e) for s in "abcd" for e in ("joy", "sad")]
+    table = manifest_of(tmp_path / "rows.csv", rows).path
+    printed = ask(table).stdout
+    assert f"warn: {table}" not in printed
+    assert f"ok: {table}: 8 utterances, 8 in label set all (joy, sad), 4 speakers" in printed
+
+
+def test_files_that_there_was_no_time_to_compare_are_counted(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = of_corpus(corpus, kind="logspec")
+    shutil.copy(corpus / "audio/d/d1.wav", corpus / "audio/x.wav")
+    rows = [*read_manifest(corpus / "rows.csv").utterances, Utterance("x", "x.wav", "a", "joy")]
+    arguments[0] = manifest_of(corpus / "copies.csv", rows).path
+    assert "1 pair of identical recordings under two speakers" in ask(*arguments).stdout
+    monkeypatch.setattr(doctor, "FILE_CHECK_SECONDS", -1.0)
+    printed = ask(*arguments).stdout
+    assert "1 audio file (the first of 9) found, by name" in printed
+    assert (
+        "compared byte by byte; 2 of 2 files of equal size were not (`features` compares all files" in printed
     )
