@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mfhca_cache.common.files import sha256_text, write_atomically
-from mfhca_cache.common.text import csv_text, from_cell
+from mfhca_cache.common.log import LOG
+from mfhca_cache.common.text import csv_text, from_cell, plural
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about
 from mfhca_train.results.schema import DATA_FILE
@@ -24,6 +25,8 @@ COLUMNS = ("utterance", "speaker", "session", "gender", "class", "fold", "audio_
 def write(out: Path, corpus: Corpus) -> str:
     """Writes the file unless it exists; run.json, which will hold its digest, is written after it.
 
+    Of an existing one it warns if a column differs that is not in the identity of the run: gender, say.
+
     Returns:
         The SHA-256 of its bytes.
 
@@ -32,6 +35,14 @@ def write(out: Path, corpus: Corpus) -> str:
     """
     about = read_about(out)
     if DATA_DIGEST in about and (out / DATA_FILE).exists():
+        if differing := differences(out, corpus):
+            LOG.warning(
+                "%s: the manifest has changed since the run began, in nothing that a network was trained on (%s, the "
+                "first: %s); tables of scores by group follow the manifest as it is now",
+                out / DATA_FILE,
+                plural(len(differing), "difference"),
+                differing[0],
+            )
         return str(about[DATA_DIGEST])
     text = csv_text(COLUMNS, _rows(corpus))
     write_atomically(out / DATA_FILE, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from corpus_factory import (
     utterances,
 )
+from cv_factory import cv_command
 from grid_factory import ROWS, SMALL_GRID, copy_of, short, write_grid
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import sha256_text
 from mfhca_cache.manifest.manifest import write_manifest
+from mfhca_train.results.checksums import read_sealed
 from mfhca_train.runs.ablation import ablate
 
 
@@ -37,6 +40,18 @@ def test_a_new_row_after_an_edited_label_is_refused(corpus: Path, tmp_path: Path
     with pytest.raises(MfhcaError, match="label_digest of row svm"):
         ablate(short(folder, "run"), grid, names=["b"])
     assert not (folder / "runs/run/b").exists()
+
+
+def test_a_gender_that_was_corrected_after_the_run_is_warned_of(finished: Path, tmp_path: Path) -> None:
+    """It decides no network of this protocol, but the table of scores by gender."""
+    folder = Path(shutil.copytree(finished, tmp_path / "x"))
+    assert "has changed since the run began" not in cv_command(folder, "--no-analysis").output
+    rows = [replace(u, gender="x") if u.speaker == "s1" else u for u in utterances()]
+    write_manifest(folder / "corpus.csv", rows)
+    result = cv_command(folder, "--no-analysis")
+    assert "s1_0 (s1_0.wav): gender" in result.output
+    assert "data.csv: the manifest has changed since the run began" in result.output
+    assert "x" in read_sealed(folder / "run/results.json")["breakdown"]["gender"]
 
 
 def test_data_csv_says_what_each_utterance_was(finished: Path) -> None:
