@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -67,7 +68,7 @@ def progress(
         disable=quiet,
         smoothing=0.1,
         **({"bar_format": STATUS_FORMAT} if status else {}),
-        **({"dynamic_ncols": True, **options} if shown else {"file": io.StringIO(), "delay": float("inf")}),
+        **({**_width(), **options} if shown else {"file": io.StringIO(), "delay": float("inf")}),
     )
     stop = threading.Event()
 
@@ -127,6 +128,14 @@ def _class(shown: bool, status: Status | None) -> Any:
             return True
 
     return Bar if shown else Lines
+
+
+def _width() -> dict[str, Any]:
+    """The option for tqdm's width. Terminals of some containers and serial lines say 0; tqdm would draw nothing."""
+    with contextlib.suppress(OSError):
+        if not _in_notebook() and os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return {"ncols": 80}
+    return {"dynamic_ncols": True}
 
 
 def _in_notebook() -> bool:

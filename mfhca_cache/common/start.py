@@ -60,7 +60,9 @@ def clock(words: list[str]) -> Iterator[None]:
         yield
         return
     streams, terminal = (sys.stdout, sys.stderr), sys.stderr
-    name = " ".join([Path(words[0]).name, *(word for word in words[1:2] if word.isalpha())])
+    path = Path(words[0])
+    program = (path.parent if path.name == "__main__.py" else path).name  # the package after `python -m`
+    name = " ".join([program, *(word for word in words[1:2] if word.isalpha())])
     stopped, drawing, begun = threading.Event(), threading.Lock(), time.monotonic()
 
     def draw() -> None:

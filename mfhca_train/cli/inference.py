@@ -159,20 +159,15 @@ def _write_predictions(
     seen = [prediction for prediction in predictions if prediction.seen_by]
     if seen:
         LOG.warning(
-            "networks were trained or selected on %d of these %d files (the first: %s), so their predictions "
-            "are no test; pass --speaker",
-            len(seen),
-            len(predictions),
-            text.shown(seen[0].name),
+            "networks were trained or selected on %s, so such predictions are no test; pass --speaker",
+            text.among([prediction.name for prediction in seen], len(predictions)),
         )
     unseen = (prediction.name for prediction in predictions if not prediction.seen_by)
     if named := named_like_training(predictor.ensemble, unseen):
         LOG.warning(
-            "%d of these %d files are named like utterances that networks were trained or selected on (the first: "
-            "%s); if they are the same recordings, pass --speaker",
-            len(named),
-            len(predictions),
-            text.shown(named[0]),
+            "named like utterances that networks were trained or selected on: %s; if they are the same recordings, "
+            "pass --speaker",
+            text.among(named, len(predictions)),
         )
     if failures:
         reasons = [text.shown(failure.reason) for failure in failures]

@@ -185,6 +185,17 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def among(names: Sequence[str], files: int) -> str:
+    """How many files of those that were passed, with an example.
+
+    >>> among(["a.wav"], 1), among(["a.wav"], 3)
+    ('this file', '1 of these 3 files (the first: a.wav)')
+    """
+    return (
+        "this file" if files == 1 else f"{len(names)} of these {files} files (the first: {shown(names[0])})"
+    )
+
+
 def _plain(prediction: Prediction) -> dict[str, Any]:
     spread = prediction.spread
     value: dict[str, Any] = {

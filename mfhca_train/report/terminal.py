@@ -263,7 +263,7 @@ def _remarks(results: AblationResults) -> Iterator[str]:
         yield " ".join(limit)
     incomplete = [row for row in results.rows.values() if not row.complete]
     if incomplete:
-        command = "ablate" if results.grid else "cv"
+        command = {"": "cv", "comparison": "the incomplete runs"}.get(results.grid, "ablate")
         yield (
             f"NOT COMPLETE: only {plural(min(row.n_folds for row in incomplete), 'fold')}; run {command} without "
             "--fold for all"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
 import time
 
@@ -37,6 +39,18 @@ def test_a_bar_is_drawn_again_although_no_step_ends(monkeypatch: pytest.MonkeyPa
     form = re.compile(r"training: +50%.*2/4 epochs \[00:00<01:15, state (\d+)\]")
     drawn = [found[1] for text in terminal.getvalue().split("\r") if (found := form.search(text))]
     assert len(set(drawn)) > 4
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_terminal_whose_width_is_unknown_shows_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new pseudo-terminal has 0 columns, as those of some containers."""
+    reader, writer = pty.openpty()
+    with open(reader, "rb", buffering=0) as master, open(writer, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        with progress(4, " files", "reading") as bar:
+            bar.update(4)
+        os.set_blocking(reader, False)
+        assert b"4/4" in b"".join(iter(lambda: master.read(4096), None))
 
 
 @pytest.mark.usefixtures("quick")
