@@ -68,7 +68,7 @@ def progress(
         disable=quiet,
         smoothing=0.1,
         **({"bar_format": STATUS_FORMAT} if status else {}),
-        **({**_width(), **options} if shown else {"file": io.StringIO(), "delay": float("inf")}),
+        **({**_size(), **options} if shown else {"file": io.StringIO(), "delay": float("inf")}),
     )
     stop = threading.Event()
 
@@ -130,11 +130,11 @@ def _class(shown: bool, status: Status | None) -> Any:
     return Bar if shown else Lines
 
 
-def _width() -> dict[str, Any]:
-    """The option for tqdm's width. Terminals of some containers and serial lines say 0; tqdm would draw nothing."""
+def _size() -> dict[str, Any]:
+    """Options for the size of tqdm's bar: some terminals, as of containers, say 0, and tqdm would draw nothing."""
     with contextlib.suppress(OSError):
         if not _in_notebook() and os.get_terminal_size(sys.stderr.fileno()).columns == 0:
-            return {"ncols": 80}
+            return {"ncols": 80, "nrows": 24}
     return {"dynamic_ncols": True}
 
 
