@@ -117,6 +117,49 @@ def test_a_batch_without_padding_is_computed_as_without_the_setting() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def plain_map(mf: Any, spec: Tensor) -> Tensor:
+    """MF without any mask, equation by equation, in torch's own operations."""
+    along_time = functional.relu(mf.time_norm(mf.time_conv(spec)))
+    along_frequency = functional.relu(mf.frequency_norm(mf.frequency_conv(spec)))
+    x = functional.max_pool2d(torch.cat([along_time, along_frequency], dim=1), 3, stride=2)
+    for index, grf in enumerate(mf.grfs):
+        if index:
+            x = functional.relu(mf.norms[index - 1](mf.convs[index - 1](x)))
+        z = torch.cat([x.mean(dim=3, keepdim=True), x.mean(dim=2, keepdim=True).transpose(2, 3)], dim=2)
+        f = functional.silu(grf.squeeze_norm(grf.squeeze(z)))
+        g_h = torch.sigmoid(grf.excite_h(f[:, :, : x.shape[2]]))
+        g_w = torch.sigmoid(grf.excite_w(f[:, :, x.shape[2] :])).transpose(2, 3)
+        low = grf.context_norm(grf.context(functional.avg_pool2d(x, grf.rate)))
+        y_b = x + functional.interpolate(low, size=x.shape[2:], mode="bilinear", align_corners=False)
+        x = x + x * g_h * g_w + y_b
+    return x
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_the_setting_the_bits_are_those_of_torch_without_masks(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLAIN, "1")
+    model = network({"mask_padding": False}).train(training)
+    given, other = inputs(model, 3.0), copy.deepcopy(model)
+    assert torch.equal(model.mf(given["spec"]), plain_map(other.mf, given["spec"]))
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), other.buffers(), strict=True))
+    assert torch.equal(model.with_context(given["ssl"], None), model.bilstm(given["ssl"])[0])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_without_the_setting_no_bit_depends_on_the_numbers_of_real_frames(
+    settings: dict[str, Any], plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLAIN, "1" if plain else "0")
+    model = network(settings | {"mask_padding": False}).train()
+    given = inputs(model, 3.0)
+    without = {name: x for name, x in given.items() if not name.endswith("valid")}
+    for a, b in zip(outputs(model, given), outputs(model, without), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_masked_operations_equal_torchs_on_each_sample_cut_to_its_real_rows() -> None:
     x, rows = torch.randn(3, 2, 12, 5), torch.tensor([12, 7, 1])
     mask = row_mask(rows, 12)
