@@ -85,18 +85,12 @@ def check_copies(copies: Copies, where: str, accept: bool = False) -> None:
     """
     _refuse(copies.across_speakers, where, IDENTICAL, REMEDY, accept)
     for names, what in (
-        (copies.within_speaker, "copies"),
-        (copies.two_labels, "copies with different labels"),
+        (copies.within_speaker, "of recordings of the same speaker"),
+        (copies.two_labels, "with different labels of recordings"),
     ):
         if names:
-            log.LOG.warning(
-                "%s: %d %s of recordings%s: %s",
-                where,
-                len(names),
-                what,
-                " of the same speaker" if names is copies.within_speaker else "",
-                first_names(names),
-            )
+            count = f"{len(names):,} {'copy' if len(names) == 1 else 'copies'}"
+            log.LOG.warning("%s: %s %s: %s", where, count, what, first_names(names))
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def test_copies_within_a_speaker_and_with_two_labels_are_warnings(corpus: Path) 
     shutil.copy(corpus / "audio" / "a1.wav", corpus / "audio" / "a2.wav")
     result = call(corpus, "features")
     assert result.exit_code == 0
-    assert "1 copies of recordings of the same speaker: a2" in result.stderr
+    assert "1 copy of recordings of the same speaker: a2" in result.stderr
     assert "2 copies with different labels of recordings: a1, a2" in result.stderr
     other = call(corpus, "features", labels="jjjsjs")
     assert "different labels" not in other.stderr
