@@ -51,8 +51,8 @@ def latex(record: Record) -> str:
         title = latex_text("MFHCA" if record.single else title_of(row))
         title += " (reference)" * (name == record.reference)
         how = f"{latex_text(trained_on(row))} & {row.n_utterances}"
-        means = [_mean(score, pooled) + _stars(row, key) for key, score in (("wa", row.wa), ("ua", row.ua))]
-        values = [_number(score.pooled, bold=pooled) for score in (row.wa, row.ua)]
+        means = [_mean(score) + _stars(row, key) for key, score in (("wa", row.wa), ("ua", row.ua))]
+        values = [_number(score.pooled) for score in (row.wa, row.ua)]
         lines.append(rf"\raggedright {title} & {how} & {' & '.join([*means, *values])} \\")
         if row.ensemble:
             both = (row.ensemble.wa, row.ensemble.ua)
@@ -93,15 +93,15 @@ def _seeds(record: Record) -> str:
     return f"{count_range(counts)} seeds per network " if max(counts, default=1) > 1 else "seeds "
 
 
-def _number(fraction: float, bold: bool = False) -> str:
-    text = f"{100 * fraction:.2f}"
-    return rf"\textbf{{{text}}}" if bold else f"${text}$"
+def _number(fraction: float) -> str:
+    return f"${100 * fraction:.2f}$"
 
 
-def _mean(score: Score, pooled: bool) -> str:
-    """Mean and standard deviation; the mean is bold where it is the main score."""
-    mean = f"{100 * score.mean:.2f}" if pooled else rf"\mathbf{{{100 * score.mean:.2f}}}"
-    return f"${mean}$" if score.std is None else rf"${mean} \pm {100 * score.std:.2f}$"
+def _mean(score: Score) -> str:
+    """Mean and, over several folds, standard deviation."""
+    return (
+        _number(score.mean) if score.std is None else rf"${100 * score.mean:.2f} \pm {100 * score.std:.2f}$"
+    )
 
 
 def _stars(row: RowResults, name: str) -> str:

@@ -53,7 +53,7 @@ def test_the_latex_table_has_the_scores_protocols_and_marks_of_significance(abla
             marked += bool(stars)
             mean, deviation = (100 * row[key][part] for part in ("mean", "std"))
             mark = rf"\textsuperscript{{{stars}}}" if stars else ""
-            assert cell == rf"$\mathbf{{{mean:.2f}}} \pm {deviation:.2f}$" + mark
+            assert cell == rf"${mean:.2f} \pm {deviation:.2f}$" + mark
         assert line[4:] == [f"${100 * row[key]['pooled']:.2f}$" for key in ("wa", "ua")]
     assert marked
     assert text.count("ensemble of 2 seeds") == 3
