@@ -30,6 +30,9 @@ def start(module: str, arguments: list[str] | None = None) -> None:
     """
     # Python looks for garbage once more when it ends, which takes seconds with PyTorch's objects.
     atexit.register(gc.freeze)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as some services do
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # so it was set before this module was imported
             signal.signal(signal.SIGINT, signal.default_int_handler)

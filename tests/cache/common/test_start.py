@@ -26,6 +26,17 @@ def test_an_interruption_while_modules_are_imported_is_one_line() -> None:
     assert done.stderr == "interrupted; run the same command again to resume\n"
 
 
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_closed_output_ends_no_command(closed: int) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m mfhca_train config {closed}>&-', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("module", ["mfhca_cache", "mfhca_train"])
 def test_an_interrupted_start_prints_no_traceback(module: str) -> None:
     code = (
