@@ -83,6 +83,8 @@ def test_every_module_lies_in_a_room(package: str) -> None:
     assert tops == ROOMS[package]
     for room in {file.parent for file in folder.rglob("*.py")}:
         assert len(list(room.glob("*.py"))) <= 16, f"{room} is crowded"
+    for file in folder.rglob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, f"{file} is long"
 
 
 def test_the_cache_knows_nothing_of_the_trainer() -> None:

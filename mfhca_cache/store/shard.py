@@ -86,15 +86,9 @@ class Shard:
 
     def origins(self) -> dict[str, schema.Origin]:
         """What the features of each utterance were computed from, by id."""
-        columns = (
-            self.utterance_ids,
-            self.audio_sha256,
-            self.paths,
-            self.spans.tolist(),
-            self.samples_sha256,
-        )
         origins = {}
-        for name, digest, path, span, samples in zip(*columns, strict=True):
+        columns = zip(self.audio_sha256, self.paths, self.spans.tolist(), self.samples_sha256, strict=True)
+        for name, (digest, path, span, samples) in zip(self.utterance_ids, columns, strict=True):
             start_s, end_s = (None if math.isnan(time) else time for time in span)
             origins[name] = schema.Origin(digest, path, start_s, end_s, samples)
         return origins

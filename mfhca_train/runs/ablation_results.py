@@ -12,8 +12,9 @@ from mfhca_train.results.comparison import EXPLAINED, against, optimism, outcome
 from mfhca_train.results.published import comparable, encoders_of, of_same_encoder
 from mfhca_train.results.schema import CHOSEN, CITED, LOGISTIC, NETWORK
 from mfhca_train.results.summary import head, read_units, summarise
+from mfhca_train.runs.folder import finished_folders
 from mfhca_train.runs.grid import Grid, GridRow
-from mfhca_train.runs.plan import Plan, Request, finished_folders
+from mfhca_train.runs.plan import Plan, Request
 
 PROBABILISTIC = (NETWORK, LOGISTIC, CHOSEN)  # kinds of rows; the margins of an svm are no probabilities
 SHARED = ("corpus", "label_set", "threads")  # of every row's results

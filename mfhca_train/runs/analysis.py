@@ -9,7 +9,8 @@ from mfhca_train.analysis.selection import TrainedRow
 from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.results.schema import NETWORK, RESULT_FILE, unit_folder
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.plan import Plan, Request, finished_folders
+from mfhca_train.runs.folder import finished_folders
+from mfhca_train.runs.plan import Plan, Request
 
 
 def analyse(

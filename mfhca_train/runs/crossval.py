@@ -16,13 +16,13 @@ from mfhca_train.results.published import comparable, encoders_of, read_publishe
 from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
+from mfhca_train.runs.folder import finished_folders
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
     Plan,
     Request,
     Row,
     check,
-    finished_folders,
     read_labels,
     select_folds,
     with_precision,

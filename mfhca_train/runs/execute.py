@@ -32,6 +32,7 @@ from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FIL
 from mfhca_train.runs import data_csv, folder, reuse
 from mfhca_train.runs.analysis import analyse
 from mfhca_train.runs.features import OpenFeatures
+from mfhca_train.runs.folder import finished_seeds
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import resolve
 from mfhca_train.runs.plan import (
@@ -39,7 +40,6 @@ from mfhca_train.runs.plan import (
     Plan,
     Request,
     Row,
-    finished_seeds,
     make_plan,
 )
 from mfhca_train.tracking.tracker import tracking

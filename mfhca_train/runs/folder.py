@@ -1,11 +1,12 @@
-"""Writing run.json, and comparing it with what is asked for now. Its fields are in `results.run_file`.
+"""A run's folder: run.json is written, and compared with what is asked for now, and the finished units are found.
 
+The fields of run.json are in `results.run_file`.
 A cv run records its one row at the top level, an ablation records a table `rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.folds import Fold
 from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
 from mfhca_train.results.run_file import AUDIO_CHECKED
-from mfhca_train.results.schema import CV_ROW, RUN_FILE
+from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RUN_FILE, unit_folder
 from mfhca_train.runs import data_csv
+from mfhca_train.runs.plan import Row
 from mfhca_train.training import process, queue
 
 # Entries of run.json in which data.csv can explain a difference.
@@ -153,3 +156,27 @@ def _log(present: Mapping[str, Any]) -> None:
     log.LOG.debug("machine: %s", process.description())
     if "device" in present:
         log.LOG.debug("device: %s, instructions %s", present["device"], present["cpu"])
+
+
+def finished_folders(out: Path, row: Row) -> list[Path]:
+    """Folders of the finished units of a row: with those asked for, all other folds and seeds that are complete."""
+    names = {fold.id for fold in row.selected_folds}
+    folds = [
+        fold
+        for fold in row.folds
+        if fold.id in names or all(_is_finished(out, row, seed, fold) for seed in row.seeds)
+    ]
+    seeds = sorted({*finished_seeds(out, row, folds), *row.seeds})
+    return [unit_folder(out, row.name, seed, fold.id) for seed in seeds for fold in folds]
+
+
+def finished_seeds(out: Path, row: Row, folds: Sequence[Fold] | None = None) -> tuple[int, ...]:
+    """The seeds of which all these folds are finished; by default the folds asked for."""
+    names = [path.name.removeprefix("seed-") for path in (out / row.name).glob("seed-*")]
+    folds = row.selected_folds if folds is None else folds
+    seeds = sorted(int(name) for name in names if name.isdigit())
+    return tuple(seed for seed in seeds if all(_is_finished(out, row, seed, fold) for fold in folds))
+
+
+def _is_finished(out: Path, row: Row, seed: int, fold: Fold) -> bool:
+    return (unit_folder(out, row.name, seed, fold.id) / RESULT_FILE).exists()

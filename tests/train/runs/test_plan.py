@@ -25,7 +25,8 @@ from mfhca_train.data.folds import make_folds
 from mfhca_train.results.schema import RESULT_FILE, unit_folder
 from mfhca_train.runs.crossval import cross_validate, plan_row
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.plan import Request, Row, finished_folders, finished_seeds, read_labels, with_precision
+from mfhca_train.runs.folder import finished_folders, finished_seeds
+from mfhca_train.runs.plan import Request, Row, read_labels, with_precision
 
 
 def test_a_recording_under_two_speakers_is_refused_unless_accepted(
