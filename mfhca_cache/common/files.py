@@ -116,9 +116,17 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise MfhcaError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
+        raise _not_writable(path, error, "free space or choose another folder") from error
+
+
+def _not_writable(path: Path, error: OSError, remedy: str) -> MfhcaError:
+    """The error of a file that cannot be written; it names a folder above it that is a symlink to nothing."""
+    with contextlib.suppress(PermissionError):
+        for folder in path.parents:
+            if folder.is_symlink() and not folder.is_dir():
+                place = f"{folder}: a symlink to {folder.readlink()}, and there is no such folder"
+                return MfhcaError(f"{place}; create it, mount its disk or remove the link")
+    return MfhcaError(f"{path}: cannot be written ({error.strerror}); {remedy}")
 
 
 def create_temporary(path: Path) -> tuple[int, Path]:
@@ -270,9 +278,7 @@ def lock(path: Path, purpose: str, patience_seconds: float = 0.0) -> Iterator[No
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, NEW_FILE_MODE)
     except OSError as error:
-        raise MfhcaError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder you may write to"
-        ) from error
+        raise _not_writable(path, error, "choose a folder you may write to") from error
     try:
         deadline = time.monotonic() + patience_seconds
         while True:

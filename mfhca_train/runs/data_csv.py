@@ -1,4 +1,4 @@
-"""data.csv of a run folder: audio digest, label and speaker of every utterance of the run.
+"""data.csv of a run folder: audio digest, label, speaker and length of every utterance of the run.
 
 run.json holds digests of all this, which show that something has changed; this file shows what. No result
 depends on it.
@@ -19,13 +19,15 @@ from mfhca_train.data.corpus import Corpus
 from mfhca_train.results.checksums import DATA_DIGEST, read_about
 from mfhca_train.results.schema import DATA_FILE
 
-COLUMNS = ("utterance", "speaker", "session", "gender", "class", "fold", "audio_sha256")
+COLUMNS = (
+    *("utterance", "speaker", "session", "gender", "class", "fold", "samples", "sample_rate", "audio_sha256"),
+)
 
 
 def write(out: Path, corpus: Corpus) -> str:
     """Writes the file unless it exists; run.json, which will hold its digest, is written after it.
 
-    Of an existing one it warns if a column differs that is not in the identity of the run: gender, say.
+    Of an existing one it warns if a column differs that is not in the identity of the run: gender or samples, say.
 
     Returns:
         The SHA-256 of its bytes.
@@ -80,4 +82,5 @@ def differences(out: Path, corpus: Corpus) -> list[str]:
 def _rows(corpus: Corpus) -> Iterator[tuple[str, ...]]:
     digests = corpus.audio_digests(np.arange(len(corpus.utterances)))
     for u, label, digest in zip(corpus.utterances, corpus.labels, digests, strict=True):
-        yield u.utterance, u.speaker, u.session, u.gender, corpus.classes[label], u.fold, digest
+        length = (str(u.samples or ""), str(u.sample_rate or ""))  # decide the table of scores by duration
+        yield u.utterance, u.speaker, u.session, u.gender, corpus.classes[label], u.fold, *length, digest

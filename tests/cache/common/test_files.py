@@ -68,6 +68,17 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
         write_atomically(tmp_path / "a" / "b", "text")
 
 
+def test_a_folder_that_is_a_symlink_to_nothing_is_named_with_its_target(tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "unmounted")
+    expected = (
+        rf"^{tmp_path}/cache: a symlink to {tmp_path}/unmounted, and there is no such folder; create it"
+    )
+    with pytest.raises(MfhcaError, match=expected):
+        write_json(tmp_path / "cache/spec-0/recipe.json", {})
+    with pytest.raises(MfhcaError, match=expected), lock(tmp_path / "cache/.lock", "the run"):
+        pass
+
+
 @pytest.fixture
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)

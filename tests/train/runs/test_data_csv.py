@@ -42,16 +42,21 @@ def test_a_new_row_after_an_edited_label_is_refused(corpus: Path, tmp_path: Path
     assert not (folder / "runs/run/b").exists()
 
 
-def test_a_gender_that_was_corrected_after_the_run_is_warned_of(finished: Path, tmp_path: Path) -> None:
-    """It decides no network of this protocol, but the table of scores by gender."""
+def test_genders_and_lengths_that_were_edited_after_the_run_are_warned_of(
+    finished: Path, tmp_path: Path
+) -> None:
+    """They decide no network of this protocol, but the tables of scores by gender and by duration."""
     folder = Path(shutil.copytree(finished, tmp_path / "x"))
     assert "has changed since the run began" not in cv_command(folder, "--no-analysis").output
-    rows = [replace(u, gender="x") if u.speaker == "s1" else u for u in utterances()]
-    write_manifest(folder / "corpus.csv", rows)
+    long, *others = utterances()
+    rows = [replace(u, gender="x") if u.speaker == "s1" else u for u in others]
+    write_manifest(folder / "corpus.csv", [replace(long, samples=160_000), *rows])
     result = cv_command(folder, "--no-analysis")
-    assert "s1_0 (s1_0.wav): gender" in result.output
+    assert "(7 differences, the first: utterance s0_0 (s0_0.wav): samples 32000 in" in result.output
     assert "data.csv: the manifest has changed since the run began" in result.output
-    assert "x" in read_sealed(folder / "run/results.json")["breakdown"]["gender"]
+    breakdown = read_sealed(folder / "run/results.json")["breakdown"]
+    assert "x" in breakdown["gender"]
+    assert "over 6 s" in breakdown["duration"]
 
 
 def test_data_csv_says_what_each_utterance_was(finished: Path) -> None:
@@ -60,5 +65,6 @@ def test_data_csv_says_what_each_utterance_was(finished: Path) -> None:
     for u in utterances():
         row = found.pop(u.utterance)
         assert (row["speaker"], row["class"], row["gender"]) == (u.speaker, u.emotion, u.gender)
+        assert (row["samples"], row["sample_rate"]) == (str(u.samples), str(u.sample_rate))
         assert row["audio_sha256"] == sha256_text(f"{u.utterance}/0/False")
     assert not found
