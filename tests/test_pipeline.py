@@ -63,7 +63,7 @@ def test_from_nothing_to_a_report_past_a_file_that_cannot_be_read(demo: Path) ->
     assert "Traceback" not in result.output
     result = stage_two(demo)
     assert result.exit_code == 1, result.output
-    assert "1 of 102 utterances have no features" in result.output
+    assert "no features of 1 of 102 utterances" in result.output
     assert bad.utterance in result.output
 
     write_manifest(demo / "demo.csv", [u for u in manifest.utterances if u != bad])

@@ -16,6 +16,7 @@ from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.common.extras import optional
 from mfhca_cache.common.files import read_text
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.utterance import Utterance, nfc
 
 Array = np.ndarray[Any, Any]
@@ -79,8 +80,8 @@ def find_frames(source: Path, utterances: Iterable[Utterance]) -> dict[str, Call
         found[u.utterance] = entries[name]
     if missing:
         raise MfhcaError(
-            f"{source}: {len(missing)} of {len(rows)} utterances have no features; name the files or keys after the "
-            f"utterances or their audio files, or remove these from the manifest:\n{listing(missing)}"
+            f"{source}: no features of {len(missing)} of {plural(len(rows), 'utterance')}; name the files or keys "
+            f"after the utterances or their audio files, or remove these from the manifest:\n{listing(missing)}"
         )
     if len(entries) > len(used):
         log.LOG.info("%s: features of %d other utterances are not used", source, len(entries) - len(used))

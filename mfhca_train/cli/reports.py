@@ -99,7 +99,9 @@ def compare(
     from mfhca_train.report.terminal import rows_table
     from mfhca_train.runs.compare import comparison, write_comparison
 
-    out = out or runs[0].absolute().parent / "comparison.html"
+    # The parent of `.` and `..` is known only to the file system.
+    first = runs[0].resolve() if runs[0].name in ("", "..") else runs[0]
+    out = out or first.parent / "comparison.html"
     compared = comparison(runs, rows)
     page = write_comparison(compared, out)
     echo(rows_table(compared.record.results, terminal_width()))

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.utterance import Utterance
 
 WORDS = {
@@ -45,7 +46,7 @@ def official_splits(
         )
     if missing:
         raise MfhcaError(
-            f"{len(missing)} of {len(utterances)} utterances have no entry in column fold; fill it "
+            f"column fold is empty for {len(missing)} of {plural(len(utterances), 'utterance')}; fill it "
             f"in, or remove these rows:\n{listing(missing)}"
         )
     names = sorted({u.fold for u in utterances})
@@ -82,7 +83,7 @@ def _refuse_shared_speakers(utterances: Sequence[Utterance], sides: Sequence[str
     ]
     if shared:
         raise MfhcaError(
-            f"{len(shared)} of {len(of_speaker)} speakers would be trained on and tested; correct "
+            f"{len(shared)} of {plural(len(of_speaker), 'speaker')} would be trained on and tested; correct "
             "the column fold, or accept scores on known speakers with --set train.shared_speakers=true:\n"
             + listing(shared)
         )

@@ -37,7 +37,7 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
     origins: dict[str, Origin] = {}
     for shard in features.shards:
         origins |= shard.origins()
-    different = []
+    different, count = [], plural(len(utterances), "utterance")
     for u in utterances:
         origin = origins[u.utterance]
         if (origin.path, origin.start_s, origin.end_s) != (u.path, u.start_s, u.end_s):
@@ -46,8 +46,8 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
     if different:
         folder = features.shards[0].path.parent
         raise MfhcaError(
-            f"{folder}: the features of {len(different)} of {len(utterances)} utterances were computed from other "
-            "files, or other parts of files, than those in the manifest; run "
+            f"{folder}: the features of {len(different)} of {count} were computed from other files, or other parts of "
+            "files, than those in the manifest; run "
             f"`{command_for(features.shards[0].kind, folder.parent)}`:\n{listing(different)}"
         )
 
@@ -130,7 +130,7 @@ def check_audio(
     Raises:
         MfhcaError: files changed or are missing; the utterances are listed.
     """
-    different = []
+    different, count = [], plural(len(utterances), "utterance")
     for u, before in zip(utterances, cached, strict=True):
         now = expected[u.utterance]
         if now != before:
@@ -138,12 +138,12 @@ def check_audio(
             different.append(f"{u.utterance}: {changed if SHA256.fullmatch(now) else now}")
     if different and root is None:
         raise MfhcaError(
-            f"{len(different)} of {len(utterances)} utterances have other audio in the features of one row than in "
-            f"those of another; run `mfhca-cache features` for all kinds of features:\n{listing(different)}"
+            f"the features of {len(different)} of {count} were computed from other audio in one row than in "
+            f"another; run `mfhca-cache features` for all kinds of features:\n{listing(different)}"
         )
     if different:
         raise MfhcaError(
-            f"{root}: {len(different)} of {len(utterances)} utterances have other audio than their features, or none; "
+            f"{root}: the audio of {len(different)} of {count} is missing, or is not that of the features; "
             "restore it or run `mfhca-cache features`; without --root, the features alone are used:\n"
             + listing(different)
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.reader import Features
@@ -80,8 +81,9 @@ def locate(features: Features, recipe: RecipeFolder, utterances: Sequence[Uttera
         spans.append((shard, first, count, position[shard][u.utterance]))
     if missing:
         raise MissingUtterancesError(
-            f"{features.shards[0].path.parent}: {len(missing)} of {len(utterances)} utterances have no features; run "
-            f"`{recipe.command}` and fix what it reports, or remove them from the manifest",
+            f"{features.shards[0].path.parent}: no features of {len(missing)} of "
+            f"{plural(len(utterances), 'utterance')}; run `{recipe.command}` and fix what it reports, or remove them "
+            "from the manifest",
             missing,
         )
     return np.array(spans, np.int64).reshape(-1, 4)

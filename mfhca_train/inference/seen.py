@@ -32,8 +32,8 @@ def refuse_training_audio(ensemble: Ensemble, corpus: Corpus, manifest: Path) ->
     seen = [u.utterance for u, own in zip(corpus.utterances, digests, strict=True) if _seen(ensemble, *own)]
     if seen:
         raise MfhcaError(
-            f"{manifest}: {len(seen):,} of {plural(len(everything), 'utterance')} are recordings that networks of "
-            f"{ensemble.source} were trained or selected on; remove them from the manifest (a run's scores on its "
+            f"{manifest}: networks of {ensemble.source} were trained or selected on {len(seen):,} of "
+            f"{plural(len(everything), 'utterance')}; remove them from the manifest (a run's scores on its "
             f"own corpus are in its results.json):\n{listing(seen, 5)}"
         )
 
@@ -55,10 +55,10 @@ def warn_of_same_corpus(ensemble: Ensemble, corpus: str, utterances: Sequence[Ut
     ]
     if same:
         log.LOG.warning(
-            "%d of %d utterances have the ids and speakers of utterances that networks were trained or selected on "
-            "(%s); if they are the same recordings, these scores are no test",
+            "the ids and speakers of %d of %s are those of utterances that networks were trained or selected on (%s); "
+            "if they are the same recordings, these scores are no test",
             len(same),
-            len(utterances),
+            plural(len(utterances), "utterance"),
             first_names(same),
         )
     elif corpus in (ensemble.card.corpus, *ensemble.card.corpora):

@@ -203,7 +203,7 @@ def test_segments_must_be_as_many_as_the_audio_has(tmp_path: Path) -> None:
 def test_missing_and_ambiguous_files_are_named(tmp_path: Path) -> None:
     prepare(tmp_path, features=False)
     (tmp_path / "external/s2_3.npy").unlink()
-    with pytest.raises(MfhcaError, match=r"1 of 24 utterances have no features(.|\n)*s2_3 \(s2_3.wav\)"):
+    with pytest.raises(MfhcaError, match=r"no features of 1 of 24 utterances(.|\n)*s2_3 \(s2_3.wav\)"):
         imported(tmp_path)
     np.savez(tmp_path / "external/s0_0.npz", features=frames_of(FIRST))
     with pytest.raises(MfhcaError, match=r"two files are called s0_0"):

@@ -174,7 +174,7 @@ def test_training_recordings_are_recognised_in_another_container_and_by_name(tmp
     invoke(cache_command, "features", tmp_path / "copy.csv", *places)
     result = run("evaluate", made.run, tmp_path / "copy.csv", "--cache", tmp_path / "cache")
     assert result.exit_code == 1
-    assert "2 of 2 utterances are recordings that networks of" in result.output
+    assert "trained or selected on 2 of 2 utterances" in result.output
     quiet = predict(tmp_path / f"{rows[0].utterance}.wav", tmp_path / f"{rows[1].utterance}.wav")
     assert quiet.exit_code == 0
     assert "utterances that networks were trained or selected on: 2 of these 2 files (" in quiet.stderr

@@ -49,6 +49,22 @@ def test_compare_names_settings_scores_and_tests(pair: tuple[Path, Path], tmp_pa
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("folder", "first", "page"),
+    [(".", "small", "comparison.html"), ("small", ".", None), ("small/model", "..", None)],
+)
+def test_the_comparison_is_named_as_its_first_run(
+    folder: str, first: str, page: str | None, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path stays relative; next to the current folder, or one above it, the path is absolute."""
+    expected = page or str(pair[0].parent.resolve() / "comparison.html")
+    monkeypatch.chdir(pair[0].parent / folder)
+    assert run("compare", first, pair[1]).stdout.splitlines()[-1] == expected
+    assert Path(expected).exists()
+    assert not list(pair[0].rglob("comparison.*"))
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_rows_of_ablations_are_compared_with_runs(ablation_copy: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(ablation_copy, tmp_path / "other"))
     result = run(

@@ -99,7 +99,7 @@ def test_the_digest_follows_the_audio(tmp_path: Path) -> None:
 def test_missing_utterances_are_counted_and_named(cache: Path) -> None:
     rows = utterances(each=8)
     with pytest.raises(
-        MfhcaError, match=r"8 of 32 utterances have no features.*mfhca-cache features(.|\n)*s0_6"
+        MfhcaError, match=r"no features of 8 of 32 utterances.*mfhca-cache features(.|\n)*s0_6"
     ):
         open_corpus(cache, rows)
 

@@ -145,7 +145,7 @@ def test_a_remedy_for_imported_features_is_to_import_them(tmp_path: Path) -> Non
     for changed, message in (
         (
             [*rows(), replace(rows()[0], utterance="new")],
-            "1 of 25 utterances have no features; run `mfhca-cache import MANIFEST ",
+            "no features of 1 of 25 utterances; run `mfhca-cache import MANIFEST ",
         ),
         (
             [replace(rows()[0], path="x.wav"), *rows()[1:]],

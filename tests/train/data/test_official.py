@@ -131,7 +131,7 @@ def test_the_utterances_of_a_shared_speaker_stay_on_their_sides() -> None:
     ("entries", "message"),
     [
         ([(0, ""), (1, "")], "no official split; add a column fold"),
-        ([(0, "a"), (1, ""), (2, "b")], "1 of 3 utterances have no entry in column fold.*\n.*u1"),
+        ([(0, "a"), (1, ""), (2, "b")], "column fold is empty for 1 of 3 utterances.*\n.*u1"),
         ([(0, "train"), (1, "test"), (2, "3")], "but also 3; write train"),
         ([(0, "train"), (1, "dev")], "has only dev, train; a split needs train and test"),
         ([(0, "a"), (1, "a")], "all utterances are in fold a; at least two"),

@@ -56,7 +56,7 @@ def test_a_corpus_of_the_run_is_refused_for_evaluation() -> None:
     folder = trained_on_several()
     done = call("evaluate", folder / "run", folder / "alpha.csv", "--cache", folder / "alpha")
     assert done.exit_code == 1
-    assert "12 of 12 utterances are recordings that networks" in done.output
+    assert "trained or selected on 12 of 12 utterances" in done.output
 
 
 def test_what_needs_other_statistics_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_the_checks_of_a_run_are_made(tmp_path: Path) -> None:
     rows = utterances()
     places = request(tmp_path, rows)
     write_manifest(places.manifest, [*rows, replace(rows[0], utterance="new_0", path="new.wav")])
-    with pytest.raises(MfhcaError, match="1 of 25 utterances have no features"):
+    with pytest.raises(MfhcaError, match="no features of 1 of 25 utterances"):
         FeatureDataset(places.manifest, places.cache)
     write_manifest(
         places.manifest, [replace(rows[0], path="s0_1.wav"), replace(rows[1], path="s0_0.wav"), *rows[2:]]
