@@ -18,7 +18,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.containers import ContainerError, inspect
 from mfhca_cache.features.decode import decode
 
-WRONG_LENGTH: Final = "with a wrong length in the WAV header (decoded to the end of the file)"
+WRONG_LENGTH: Final = "with a wrong length in the header (decoded to the end of the file)"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from mfhca_cache.features.flac import more_audio
 from mfhca_cache.features.mpeg import TAGS, count_frames, id3_bytes, parse_frame
 from mfhca_cache.features.ogg import REMEDY, page_problem
 
-# Lengths that programs write into a WAV header when they do not know the length: streams, sox, ffmpeg.
+# Lengths that programs write into a header when they do not know the length: streams, sox, ffmpeg.
 UNKNOWN_SIZES: Final = (0, 0x7FFFFF00, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+UNKNOWN_64: Final = (0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)  # of W64 and RF64
 W64_RIFF: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 LFS_HEADER: Final = b"version https://git-"
 
@@ -108,13 +109,13 @@ def _read(file: BinaryIO, position: int, layout: str) -> tuple[Any, ...] | None:
 
 def _wav(file: BinaryIO, size: int, order: str) -> Container:
     """RIFF, RIFX and RF64, whose 64-bit lengths are in the chunk ds64."""
-    position, length64 = 12, None
+    position, length64, place64 = 12, None, 0
     while header := _read(file, position, f"{order}4sI"):
         name, length = header
         position += 8
         if name == b"ds64":
             values = _read(file, position, "<QQ")
-            length64 = values[1] if values else None
+            length64, place64 = values[1] if values else None, position + 8
         if name == b"data":
             available = size - position
             if length64 is not None:
@@ -124,8 +125,11 @@ def _wav(file: BinaryIO, size: int, order: str) -> Container:
                 _check_rest(file, position + length, size, chunk, 2)
                 return Container("WAV")
             # Complete, if the length is one of those for "unknown", or includes the header.
-            if (length in UNKNOWN_SIZES and length64 is None) or length == available + position:
+            unknown = (0, *UNKNOWN_64) if place64 else UNKNOWN_SIZES
+            if length in unknown or length == available + position:
                 patch = (position - 4, struct.pack(f"{order}I", available)) if length == 0 else None
+                if place64:
+                    patch = place64, struct.pack("<Q", available)
                 return Container("WAV", wrong_length=True, patch=patch)
             raise _cut(length - available)
         position += length + length % 2  # chunks start at even offsets
@@ -140,12 +144,10 @@ def _is_chunk(file: BinaryIO, position: int, size: int, layout: str) -> bool:
     name = bytes(header[0])[:4]  # digital silence is zeros, which are ASCII but no name
     if not (name.isascii() and name.decode("ascii").isprintable()) or name in FILE_STARTS:
         return False
-    return name in INCOMPLETE_TAGS or 0 <= header[1] <= size - position
+    return header[1] >= 0 and (name in INCOMPLETE_TAGS or header[1] <= size - position)
 
 
-def _check_rest(
-    file: BinaryIO, end: int, size: int, layout: str = "", align: int = 1, counts_header: bool = False
-) -> None:
+def _check_rest(file: BinaryIO, end: int, size: int, layout: str = "", align: int = 1) -> None:
     """Refuses what follows the audio and is neither chunks, tags, zeros nor padding.
 
     libsndfile leaves it out or decodes it as noise.
@@ -153,7 +155,7 @@ def _check_rest(
     Args:
         file, size: see `inspect`.
         end: of the audio, as declared.
-        layout, align, counts_header: of the format's chunks; see `_chunks`.
+        layout, align: of the chunks that may follow; see `_chunks`.
     """
     position = end
     while layout:
@@ -163,7 +165,7 @@ def _check_rest(
         if place is None:
             break
         _, length = _read(file, place, layout) or (b"", 0)
-        position = place + length + (0 if counts_header else struct.calcsize(layout))
+        position = min(place + struct.calcsize(layout) + length, size)
     file.seek(position)
     block = file.read(BLOCK)
     if size - position < SHORTEST_REST or (layout and block.lstrip(b"\0").startswith(TAGS)):
@@ -187,13 +189,18 @@ def _chunks(
         position += header_bytes
         if length == -1:
             break
+        audio = bytes(header[0])[:4] in AUDIO_CHUNKS
+        empty = header[0] == b"SSND" and length == 0 < size - position
+        if (audio and header[1] in UNKNOWN_64) or (empty and not _is_chunk(file, position, size, layout)):
+            return Container(name, wrong_length=True)
         if length < 0:
             raise ContainerError(f"a {name} file with a damaged chunk; {REMEDY}")
         if position + length > size:
             raise _cut(position + length - size)
         position += length
-        if bytes(header[0])[:4] in AUDIO_CHUNKS:
-            _check_rest(file, position, size, layout, align, counts_header)
+        if audio:
+            # libsndfile decodes whatever follows the audio of a W64 file.
+            _check_rest(file, position, size, "" if counts_header else layout, align)
             break
         position += -length % align
     return Container(name)

@@ -47,24 +47,24 @@ def more_audio(file: BinaryIO, size: int, begin: int = 0) -> str | None:
             header = data[offset : offset + LONGEST_HEADER]
             if len(header) < LONGEST_HEADER and position + BLOCK < size:
                 break  # it is in the rest
-            samples = _samples(header, first, block_size)
-            if samples is not None and total in samples:
+            if _has_sample(header, first, block_size, total):
                 return f"more than the {total} samples that its header declares"
         position, rest = position + BLOCK, data[-LONGEST_HEADER + 1 :]
     return None
 
 
-def _samples(header: bytes, first: bytes, block_size: int) -> range | None:
-    """The numbers of the samples in a frame; None if there is no frame like the file's first one.
+def _has_sample(header: bytes, first: bytes, block_size: int, wanted: int) -> bool:
+    """Whether there is a frame like the file's first one, with a certain sample in it.
 
     Args:
         header: the bytes where the frame may begin.
         first: those of the first frame.
         block_size: samples per channel in each frame but the last; not used where frames differ in size.
+        wanted: number of the sample.
     """
     # Equal sample rate and word length, and the bits that are always zero.
     if len(header) < 6 or (header[2] ^ first[2]) & 0x0F or (header[3] ^ first[3]) & 0x0F:
-        return None
+        return False
     length = 1 if header[4] < 0x80 else 8 - (header[4] ^ 0xFF).bit_length()  # as in UTF-8
     number = header[4] & (0x7F >> length if length > 1 else 0x7F)
     for byte in header[5 : 4 + length]:
@@ -74,15 +74,15 @@ def _samples(header: bytes, first: bytes, block_size: int) -> range | None:
     bits = {6: ">B", 7: ">H"}.get(code)
     if bits is not None:
         if end + 2 > len(header):
-            return None
+            return False
         count, end = struct.unpack_from(bits, header, end)[0] + 1, end + struct.calcsize(bits)
     else:
-        count = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8
+        count = 192 if code < 2 else 576 << code - 2 if code < 6 else 256 << code - 8
     end += {12: 1, 13: 2, 14: 2}.get(rate, 0)
-    if end >= len(header) or code == 0 or _checksum(header[:end]) != header[end]:
-        return None
     start = number if header[1] & 1 else number * block_size
-    return range(start, start + count)
+    if not (start <= wanted < start + count and code and end < len(header)):
+        return False
+    return _checksum(header[:end]) == header[end]
 
 
 def _checksum(data: bytes) -> int:

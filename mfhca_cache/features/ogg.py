@@ -7,6 +7,7 @@ from typing import BinaryIO, Final
 
 REMEDY: Final = "restore the whole file"
 REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+LONGEST_TAG: Final = 1 << 20  # bytes of tags or zeros behind the last page
 NO_END: Final = 2**64 - 1  # the position of a page on which no packet ends
 
 
@@ -19,12 +20,17 @@ def page_problem(file: BinaryIO, size: int) -> str | None:
         file: open for reading, seekable; begins with a page.
         size: its length in bytes.
     """
-    position, started, open_streams = 0, False, set()
+    position, started = 0, False
+    open_streams: set[bytes] = set()
     ends: dict[bytes, int] = {}  # position in the audio at the end of the last page of each stream
     while position < size:
         file.seek(position)
         header = file.read(27)
         if header[:4] != b"OggS" and position:
+            if started and not open_streams and size - position <= LONGEST_TAG:
+                file.seek(position)
+                if b"OggS" not in file.read():
+                    return None
             return f"damaged at byte {position}, where an Ogg page is expected; {REMEDY}"
         lacing = file.read(header[26]) if len(header) == 27 else b""
         if len(header) < 27 or len(lacing) < header[26]:

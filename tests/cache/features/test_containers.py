@@ -113,6 +113,26 @@ def test_a_wav_of_unknown_length_may_begin_with_silence(order: str, tmp_path: Pa
     assert audio.warnings == (WRONG_LENGTH,)
 
 
+@pytest.mark.parametrize(
+    ("name", "chunk", "offset", "length"),
+    [
+        ("aiff", b"SSND", 4, bytes(4)),
+        ("w64", b"data", 16, struct.pack("<Q", 2**63 - 1)),
+        ("rf64", b"ds64", 16, bytes(8)),
+    ],
+)
+def test_other_formats_written_into_a_pipe_are_decoded_and_reported(
+    name: str, chunk: bytes, offset: int, length: bytes, tmp_path: Path
+) -> None:
+    data = bytearray(encode(tmp_path, name))
+    position = data.index(chunk) + offset
+    data[position : position + len(length)] = length
+    (tmp_path / "a.bin").write_bytes(data)
+    audio = read_audio(tmp_path / "a.bin", RATE)
+    np.testing.assert_array_equal(audio.samples, read_audio(tmp_path / "encoded", RATE).samples)
+    assert audio.warnings == (WRONG_LENGTH,)
+
+
 def test_an_empty_data_chunk_before_another_chunk_is_empty(tmp_path: Path) -> None:
     data = bytearray(encode(tmp_path, "wav"))
     position = data.index(b"data") + 8
@@ -226,6 +246,30 @@ def test_chunks_tags_zeros_and_padding_behind_the_audio_are_no_audio(
     expected = decode(tmp_path, data)
     for rest in rests:
         np.testing.assert_array_equal(decode(tmp_path, data + rest), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("w64", b"LIST" + bytes(12) + struct.pack("<Q", 0) + b"x" * 40),  # was an endless loop
+        ("w64", b"LIST" + bytes(12) + struct.pack("<Q", 64) + b"x" * 40),
+        ("w64", b"TAG" + b"x" * 125),
+        ("caf", b"LIST" + struct.pack(">q", -12) + b"x" * 40),  # was an endless loop
+    ],
+)
+def test_other_data_behind_the_audio_of_w64_and_caf_is_refused(
+    name: str, rest: bytes, tmp_path: Path
+) -> None:
+    with pytest.raises(MfhcaError, match=f"the header declares the end .* {len(rest)} bytes of other data"):
+        decode(tmp_path, encode(tmp_path, name) + rest)
+
+
+@pytest.mark.parametrize("rest", [b"\n", bytes(5000), b"TAG" + b"x" * 125])
+def test_tags_and_zeros_behind_the_last_ogg_page_are_no_audio(rest: bytes, tmp_path: Path) -> None:
+    data = encode(tmp_path, "ogg")
+    np.testing.assert_array_equal(decode(tmp_path, data + rest), decode(tmp_path, data))
+    with pytest.raises(MfhcaError, match=f"damaged at byte {len(data)}, where an Ogg page is expected"):
+        decode(tmp_path, data + rest + data)
 
 
 # --- several streams in one file
