@@ -76,8 +76,13 @@ class Html:
         return Markup(f"<details><summary>{self.text(title)}</summary>\n{caller()}</details>\n")
 
     def command(self, line: str) -> Markup:
-        """A command to copy."""
-        return Markup(f"<pre>{self.text(line)}</pre>\n")
+        """A command to copy; lines break between options, not after a hyphen within.
+
+        >>> print(Html().command("cv --label-set a&b"), end="")
+        <pre>cv <span>--label-set a&amp;b</span></pre>
+        """
+        options = re.sub(r"(?<!\S)--[a-z-]+(?: (?!--)\S+)?", r"<span>\g<0></span>", str(self.text(line)))
+        return Markup(f"<pre>{options}</pre>\n")
 
     def show_tiles(self, tiles: Sequence[Tile]) -> Markup:
         """The numbers of the first screen, side by side."""

@@ -172,7 +172,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag == "table":
+        if tag == "pre":
+            self.shown.append("")
+        elif tag == "table":
             self.tables.append([])
         elif tag == "tr":
             self.tables[-1].append([])
@@ -188,7 +190,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if "pre" in self.open:  # one text, whatever is marked in it
+            self.shown[-1] += data
+        elif self.open and self.open[-1] != "style":
             self.shown.append(data)
         if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1] += data
