@@ -30,9 +30,14 @@ def start(module: str, arguments: list[str] | None = None) -> None:
     """
     # Python looks for garbage once more when it ends, which takes seconds with PyTorch's objects.
     atexit.register(gc.freeze)
+    # The caller may have closed streams, as some services do. A file of ours must not get their numbers: libraries
+    # write messages to number 2.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as some services do
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8", errors="replace"))  # noqa: SIM115 - never closed
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # so it was set before this module was imported
             signal.signal(signal.SIGINT, signal.default_int_handler)

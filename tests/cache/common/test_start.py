@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,24 @@ def test_a_closed_output_ends_no_command(closed: int) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_with_all_streams_closed_any_text_can_be_written_and_no_file_gets_the_number_of_a_stream(
+    tmp_path: Path,
+) -> None:
+    script = (
+        "import sys, types; from mfhca_cache.common.start import start\n"
+        "module = types.ModuleType('command')\n"
+        "def main(_):\n"
+        "    print('\\u4eba\\udcff', file=sys.stderr); print('\\u4eba')\n"
+        "    file = open(sys.argv[1], 'w'); print(file.fileno(), file=file)\n"
+        "module.main = main; sys.modules['command'] = module; start('command')"
+    )
+    closed = 'exec "$0" -c "$1" "$2" <&- >&- 2>&-'
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = ["sh", "-c", closed, sys.executable, script, str(tmp_path / "file")]
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
+    assert int((tmp_path / "file").read_text()) > 2
 
 
 @pytest.mark.parametrize("module", ["mfhca_cache", "mfhca_train"])
