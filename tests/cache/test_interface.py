@@ -104,11 +104,13 @@ def test_failures_are_listed_and_the_rest_is_computed(own: Path) -> None:
         ({"kinds": "logspec", "label_set": "six"}, "no label set 'six'; there are: all"),
     ],
 )
-def test_wrong_arguments_are_errors(corpus: Path, arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_errors(
+    corpus: Path, tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
     for function in (compute_features, cache_status):
         with pytest.raises(MfhcaError, match=message):
-            function(corpus / "rows.csv", corpus / "audio", "cache", **arguments)
-    assert not Path("cache").exists()
+            function(corpus / "rows.csv", corpus / "audio", tmp_path / "cache", **arguments)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_manifest_is_that_of_the_command(

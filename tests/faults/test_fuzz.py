@@ -405,21 +405,21 @@ TRUSTING += ("inputs", "card.json", "ablation's results.json", "ablation's run.j
 
 
 @pytest.mark.parametrize("name", VOUCHED)
-@settings(max_examples=40 * TIMES)
+@settings(max_examples=24 * TIMES)
 @given(damage=DAMAGES)
 def test_no_change_of_a_file_with_a_digest_passes(made: Path, name: str, damage: Damage) -> None:
     try_on(vouched_targets(made)[name], damage, vouched=True)
 
 
 @pytest.mark.parametrize("name", TRUSTING)
-@settings(max_examples=20 * TIMES)
+@settings(max_examples=12 * TIMES)
 @given(damage=DAMAGES)
 def test_any_bytes_give_an_error_of_the_project_or_a_value(made: Path, name: str, damage: Damage) -> None:
     try_on(trusting_targets(made)[name][0], damage, vouched=False)
 
 
 @pytest.mark.parametrize("name", TRUSTING)
-@settings(max_examples=50 * TIMES)
+@settings(max_examples=15 * TIMES)
 @given(data=st.data())
 def test_any_value_gives_an_error_of_the_project_or_a_value(
     made: Path, name: str, data: st.DataObject
@@ -428,7 +428,7 @@ def test_any_value_gives_an_error_of_the_project_or_a_value(
     try_on(target, data.draw(damages), vouched=False)
 
 
-@settings(max_examples=30 * TIMES)
+@settings(max_examples=15 * TIMES)
 @given(damage=DAMAGES, name=st.sampled_from([CHECKPOINT, "best.safetensors"]))
 def test_no_change_of_what_an_unfinished_unit_goes_on_with_passes(
     unfinished: tuple[Path, Callable[[], object]], damage: Damage, name: str
@@ -453,7 +453,7 @@ def try_on_copy(path: Path, read: Callable[[], object], damage: Damage) -> None:
 
 
 @pytest.mark.parametrize("folder", ["shown", "ablation"])
-@settings(max_examples=25 * TIMES)
+@settings(max_examples=12 * TIMES)
 @given(damage=JSONS)
 def test_a_report_of_odd_results_is_written_or_refused(made: Path, folder: str, damage: Damage) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -69,7 +69,6 @@ SHORT: Final = {
     **dict.fromkeys(identity.PROMISES, 1),
     "two users of a group share cache and run": 1,
     "an inherited MPLBACKEND that does not exist": 1,
-    "no space for semaphores in /dev/shm": 1,
     "bad audio files among good ones: `features`": 1,
     "bad audio files among good ones: `predict`": 1,
 }

@@ -402,7 +402,7 @@ def test_a_worker_waits_for_one_that_lets_go(unit: Unit, monkeypatch: pytest.Mon
 def test_workers_must_have_the_same_versions(unit: Unit) -> None:
     expected = queue.environment("cpu")
     expected["versions"] = {**expected["versions"], "torch": "1.0"}
-    with pytest.raises(MfhcaError, match=r"has torch .*, another worker 1.0; install the same"):
+    with pytest.raises(MfhcaError, match=r"has torch .*, another worker 1.0; install and set the same"):
         queue._run_on_worker((unit, expected))
 
 

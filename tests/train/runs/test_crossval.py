@@ -85,7 +85,7 @@ def test_killed_at_random_moments_a_run_ends_with_the_same_bytes(finished: Path,
     )
     arguments = [sys.executable, "-c", script, str(FACTORIES), str(folder)]
     rng = np.random.default_rng(1)
-    for _ in range(10):
+    for _ in range(5):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert process.stdout is not None
         process.stdout.readline()
