@@ -257,6 +257,11 @@ def test_errors_that_the_first_hour_explains_are_printed_somewhere() -> None:
         assert any(wanted.search(message) for message in printed), f"nothing prints: {text}"
 
 
+def test_the_first_page_links_every_other() -> None:
+    first = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f"({page.name})" not in first] == ["index.md"]
+
+
 def test_pages_build_and_ask_for_nothing_from_elsewhere(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     subprocess.run(build, cwd=REPOSITORY, check=True, timeout=SECONDS)
