@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
+from mfhca_cache.common.text import plural
 from mfhca_cache.features.flac import more_audio
 from mfhca_cache.features.mpeg import TAGS, count_frames, id3_bytes, parse_frame
 from mfhca_cache.features.ogg import REMEDY, page_problem
@@ -97,7 +98,7 @@ def inspect(file: BinaryIO, size: int) -> Container:
 
 
 def _cut(missing: int) -> ContainerError:
-    return ContainerError(f"cut short, {missing} bytes are missing; {REMEDY}")
+    return ContainerError(f"cut short by {plural(missing, 'byte')}; {REMEDY}")
 
 
 def _read(file: BinaryIO, position: int, layout: str) -> tuple[Any, ...] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO, Final
 
+from mfhca_cache.common.text import plural
+
 REMEDY: Final = "restore the whole file"
 REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LONGEST_TAG: Final = 1 << 20  # bytes of tags or zeros behind the last page
@@ -56,7 +58,7 @@ def page_problem(file: BinaryIO, size: int) -> str | None:
         if position <= size and _checksum(page) != header[22:26]:
             return f"damaged at byte {begin}, where an Ogg page has a wrong checksum; {REMEDY}"
     if position > size:
-        return f"cut short, {position - size} bytes are missing; {REMEDY}"
+        return f"cut short by {plural(position - size, 'byte')}; {REMEDY}"
     if open_streams:
         return f"cut short, the last page of an Ogg stream is missing; {REMEDY}"
     return None

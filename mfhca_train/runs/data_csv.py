@@ -39,7 +39,7 @@ def write(out: Path, corpus: Corpus) -> str:
     if DATA_DIGEST in about and (out / DATA_FILE).exists():
         if differing := differences(out, corpus):
             LOG.warning(
-                "%s: the manifest has changed since the run began, in nothing that a network was trained on (%s, the "
+                "%s: the manifest has changed since the run began, but nothing that a network was trained on (%s, the "
                 "first: %s); tables of scores by group follow the manifest as it is now",
                 out / DATA_FILE,
                 plural(len(differing), "difference"),

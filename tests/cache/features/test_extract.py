@@ -115,7 +115,7 @@ def test_unusual_audio_is_counted_and_bad_files_are_listed_at_the_end(tmp_path: 
     result = CliRunner().invoke(main, [*command, "--kind", "logspec"])
     assert result.exit_code == 1
     assert "warning: 2 utterances of digital silence: silent1, silent2" in result.stderr
-    assert "cut.wav: cut short, 1000 bytes are missing; restore the whole file" in result.stderr
+    assert "cut.wav: cut short by 1,000 bytes; restore the whole file" in result.stderr
     assert "pointer.wav: a pointer of git-lfs" in result.stderr
     assert "2 of 11 utterances failed" in result.stderr
     assert "computed 9 utterances" in result.stdout
