@@ -24,7 +24,8 @@ OVERLAP_REMEDY: Final = (
     "correct start_s and end_s, give them one speaker id if they are one person, or pass --accept-copies"
 )
 # Of two utterances of one file. Turns of a dialogue overlap where people talk at once or a segmentation is coarse.
-MOST: Final = 0.5  # of the longer one: more is the same recording
+MOST: Final = 0.5  # of the longer one: more is the same recording,
+MOST_SECONDS: Final = 1.0  # unless it is shorter, as where two speakers answer at once
 LITTLE: Final = 0.05  # of the shorter one: not worth a word
 LITTLE_SECONDS: Final = 0.1
 
@@ -111,7 +112,7 @@ class Overlaps:
     def warnings(self) -> list[str]:
         """What is allowed but may be a mistake, with counts."""
         texts = {
-            "of two speakers overlap by less than half of the longer one (do they talk at once?)": self.partly,
+            "of two speakers overlap in part (do they talk at once?)": self.partly,
             "of one speaker overlap": self.within_speaker,
         }
         return [
@@ -150,7 +151,7 @@ def find_overlaps(utterances: Iterable[Utterance]) -> Overlaps:
                 whole = any(u.start_s is None and u.end_s is None for u in (a, b))
                 if a.speaker == b.speaker:
                     within.append(f"{a.utterance} and {b.utterance}")
-                elif whole or math.isinf(shared) or shared >= MOST * longer:
+                elif whole or math.isinf(shared) or shared >= max(MOST * longer, MOST_SECONDS):
                     where = f"from {start:g} s on" if math.isinf(stop) else f"{start:g} to {stop:g} s"
                     across.append(
                         f"{a.utterance} of speaker {a.speaker} and {b.utterance} of speaker {b.speaker} "
