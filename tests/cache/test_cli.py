@@ -185,7 +185,7 @@ def kill_at(arguments: list[str], ready: Callable[[], bool], late: float) -> boo
 
 
 @pytest.mark.parametrize(
-    ("ssl", "kills", "options"), [(False, 8, ()), (True, 2, ("--layer", "all"))], ids=("spectra", "layers")
+    ("ssl", "kills", "options"), [(False, 4, ()), (True, 2, ("--layer", "all"))], ids=("spectra", "layers")
 )
 def test_killed_runs_end_with_the_digests_of_an_undisturbed_one(
     corpus: Path, tmp_path: Path, ssl: bool, kills: int, options: tuple[str, ...]

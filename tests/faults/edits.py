@@ -133,7 +133,7 @@ def _older_shard(world: World, folder: Path, chance: random.Random) -> Outcome:
     told = scene.do("status").output
     if not ("stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
-    _refusal(found, scene.do("cv"), "other audio than their features", edited.utterance)
+    _refusal(found, scene.do("cv"), "not that of the features", edited.utterance)
     _again(found, scene, world, "features", "cv", edit=edit)
     return found
 
@@ -179,7 +179,7 @@ def _audio(world: World, folder: Path, chance: random.Random) -> Outcome:
     told = scene.do("status").output
     if not ("1 stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
-    _refusal(found, scene.do("cv"), "other audio than their features", edited.utterance)
+    _refusal(found, scene.do("cv"), "not that of the features", edited.utterance)
     # The trial is a copy of a corpus that still exists, so its other audio replaces the features on request only.
     _refusal(found, scene.do("features"), "--replace", edited.utterance)
     replaced = run([*COMMANDS["features"], "--replace"], scene.folder)

@@ -102,9 +102,9 @@ def test_killed_writers_lose_nothing_that_was_safe(tmp_path: Path) -> None:
 
     folder = tmp_path / "killed"
     killed, safe = 0, 0
-    for _ in range(10):
+    for _ in range(5):
         with start(folder) as child:
-            # A short life each, so that ten of them do not finish the work; some end within `finish`.
+            # A short life each, so that all of them do not finish the work; some end within `finish`.
             time.sleep(generator.uniform(0, whole / 5))
             child.send_signal(signal.SIGKILL)
             killed += child.wait() == -signal.SIGKILL
@@ -115,7 +115,7 @@ def test_killed_writers_lose_nothing_that_was_safe(tmp_path: Path) -> None:
         with writer(folder) as w:
             assert len(w.done) >= safe or shard.exists()
             safe = len(w.done)
-    assert killed >= 5
+    assert killed >= 3
     with start(folder) as child:
         assert child.wait() == 0
     verify_shard(read_shard(folder / "03.h5"))

@@ -206,7 +206,7 @@ def test_evaluate_writes_scores_and_predictions_beside_the_run(tmp_path: Path) -
     wrong = run("evaluate", *arguments[:4], "--out", tmp_path / "scores.csv")
     assert (wrong.exit_code, "write NAME.json" in wrong.output) == (2, True)
     heard = run("evaluate", made.run, made.manifest.path, "--cache", made.cache)
-    assert (heard.exit_code, "20 of 20 utterances are recordings" in heard.output) == (1, True)
+    assert (heard.exit_code, "selected on 20 of 20 utterances" in heard.output) == (1, True)
     assert not list(made.run.glob("evaluation-*"))
 
 

@@ -140,7 +140,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path: 
     rng = np.random.default_rng(0)
     unit = tmp_path / "b" / "unit"
     kills = 0
-    while kills < 10 and not unit.exists():
+    while kills < 5 and not unit.exists():
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
