@@ -171,6 +171,7 @@ def compute(
                 manifest,
                 cluster,
                 advance=bar.update,
+                loaded=bar.unpause,  # the remaining time is estimated from the first utterance on
                 device=device,
                 jobs=request.jobs,
                 threads=threads,

@@ -21,7 +21,7 @@ from mfhca_cache.build.sources import Sources
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import cores
-from mfhca_cache.features.backbone import Backbone, resolve
+from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.kinds import Ssl
@@ -48,6 +48,7 @@ def build_cache(
     cluster: Cluster | None = None,
     *,
     advance: Callable[[int], Any] = lambda _: None,
+    loaded: Callable[[], Any] = lambda: None,
     jobs: int | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -60,6 +61,7 @@ def build_cache(
         backbone, manifest: see `Builder`.
         cluster: the Dask cluster; None for this process.
         advance, device, threads, batch_size: see `Builder`.
+        loaded: called when the encoder is loaded and the first utterance begins; not on a cluster.
         jobs: decoding threads of each process. By default one per core here, and one in a worker of a cluster,
             which does not know how many workers share its cores.
 
@@ -68,7 +70,13 @@ def build_cache(
     """
     options: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size}
     if cluster is None:
-        options |= {"jobs": jobs or cores(), "advance": advance}
+
+        def load(*arguments: Any) -> Encoder:
+            encoder = Encoder(*arguments)
+            loaded()
+            return encoder
+
+        options |= {"jobs": jobs or cores(), "advance": advance, "load": load}
         return Builder(plan.incomplete, plan.sources, backbone, **options).run(plan.speakers, manifest)
     targets = tuple(replace(target, folder=target.folder.absolute()) for target in plan.incomplete)
     if backbone is not None:
@@ -126,15 +134,13 @@ def _build(task: _Task) -> tuple[Outcome, list[Path]]:
 
 @functools.lru_cache(maxsize=1)
 def _cached_encoder(backbone: Backbone, recipe: Ssl, device: str, batch_size: int) -> Encoder:
-    """The encoder, loaded once per process.
+    """The encoder, loaded once per process; `Encoder` compares its files with those of the recipe.
 
     Raises:
-        MfhcaError: the files in that folder are not those of the recipe.
+        MfhcaError: the files in that folder are not those of the recipe, or there is no such folder.
     """
-    local = resolve(str(backbone.folder))
-    if (local.weights_sha256, local.config_sha256) != (backbone.weights_sha256, backbone.config_sha256):
+    if not backbone.folder.is_dir():
         raise MfhcaError(
-            f"backbone {backbone.folder}: its files differ from those on the machine that started this run; "
-            "choose a folder that all machines share"
+            f"backbone {backbone.folder}: no such folder on this machine; choose one that all machines share"
         )
     return Encoder(backbone, recipe, device, batch_size)

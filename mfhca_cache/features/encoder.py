@@ -182,7 +182,10 @@ def _load(backbone: Backbone, attention: str) -> Any:
     # The recipe's key is made of these digests: the folder may have been replaced since they were computed.
     now = resolve(str(backbone.folder))
     if (now.weights_sha256, now.config_sha256) != (backbone.weights_sha256, backbone.config_sha256):
-        raise MfhcaError(f"backbone {backbone.name}: its files changed meanwhile; run the command again")
+        raise MfhcaError(
+            f"backbone {backbone.folder}: its files are not those that this run began with; run the command again, on "
+            "a cluster with a folder that all machines share"
+        )
     _check_weights(backbone, model, report)
     return model
 

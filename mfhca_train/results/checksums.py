@@ -118,8 +118,12 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def read_unit(folder: Path) -> dict[str, Any]:
+def read_unit(folder: Path, others: bool = True) -> dict[str, Any]:
     """A unit's result.json, after comparing all its files with their digests.
+
+    Args:
+        folder: of the unit.
+        others: whether to read the other files at all.
 
     Raises:
         MfhcaError: a file is missing, cannot be read, or differs from what was written.
@@ -129,7 +133,7 @@ def read_unit(folder: Path) -> dict[str, Any]:
     digests = result.get(FILES)
     if not isinstance(digests, dict):
         raise MfhcaError(f"{folder / RESULT_FILE}: {FILES} is missing; {remedy}")
-    for name in UNIT_FILES:
+    for name in UNIT_FILES if others else ():
         if name in digests or (folder / name).exists():
             _compare(folder / name, digests.get(name), remedy)
     return result

@@ -34,7 +34,7 @@ from mfhca_train.results.schema import (
     RowResults,
     unit_folder,
 )
-from mfhca_train.results.summary import UnitFiles, read_units
+from mfhca_train.results.summary import ForeignError, UnitFiles, read_result, read_units
 
 CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
 T = TypeVar("T")
@@ -95,18 +95,13 @@ def read_record(run: Path) -> Record:
     Raises:
         MfhcaError: the run is not finished, or a file is missing, damaged, or contradicts another.
     """
-    about, results = read_run_file(run), read_results(run)
+    about, results = read_compared(run)
     command = "ablate" if results.grid else "cv"
-    for name, row in results.rows.items():
-        if wrong := _wrong(name, row, results, about):
-            raise MfhcaError(f"{run / RESULTS_FILE}: {wrong}; {DELETE_AND_RERUN}")
     units: dict[str, list[UnitFiles]] = {}
     histories, inputs = {}, {}
     for name, row in results.rows.items():
         folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
         units[name] = read_units(folders, identity_digest(about.rows[name]), row.classes)
-        for folder, fold, unit in zip(folders, row.folds, units[name], strict=True):
-            compare_unit(run, name, folder, fold, unit.result, command)
         if row.kind == NETWORK:
             histories[name] = [
                 read_history(folder / HISTORY, fold.epochs, command)
@@ -117,6 +112,25 @@ def read_record(run: Path) -> Record:
         name: outcome(units[name], row.classes, row.kind == NETWORK) for name, row in results.rows.items()
     }
     return Record(about, results, outcomes, histories, inputs)
+
+
+def read_compared(run: Path) -> tuple[RunFile, AblationResults]:
+    """run.json and results.json, compared with each other and with the result.json of every unit.
+
+    Raises:
+        ForeignError: one of them is of another run.
+        MfhcaError: the run is not finished, or one of them is damaged.
+    """
+    about, results = read_run_file(run), read_results(run)
+    command = "ablate" if results.grid else "cv"
+    for name, row in results.rows.items():
+        if wrong := _wrong(name, row, results, about):
+            raise MfhcaError(f"{run / RESULTS_FILE}: {wrong}; {DELETE_AND_RERUN}")
+        identity = identity_digest(about.rows[name])
+        for fold in row.folds:
+            folder = unit_folder(run, name, fold.seed, fold.id)
+            compare_unit(run, name, folder, fold, read_result(folder, identity, others=False), command)
+    return about, results
 
 
 def read_run_file(run: Path) -> RunFile:
@@ -237,12 +251,12 @@ def compare_unit(
         command: which writes results.json again, for the message.
 
     Raises:
-        MfhcaError: a field differs.
+        ForeignError: a field differs.
     """
     own = msgspec.convert({name: result.get(name) for name in FoldResult.__struct_fields__}, FoldResult)
     for name in FoldResult.__struct_fields__:
         if getattr(own, name) != getattr(fold, name):
-            raise MfhcaError(
+            raise ForeignError(
                 f"{run / RESULTS_FILE}: row {row}, fold {fold.id}, seed {fold.seed}: {name} differs from that "
                 f"in {folder}/result.json; run `mfhca-train {command}` again"
             )

@@ -13,8 +13,8 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.typed import plain
 from mfhca_train.results.checksums import identity_digest, read_rows
 from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
-from mfhca_train.results.record import compare_unit, read_results, read_run_file
-from mfhca_train.results.schema import RESULTS_FILE, RUN_FILE, SCORES, unit_folder
+from mfhca_train.results.record import read_compared
+from mfhca_train.results.schema import SCORES, unit_folder
 from mfhca_train.results.summary import UnitFiles, head, percent, read_units, summarise
 
 POOLINGS = {
@@ -39,18 +39,11 @@ def rescore(run: Path, pooling: str) -> dict[str, dict[str, Any]]:
     Raises:
         MfhcaError: the run is not finished, or a file is missing, damaged or of another run.
     """
-    run_file, results = read_run_file(run), read_results(run).rows
+    run_file, results = read_compared(run)
     found = {}
-    for name, row in results.items():
-        if name not in run_file.rows:
-            raise MfhcaError(
-                f"{run / RESULTS_FILE}: row {name!r} is not in {RUN_FILE}; delete it and run again"
-            )
+    for name, row in results.rows.items():
         folders = [unit_folder(run, name, fold.seed, fold.id) for fold in row.folds]
         units = read_units(folders, identity_digest(run_file.rows[name]), row.classes)
-        command = "cv" if run_file.grid is None else "ablate"
-        for folder, fold, unit in zip(folders, row.folds, units, strict=True):
-            compare_unit(run, name, folder, fold, unit.result, command)
         files = [
             _rescored(folder, unit, row.classes, pooling) for folder, unit in zip(folders, units, strict=True)
         ]

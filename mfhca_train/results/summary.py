@@ -27,18 +27,23 @@ GENDERS = {"f": "female", "m": "male"}  # as manifests abbreviate them
 DURATIONS = (("under 3 s", 0.0, 3.0), ("3 to 6 s", 3.0, 6.0), ("over 6 s", 6.0, float("inf")))
 
 
-def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
+class ForeignError(MfhcaError):
+    """A file of a run folder belongs to another run."""
+
+
+def read_result(folder: Path, identity: str | None, others: bool = True) -> dict[str, Any]:
     """A unit's result.json.
 
     Args:
         folder: of the unit.
         identity: digest of all that decides the run; None takes any.
+        others: compare the other files of the unit with their digests, too.
 
     Raises:
-        MfhcaError: it cannot be read, lacks something, or is of another run; or a file of the unit is missing
-            or damaged.
+        ForeignError: it is of another run, or of another unit.
+        MfhcaError: it cannot be read or lacks something; or a file of the unit is missing or damaged.
     """
-    result: dict[str, Any] = read_unit(folder)
+    result: dict[str, Any] = read_unit(folder, others)
     wrong = [
         *problems(result, UnitResult),
         *([] if (folder / "best.safetensors").exists() else ["no weights"]),
@@ -46,10 +51,12 @@ def read_result(folder: Path, identity: str | None) -> dict[str, Any]:
     if wrong:
         raise MfhcaError(f"{folder}: not a complete unit ({wrong[0]}); delete it and run cv again")
     if identity is not None and result["identity"] != identity:
-        raise MfhcaError(f"{folder}: trained with other settings or data; delete it, or choose another --out")
+        raise ForeignError(
+            f"{folder}: trained with other settings or data; delete it, or choose another --out"
+        )
     own = unit_folder(Path(), "", result["seed"], result["id"])
     if folder.name.startswith("fold-") and folder.parts[-2:] != own.parts[-2:]:
-        raise MfhcaError(
+        raise ForeignError(
             f"{folder}: holds fold {result['id']}, seed {result['seed']}, so it was copied or renamed; delete it "
             "and run again"
         )

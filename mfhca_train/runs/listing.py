@@ -12,9 +12,9 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.text import plural, printable
 from mfhca_train.report.page import file_date
 from mfhca_train.report.rows import title_of, warning_of
-from mfhca_train.results.record import read_results, read_run_file
+from mfhca_train.results.record import read_compared, read_run_file
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
-from mfhca_train.results.summary import percent
+from mfhca_train.results.summary import ForeignError, percent
 
 # Columns and their ranks, see `Column.rank`: on a narrow terminal the highest ranks are left out first.
 RANKS = {"corpus": 5, "protocol": 3, "UA ± sd": 0, "pooled UA": 2, "folds × seeds": 4, "date": 6, "state": 1}
@@ -34,7 +34,7 @@ class Listed:
         ua, pooled: mean ± standard deviation over folds, and the pooled value, in %.
         size: folds × seeds.
         date: of results.json, YYYY-MM-DD (UTC).
-        state: complete, or what is missing; of a cross-validation with the mark.
+        state: complete, or what is missing; of a cross-validation with the mark; foreign if a file is of another run.
         reason: why the run cannot be read.
     """
 
@@ -82,9 +82,10 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
                 corpus = f"{identity.corpus} ({identity.label_set})"
                 yield Listed(name, "" if key == CV_ROW else key, corpus, identity.protocol, state=state)
             return
-        results = read_results(run)
+        _, results = read_compared(run)
     except MfhcaError as error:
-        yield Listed(name, state="cannot be read", reason=str(error).removeprefix(f"{run}/"))
+        state = "foreign" if isinstance(error, ForeignError) else "cannot be read"
+        yield Listed(name, state=state, reason=str(error).removeprefix(f"{run}/"))
         return
     date = file_date(run / RESULTS_FILE)
     for row in results.rows.values():

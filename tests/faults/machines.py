@@ -97,7 +97,7 @@ def _fresh(scene: Scene, name: str, before: str = "", more: Sequence[str] = (), 
 
 def _inherited_backend(world: World, folder: Path, _: random.Random) -> Outcome:
     scene, found = world.before("report").copy(folder), Outcome(tried=1)
-    finished = _fresh(scene, "report", MPLBACKEND="module://no_such_backend")
+    finished = _fresh(scene, "report", MPLBACKEND="no_such_backend")
     found.lose(unlike(finished, scene, "report", world))
     return found
 

@@ -6,22 +6,24 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from audio_factory import FILES, SEGMENTS, recorded, write_audio
+from audio_factory import FILES, SEGMENTS, manifest_of, recorded, write_audio
 from build_factory import build, plan_for
 
-from mfhca_cache.build import builder
+from mfhca_cache.build import builder, compute, distribute
 from mfhca_cache.build.builder import Builder
 from mfhca_cache.build.plan import Target, make_targets
 from mfhca_cache.build.verify import verify
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
+from mfhca_cache.common.progress import progress
 from mfhca_cache.features import extract
 from mfhca_cache.features.audio import read_audio
 from mfhca_cache.features.backbone import Backbone, resolve
@@ -360,6 +362,33 @@ def test_encoder_is_not_loaded_for_spectra_alone(
     build(rows, root, cache, Settings(), backbone)
     monkeypatch.setattr(builder, "Encoder", None)
     assert build(rows, root, cache, Settings(tail="pad", db_reference="utterance"), backbone).shards == 3
+
+
+def test_the_remaining_time_is_estimated_from_the_first_utterance_on(
+    rows: list[Utterance], root: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, elapsed, load = [0.0], [], distribute.Encoder
+
+    def slowly(*arguments: Any) -> Any:
+        late[0] += 3600
+        return load(*arguments)
+
+    @contextlib.contextmanager
+    def noted(*arguments: Any) -> Iterator[Any]:
+        with progress(*arguments) as bar:
+            yield bar
+            elapsed.append(bar.format_dict["elapsed"])
+
+    monkeypatch.setattr(distribute, "Encoder", slowly)
+    monkeypatch.setattr("tqdm.std.time", lambda: time.time() + late[0])
+    monkeypatch.setattr(compute, "progress", noted)
+    manifest = manifest_of(tmp_path / "rows.csv", rows[:2]).path
+    request = compute.Request(
+        manifest, root, tmp_path / "cache", Settings(kinds=("ssl",)), str(backbone.folder)
+    )
+    compute.compute(request, lambda _: None, device="cpu", threads=1)
+    assert late == [3600]
+    assert elapsed[-1] < 3600
 
 
 def test_tail_rule_and_pre_emphasis_reach_both_kinds(

@@ -31,6 +31,7 @@ from mfhca_cache.common.cluster import Cluster, results
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock
 from mfhca_cache.corpora import demo_encoder
+from mfhca_cache.features import backbone, checkpoint, encoder
 from mfhca_train.cli.main import main as train_command
 from mfhca_train.runs.crossval import cross_validate
 from mfhca_train.training import queue
@@ -428,17 +429,30 @@ def test_a_worker_loads_the_encoder_once_and_only_the_right_one(
 
     monkeypatch.setattr(distribute, "results", one_by_one)
     more = ("--threads", "1", "--backend", "dask", "--scheduler", "x")
+    hashed: list[object] = []
+    of_file = checkpoint.weights_digest
+    monkeypatch.setattr(backbone, "weights_digest", lambda files: hashed.append(files) or of_file(files))
     assert "18 segments" in features(corpus, tmp_path / "cache", *more).stdout
     assert len(loaded) == 1
+    assert len(hashed) == 2  # by the command, and by the worker when it has loaded the files
     assert recorded(tmp_path / "cache") == recorded(corpus / "cache")
 
     distribute._cached_encoder.cache_clear()
-    other = distribute.resolve
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            encoder, "resolve", lambda name: replace(backbone.resolve(name), weights_sha256="0" * 64)
+        )
+        refused(
+            features(corpus, tmp_path / "fresh", *more),
+            "its files are not those that this run began with; run the command again, on a cluster with a folder",
+        )
+    task = distribute._Task
     monkeypatch.setattr(
-        distribute, "resolve", lambda name: distribute.replace(other(name), weights_sha256="0" * 64)
+        distribute,
+        "_Task",
+        lambda *a: replace(made := task(*a), backbone=replace(made.backbone, folder=tmp_path / "nowhere")),
     )
     refused(
-        features(corpus, tmp_path / "fresh", *more),
-        "its files differ from those on the machine that started this run",
+        features(corpus, tmp_path / "fresh", *more), f"backbone {tmp_path / 'nowhere'}: no such folder on"
     )
     distribute._cached_encoder.cache_clear()

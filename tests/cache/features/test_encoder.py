@@ -393,7 +393,7 @@ def test_an_encoder_that_is_replaced_after_it_was_hashed_is_refused(hubert: Path
         tensors = load_file(hubert / file)
         save_file({name: 2 * tensor for name, tensor in tensors.items()}, hubert / file, {"format": "pt"})
     with pytest.raises(
-        MfhcaError, match="backbone hubert: its files changed meanwhile; run the command again"
+        MfhcaError, match="hubert: its files are not those that this run began with; run the command again"
     ):
         Encoder(first, recipe_of(first), "cpu")
     again = resolve(str(hubert))

@@ -166,6 +166,16 @@ def test_runs_are_listed_with_their_state(
     assert "no such folder" in run("runs", tmp_path / "nowhere").stderr
 
 
+def test_scores_of_another_run_are_not_listed(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    scores, units, identity = (Path(shutil.copytree(pair[0], tmp_path / "mixed" / name)) for name in "abc")
+    shutil.copy(pair[1] / "results.json", scores)
+    shutil.copytree(pair[1] / "model", units / "model", dirs_exist_ok=True)
+    shutil.copy(pair[1] / "run.json", identity)
+    lines = list_runs(tmp_path / "mixed")
+    assert [(line.state, line.ua, line.pooled) for line in lines] == 3 * [("foreign", "", "")]
+    assert lines[0].reason.startswith("results.json: row model, fold ")
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_no_name_drives_the_terminal(tmp_path: Path) -> None:
     folder = tmp_path / "a\x1b[31mb"

@@ -143,7 +143,7 @@ ABLATION_DAMAGE: Mapping[str, tuple[Any, str]] = {
     "no result": (lambda run: (run / UNIT / "result.json").unlink(), f"{UNIT}/result.json: cannot be read"),
     "half a result": (
         lambda run: write_sealed(run / UNIT / "result.json", {"files": {}}),
-        f"{UNIT}/best.safetensors: damaged",
+        rf"{UNIT}: not a complete unit \(id is missing\)",
     ),
     "no predictions": (
         lambda run: (run / UNIT / "predictions.csv").unlink(),
