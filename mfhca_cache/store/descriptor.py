@@ -1,4 +1,4 @@
-"""Reading a file by its descriptor, with one-line errors."""
+"""Reading a shard by its file descriptor, with one-line errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.store.schema import damaged
 
 CHUNK_BYTES = 1 << 20  # hashed at a time
+
+
+def damaged(path: Path, reason: str) -> MfhcaError:
+    """The error for a shard that cannot be used."""
+    command = "import" if path.parent.name.startswith("external-") else "features"
+    return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache {command}` again")
 
 
 def open_file(path: Path) -> int:

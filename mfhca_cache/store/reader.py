@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import KEY, RECIPE_FILE, RecipeFolder, command_for, read_recipe
 from mfhca_cache.store import schema
-from mfhca_cache.store.descriptor import open_file, read_exactly
-from mfhca_cache.store.schema import damaged
+from mfhca_cache.store.descriptor import damaged, open_file, read_exactly
 from mfhca_cache.store.shard import Array, Shard, read_open
 
 OTHER_FILES = 64  # open files besides shards: libraries, logs, pipes
@@ -58,7 +57,14 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
     Raises:
         MfhcaError: there is none, or there are several, which are listed.
     """
-    of_kind = [recipe for recipe in list_recipes(cache) if recipe.kind == kind]
+    return select_recipe(cache, list_recipes(cache), kind, name_prefix)
+
+
+def select_recipe(
+    cache: str | Path, recipes: Sequence[RecipeFolder], kind: str, name_prefix: str | None = None
+) -> RecipeFolder:
+    """The same of the recipes of a cache that are read already."""
+    of_kind = [recipe for recipe in recipes if recipe.kind == kind]
     prefix = name_prefix or ""
     prefixes = (prefix, f"{kind}-{prefix}")
     matches = [recipe for recipe in of_kind if recipe.path.name.startswith(prefixes)]

@@ -21,6 +21,7 @@ import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, sha256_text
+from mfhca_cache.store.descriptor import damaged
 
 FORMAT = "mfhca-shard"
 VERSION = 3
@@ -136,12 +137,6 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
     if not (first >= USER_BLOCK and seal.features_bytes >= 0 and last <= size):
         raise damaged(path, f"has its features in bytes {first} to {last} of {size}")
     return seal
-
-
-def damaged(path: Path, reason: str) -> MfhcaError:
-    """The error for a shard that cannot be used."""
-    command = "import" if path.parent.name.startswith("external-") else "features"
-    return MfhcaError(f"{path}: {reason}; delete it and run `mfhca-cache {command}` again")
 
 
 def as_stored(

@@ -23,8 +23,7 @@ import numpy as np
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.progress import each
 from mfhca_cache.store import schema
-from mfhca_cache.store.descriptor import file_stat, hash_span, open_file, read_exactly
-from mfhca_cache.store.schema import damaged
+from mfhca_cache.store.descriptor import damaged, file_stat, hash_span, open_file, read_exactly
 
 Array = np.ndarray[Any, Any]
 

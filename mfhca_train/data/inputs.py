@@ -7,7 +7,7 @@ are named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_cache.recipe.folder import RecipeFolder, command_for, explain
 from mfhca_cache.recipe.kinds import ALL_LAYERS, External
-from mfhca_cache.store.reader import find_recipe, list_recipes
+from mfhca_cache.store.reader import list_recipes, select_recipe
 
 SPEC_KINDS = ("logspec", "logmel")  # in order of preference, unless --spec names one
 SSL_KIND, MFCC_KIND = "ssl", "mfcc"
@@ -43,15 +43,16 @@ def choose_recipes(
     Raises:
         MfhcaError: no recipe or several recipes match, they cut the audio differently, or lack the layer.
     """
+    recipes = list_recipes(cache)
     chosen: dict[str, RecipeFolder] = {}
     if inputs != "ssl":
-        chosen["spec"] = _find(cache, _kind(cache, "spec", SPEC_KINDS, spec), spec)
+        chosen["spec"] = _find(cache, recipes, _kind(cache, recipes, "spec", SPEC_KINDS, spec), spec)
     if inputs != "spec":
-        kind = _kind(cache, "ssl", (SSL_KIND,), ssl)
-        name = _name_with(cache, ssl, ssl_layer) if kind == SSL_KIND else ssl
-        chosen["ssl"] = with_layer(_find(cache, kind, name), ssl_layer)
+        kind = _kind(cache, recipes, "ssl", (SSL_KIND,), ssl)
+        name = _name_with(recipes, ssl, ssl_layer) if kind == SSL_KIND else ssl
+        chosen["ssl"] = with_layer(_find(cache, recipes, kind, name), ssl_layer)
     if mfcc:
-        chosen["mfcc"] = _find(cache, MFCC_KIND, _mfcc_name(cache, chosen.get("spec")))
+        chosen["mfcc"] = _find(cache, recipes, MFCC_KIND, _mfcc_name(recipes, chosen.get("spec")))
     for a, b in pairwise(chosen.values()):
         for field in SEGMENTATION:
             values = a.recipe.get(field), b.recipe.get(field)
@@ -130,19 +131,20 @@ def with_layer(recipe: RecipeFolder, wanted: int | str) -> RecipeFolder:
     return replace(recipe, layer=wanted % layers)
 
 
-def _name_with(cache: Path, name: str | None, layer: int | str) -> str | None:
+def _name_with(recipes: Sequence[RecipeFolder], name: str | None, layer: int | str) -> str | None:
     """The folder of the hidden states with a layer, if exactly one of those with the name prefix has it."""
-    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind == SSL_KIND]
-    named = [r for r in recipes if name is None or is_named(r, name)]
+    named = [r for r in recipes if r.kind == SSL_KIND and (name is None or is_named(r, name))]
     able = [r for r in named if r.recipe.get("layer") in (layer, ALL_LAYERS)]
     return able[0].path.name if layer != "auto" and len(able) == 1 else name
 
 
-def _kind(cache: Path, side: str, kinds: tuple[str, ...], name: str | None) -> str:
+def _kind(
+    cache: Path, recipes: Sequence[RecipeFolder], side: str, kinds: tuple[str, ...], name: str | None
+) -> str:
     """The kind of features that a name prefix stands for; without one, the first of `kinds` in the cache."""
     named = [
         recipe
-        for recipe in list_recipes(cache)
+        for recipe in recipes
         if (recipe.kind in kinds and name is None)
         or (recipe.kind in (*kinds, External.kind) and name and is_named(recipe, name))
     ]
@@ -161,17 +163,16 @@ def is_named(recipe: RecipeFolder, name: str) -> bool:
     return recipe.path.name.startswith((name, f"{recipe.kind}-{name}"))
 
 
-def _mfcc_name(cache: Path, spec: RecipeFolder | None) -> str | None:
+def _mfcc_name(recipes: Sequence[RecipeFolder], spec: RecipeFolder | None) -> str | None:
     """The folder of the MFCCs with a spectrogram's settings, if the cache holds several."""
-    recipes = [recipe for recipe in list_recipes(cache) if recipe.kind == MFCC_KIND]
+    cached = [recipe for recipe in recipes if recipe.kind == MFCC_KIND]
     fields = (*SEGMENTATION, "pre_emphasis", "dtype")
-    alike = [r for r in recipes if spec and all(r.recipe.get(f) == spec.recipe.get(f) for f in fields)]
-    return alike[0].path.name if len(recipes) > 1 and len(alike) == 1 else None
+    alike = [r for r in cached if spec and all(r.recipe.get(f) == spec.recipe.get(f) for f in fields)]
+    return alike[0].path.name if len(cached) > 1 and len(alike) == 1 else None
 
 
-def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
-    """As `find_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
-    recipes = list_recipes(cache)
+def _find(cache: Path, recipes: Sequence[RecipeFolder], kind: str, name: str | None) -> RecipeFolder:
+    """As `select_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
     cached = {recipe.kind for recipe in recipes}
     if kind not in cached and kind != External.kind:
         missing = "no" if cache.is_dir() else "no such folder, so no"
@@ -187,4 +188,4 @@ def _find(cache: Path, kind: str, name: str | None) -> RecipeFolder:
             + f"run `{command_for(kind, cache)}` "
             "with the same options as the other kinds"
         )
-    return find_recipe(cache, kind, name)
+    return select_recipe(cache, recipes, kind, name)

@@ -18,7 +18,8 @@ from mfhca_train.interface.table import Table
 from mfhca_train.report.terminal import table
 from mfhca_train.report.text import score
 from mfhca_train.results.checksums import identity_digest, read_sealed
-from mfhca_train.results.record import CURVES, read_record
+from mfhca_train.results.history import CURVES
+from mfhca_train.results.record import read_record
 from mfhca_train.results.schema import (
     RESULTS_FILE,
     SCORES,

@@ -11,7 +11,7 @@ from mfhca_cache.common.text import plural
 from mfhca_train.analysis.stored import FILE, Analysis, is_current, read
 from mfhca_train.report.blocks import Cells, Figure, Table
 from mfhca_train.report.plots.analysis import example_picture, feature_picture
-from mfhca_train.report.rows import mark_of, quoted, title_of
+from mfhca_train.report.rows import mark_of, quoted
 from mfhca_train.report.text import mean_and_sd, names, score, signed
 from mfhca_train.results.record import Record
 
@@ -46,7 +46,7 @@ class Analyses:
 
     def title(self, name: str) -> str:
         """The title of a row, which may have been removed from the run."""
-        return title_of(self.record.rows[name])
+        return self.record.rows[name].marked_title
 
     def mark(self, name: str) -> str:
         """The warning above the row's pictures."""

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mfhca_train.results.record import RowLabel
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as DrawnFigure
 
@@ -34,8 +36,15 @@ class Cell:
     folded: str = ""
 
 
-AnyCell = Cell | str | int
+AnyCell = Cell | RowLabel | str | int
 Cells = list[AnyCell]  # of a row of a table
+
+
+def as_cell(cell: AnyCell) -> Cell:
+    """The cell with all its parts; every one but the text is empty where there is only a text."""
+    if isinstance(cell, RowLabel):
+        return Cell(cell.title, tag=cell.tag, warning=cell.warning)
+    return cell if isinstance(cell, Cell) else Cell(str(cell))
 
 
 @dataclass(frozen=True)

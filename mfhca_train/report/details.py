@@ -14,7 +14,7 @@ from mfhca_train.report.blocks import AnyCell, Cell, Cells, Figure, Table
 from mfhca_train.report.plots.curves import reliability_picture
 from mfhca_train.report.plots.rows import strip_picture
 from mfhca_train.report.plots.svg import MOST_LINES, confusion_picture, fold_picture
-from mfhca_train.report.rows import label, mark_of, quoted, reference_index, title_of
+from mfhca_train.report.rows import mark_of, quoted
 from mfhca_train.report.text import interval, names, score
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Group, LayerWeight, RowResults
@@ -44,10 +44,10 @@ def folds(record: Record) -> dict[str, Any]:
         figures.append(_strip(record, by_seed, "seed", f"UA of every seed, folds averaged. {joined}"))
     everyone = list(dict.fromkeys(fold for ua in by_fold.values() for fold in ua))
     rows: list[Cells] = [
-        [label(record, name), *(score(ua.get(fold)) for fold in everyone)] for name, ua in by_fold.items()
+        [record.labels[name], *(score(ua.get(fold)) for fold in everyone)] for name, ua in by_fold.items()
     ]
     spread: list[Cells] = [
-        [label(record, name), len(row.seeds), *(score(one.seed_std) for one in (row.ua, row.wa))]
+        [record.labels[name], len(row.seeds), *(score(one.seed_std) for one in (row.ua, row.wa))]
         for name, row in repeated.items()
     ]
     head = ["Row", "Seeds", "UA: sd over seeds", "WA: sd over seeds"]
@@ -67,7 +67,7 @@ def _strip(
     caption: str,
     chance: float | None = None,
 ) -> Figure:
-    rows = [(title_of(record.rows[name]), values) for name, values in ua.items()]
+    rows = [(record.rows[name].marked_title, values) for name, values in ua.items()]
     return Figure(strip_picture(f"strip-{what}s", f"UA of every {what}", rows, what, chance), caption)
 
 
@@ -166,10 +166,10 @@ def emotions(record: Record) -> dict[str, Any]:
         counts: list[Cells] = [[name, *line] for name, line in zip(classes, row.confusion, strict=True)]
     else:
         rows: list[Cells] = [
-            [label(record, name), *(score(row.recalls[one]) for one in classes)]
+            [record.labels[name], *(score(row.recalls[one]) for one in classes)]
             for name, row in record.rows.items()
         ]
-        numbers, marked = range(1, len(classes) + 1), reference_index(record)
+        numbers, marked = range(1, len(classes) + 1), record.reference_places
         table = Table("recall of each emotion", ["Row", *classes], rows, numbers=numbers, marked=marked)
         counts = []
     head = ["labelled as", *classes]
@@ -222,10 +222,10 @@ def _group_tables(
         head: Cells = [caption]
         head += [Cell(group, f"n = {sizes[group]:,}") for group in ordered]
         rows = [
-            [label(record, row), *(score(getattr(of_row.get(group), name, None)) for group in ordered)]
+            [record.labels[row], *(score(getattr(of_row.get(group), name, None)) for group in ordered)]
             for row, of_row in known.items()
         ]
-        numbers, marked = range(1, len(head)), reference_index(record)
+        numbers, marked = range(1, len(head)), record.reference_places
         tables.append(Table(caption, head, rows, numbers=numbers, marked=marked))
     return tables
 
@@ -240,7 +240,7 @@ def calibration(record: Record) -> dict[str, Any] | None:
     for name, row in rows.items():
         of_row = row.calibration
         assert of_row is not None
-        picture = reliability_picture(of_row, title_of(row), mark_of(row), f"reliability-{name}")
+        picture = reliability_picture(of_row, row.marked_title, mark_of(row), f"reliability-{name}")
         whose = "" if record.single else f" of {quoted(row)}"
         figures.append(
             Figure(
@@ -250,7 +250,7 @@ def calibration(record: Record) -> dict[str, Any] | None:
             )
         )
         values = (of_row.confidence, of_row.accuracy, of_row.ece)
-        cells.append([label(record, name), f"{of_row.n:,}", *map(score, values)])
+        cells.append([record.labels[name], f"{of_row.n:,}", *map(score, values)])
     head = ["Row", "Utterances", "Mean probability", "Right", "ECE"]
     at = list(rows).index(record.reference) if record.reference in rows else 0
     return {
@@ -270,7 +270,7 @@ def layers(record: Record) -> dict[str, Any] | None:
     rows: list[Cells] = [
         [layer, *(_weight(weights.get(layer)) for weights in summed.values())] for layer in every
     ]
-    columns = ["Weight"] if record.single else [label(record, name) for name in summed]
+    columns = ["Weight"] if record.single else [record.labels[name] for name in summed]
     head: Cells = ["Layer", *columns]
     numbers = range(len(head))
     if record.single:

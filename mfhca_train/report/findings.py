@@ -12,9 +12,7 @@ from mfhca_train.report.rows import (
     headline,
     is_significant,
     is_undecidable,
-    main_score,
     smallest_p,
-    untested_oracles,
     without_oracles,
 )
 from mfhca_train.results.effects import Effect
@@ -26,6 +24,7 @@ MOST_NAMED = 4  # rows in one sentence
 
 def findings(record: Record, effects: Sequence[Effect], baseline: Baseline | None) -> dict[str, Any]:
     """The numbers that the sentences of summary.j2 need, most important first."""
+    tests = _tests(record)
     by_part: dict[str, list[Effect]] = {}
     for effect in effects:
         by_part.setdefault(effect.part, []).append(effect)
@@ -33,8 +32,8 @@ def findings(record: Record, effects: Sequence[Effect], baseline: Baseline | Non
         "level": LEVEL,
         "verdict": _verdict(record.single, record.chance) if record.single else "",
         "best": _best(record),
-        "tests": _tests(record),
-        "untested": _untested(record),
+        "tests": tests,
+        "untested": "" if tests or record.single else _untested(record),
         "effects": by_part,
         "selections": [entry.selection.ua for entry in record.results.optimism if entry.selection],
         "saving": _saving(record, baseline),
@@ -56,28 +55,26 @@ def _verdict(row: RowResults, chance: float) -> str:
 def _best(record: Record) -> dict[str, Any]:
     key = headline(record.rows)
     rows = without_oracles(record.rows)
-    ranked = sorted(rows.values(), key=lambda row: -main_score(row, "ua", key))
+    ranked = sorted(rows.values(), key=lambda row: -getattr(row.ua, key))
     reference = record.rows[record.reference] if record.reference else None
     return {
         "row": ranked[0],
-        "ua": main_score(ranked[0], "ua", key),
+        "ua": getattr(ranked[0].ua, key),
         "count": len(rows),
         "all": len(rows) == len(record.rows),
         "reference": reference if reference is not ranked[0] else None,
-        "reference_ua": main_score(reference, "ua", key) if reference else None,
+        "reference_ua": getattr(reference.ua, key) if reference else None,
         "baseline_wins": ranked[0].kind != NETWORK and any(row.kind == NETWORK for row in ranked),
     }
 
 
 def _untested(record: Record) -> str:
-    """Why nothing was tested; empty if something was."""
-    if record.single or comparisons(record.results):
-        return ""
+    """Why nothing was tested."""
     if not record.results.reference:
         return "the grid names no reference"
     if record.reference is None:
         return "the reference row was not trained"
-    if untested_oracles(record.results):
+    if any(row.oracle != record.rows[record.reference].oracle for row in record.rows.values()):
         return "no other row selects the epoch in the way the reference does"
     return "there is no other row"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from mfhca_train.report.blocks import AnyCell, Cell, Figure, Picture, Table, Tile
+from mfhca_train.report.blocks import AnyCell, Figure, Picture, Table, Tile, as_cell
 from mfhca_train.report.text import clean
 
 Caller = Callable[[], Any]  # the inner part of a {% call %} block
@@ -137,9 +137,8 @@ class Html:
             + f'<details class="copy"><summary>Copy</summary><pre>{escape(copied)}</pre></details>\n'
         )
 
-    def _cell(self, cell: AnyCell) -> Markup:
-        if not isinstance(cell, Cell):
-            return self.text(cell)
+    def _cell(self, any_cell: AnyCell) -> Markup:
+        cell = as_cell(any_cell)
         text = self.text(cell.text)
         text = self.code(text) if cell.code else text
         text = self.strong(text) if cell.strong else text
@@ -156,10 +155,9 @@ class Html:
         return text
 
 
-def _plain(cell: AnyCell) -> str:
+def _plain(any_cell: AnyCell) -> str:
     """A cell as spreadsheets read it, marks and details in parentheses."""
-    if not isinstance(cell, Cell):
-        return clean(str(cell)).replace("−", "-")
+    cell = as_cell(any_cell)
     extra = [f"({part})" for part in (cell.warning, cell.tag, cell.detail, cell.folded) if part]
     return clean(" ".join([cell.text, *extra])).replace("−", "-").strip()
 

@@ -9,7 +9,7 @@ from typing import Any
 from mfhca_train.report.blocks import Figure, Picture
 from mfhca_train.report.plots.curves import curve_picture, curves_picture
 from mfhca_train.report.plots.svg import MOST_LINES
-from mfhca_train.report.rows import mark_of, title_of
+from mfhca_train.report.rows import mark_of
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import RowResults
 
@@ -34,7 +34,7 @@ def training(record: Record) -> dict[str, Any] | None:
             where, of_row = _selected_on(row), record.histories[name]
             picture = curves_picture(
                 f"curves-{name}",
-                title_of(row),
+                row.marked_title,
                 {
                     "training": [h["train_loss"] for h in of_row],
                     where: [h["validation_loss"] for h in of_row],
@@ -44,7 +44,7 @@ def training(record: Record) -> dict[str, Any] | None:
                 mark_of(row),
                 limits,
             )
-            figures.append(Figure(picture, f"{title_of(row)}: loss, and UA in {where}, by epoch."))
+            figures.append(Figure(picture, f"{row.marked_title}: loss, and UA in {where}, by epoch."))
     most = max(len(row.folds) for row in record.networks.values())
     repeated = any(len(row.seeds) > 1 for row in record.networks.values())
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mfhca_train.report.blocks import AnyCell, Cell, Figure, Table, Tile
+from mfhca_train.report.blocks import AnyCell, Figure, Table, Tile, as_cell
 from mfhca_train.report.html import Caller, _one_line
 from mfhca_train.report.text import clean
 
@@ -127,9 +127,8 @@ class Markdown:
             "\n".join(f"| {' | '.join(cells)} |" for cells in (shown[0], marks, *shown[1:])) + "\n\n"
         )
 
-    def _cell(self, cell: AnyCell) -> Markup:
-        if not isinstance(cell, Cell):
-            return self.text(cell)
+    def _cell(self, any_cell: AnyCell) -> Markup:
+        cell = as_cell(any_cell)
         text = Markup(self.code(cell.text).replace("|", "\\|")) if cell.code else self.text(cell.text)
         text = self.strong(text) if cell.strong else text
         extra = [f"({self.text(part)})" for part in (cell.warning, cell.tag, cell.detail) if part]

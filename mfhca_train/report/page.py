@@ -38,9 +38,7 @@ from mfhca_train.report.rows import (
     headline,
     is_significant,
     is_undecidable,
-    main_score,
     quoted,
-    title_of,
     warning_of,
     without_oracles,
 )
@@ -58,7 +56,7 @@ MEANING = {
 
 FORMATTING = (  # functions that the templates call
     *(text.names, plural, text.score, text.interval, text.points, text.points_interval, text.p_value),
-    *(quoted, title_of),
+    quoted,
 )
 
 
@@ -217,12 +215,12 @@ def _first_screen(record: Record) -> dict[str, Any]:
         "transductive": seen,
         "shared_speakers": [row for row in rows.values() if row.shared_speakers],
         "others": len(rows) - len(record.networks),
-        "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
         "protocols": list(dict.fromkeys(row.protocol for row in rows.values())),
         "protocol": PROTOCOLS.get(results.protocol, "a protocol that this version does not know"),
+        "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
+        "partial": text.count_range([row.n_folds for row in rows.values() if not row.complete]),
         "fewest_seeds": fewest_seeds(results),
         "seeds_advised": SEEDS_ADVISED,
-        "partial": text.count_range([row.n_folds for row in rows.values() if not row.complete]),
         "epoch_limit": epoch_limit(results),
         "pooled": headline(rows) == "pooled",
         "tile_list": _score_tiles(record, record.single) if record.single else _row_tiles(record),
@@ -262,7 +260,9 @@ def _score_tiles(record: Record, row: RowResults) -> list[Tile]:
             ensemble = getattr(row.ensemble.score(name), row.headline)
             lines += [f"Ensemble of {row.ensemble.seeds} seeds: {text.score(ensemble)} %"]
         head = f"{name.upper()} ({warning_of(row)})" if warning_of(row) else name.upper()
-        tiles.append(Tile(head, f"{text.score(main_score(row, name, row.headline))} %", lines, MEANING[name]))
+        tiles.append(
+            Tile(head, f"{text.score(getattr(row.score(name), row.headline))} %", lines, MEANING[name])
+        )
     return tiles
 
 
@@ -270,7 +270,7 @@ def _row_tiles(record: Record) -> list[Tile]:
     """The reference, the row with the highest UA, and how many rows differ significantly."""
     key = headline(record.rows)
     candidates = without_oracles(record.rows)
-    best = max(candidates, key=lambda name: main_score(record.rows[name], "ua", key))
+    best = max(candidates, key=lambda name: getattr(record.rows[name].ua, key))
     tiles = [_row_tile(record, "Reference", record.reference, key)] if record.reference else []
     tiles += [_row_tile(record, "Highest UA", best, key)] if best != record.reference else []
     tested = comparisons(record.results)
@@ -287,9 +287,7 @@ def _row_tile(record: Record, head: str, name: str, key: str) -> Tile:
     row = record.rows[name]
     ends = row.ua.pooled_ci95 if key == "pooled" else row.ua.ci95
     lines = [quoted(row), *([f"95 % CI: {text.interval(ends)}"] if ends else [])]
-    wa, f1 = (text.score(main_score(row, one, key)) for one in ("wa", "f1"))
+    wa, f1 = (text.score(getattr(row.score(one), key)) for one in ("wa", "f1"))
     form = "all folds pooled" if key == "pooled" else "mean over the folds"
     meaning = f"UA, {form}; chance level: {100 * record.chance:.1f} %."
-    return Tile(
-        head, f"{text.score(main_score(row, 'ua', key))} %", [*lines, f"WA {wa} %, F1 {f1} %"], meaning
-    )
+    return Tile(head, f"{text.score(getattr(row.ua, key))} %", [*lines, f"WA {wa} %, F1 {f1} %"], meaning)

@@ -9,7 +9,6 @@ from typing import Any
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.report.blocks import Cells, Table
-from mfhca_train.report.rows import label, reference_index
 from mfhca_train.results.record import Record
 
 MODULES = {  # of the network
@@ -108,7 +107,7 @@ def parameters(record: Record, baseline: Baseline | None) -> dict[str, Any]:
         return {"table": table, "baseline": None, "modules": {}}
     rows: list[Cells] = [
         [
-            label(record, name),
+            record.labels[name],
             f"{row.parameters:,}",
             *([_saved(baseline, row.parameters)] if baseline else []),
             *(f"{row.parameters_by_module[m]:,}" if m in row.parameters_by_module else "–" for m in modules),
@@ -116,7 +115,7 @@ def parameters(record: Record, baseline: Baseline | None) -> dict[str, Any]:
         for name, row in record.rows.items()
     ]
     columns = ["Row", "Parameters", *(["Against [13]"] if baseline else []), *modules]
-    numbers, marked = range(1, len(columns)), reference_index(record)
+    numbers, marked = range(1, len(columns)), record.reference_places
     table = Table("parameters of every row", columns, rows, numbers=numbers, marked=marked)
     row = record.rows[baseline.row] if baseline and baseline.row else None
     claims = record.results.claims

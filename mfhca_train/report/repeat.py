@@ -10,7 +10,6 @@ from mfhca_train.config.parse import from_dict, unused_settings
 from mfhca_train.config.presets import SMALL_BELOW
 from mfhca_train.config.settings import Config
 from mfhca_train.report.blocks import Cell, Cells, Table
-from mfhca_train.report.rows import label
 from mfhca_train.report.text import setting
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import CorpusOfRun, Environment
@@ -28,7 +27,7 @@ def settings(record: Record) -> dict[str, Any]:
     sides = [side for side in SIDES if any(side in row.recipes for row in record.rows.values())]
     rows: list[Cells] = [
         [
-            label(record, name),
+            record.labels[name],
             row.kind,
             *(setting(configs[name].get(one, "–")) for one in differing),
             *(Cell(row.recipes.get(side, "–"), code=side in row.recipes) for side in sides),
@@ -125,7 +124,7 @@ def _environments(record: Record) -> Table:
             ]
             units = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in one.units)
             told = ", ".join(f"{key} {own.get(key, 'none')}" for key in differing)
-            rows.append([units, told, *([] if record.single else [label(record, name)])])
+            rows.append([units, told, *([] if record.single else [record.labels[name]])])
     head = ["Folds and seeds", "Trained with", *([] if record.single else ["Row"])]
     return Table("units trained in different environments", head, rows, wordy=True)
 

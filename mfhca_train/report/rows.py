@@ -8,7 +8,6 @@ from math import ceil
 from mfhca_cache.common.text import plural
 from mfhca_train.report.blocks import Cell
 from mfhca_train.report.text import count_range
-from mfhca_train.results.record import Record
 from mfhca_train.results.schema import (
     LOGISTIC,
     MAJORITY,
@@ -33,14 +32,6 @@ NORMS = {
     "corpus": "corpus",
 }
 LAST_TENTH = 0.1  # of the epochs: a best epoch there means that more epochs might help
-
-
-def title_of(row: RowResults) -> str:
-    """A row's title, marked if its epoch was selected on the test speaker or its features saw test utterances."""
-    title = row.title
-    if row.transductive and not title.endswith("(transductive)"):
-        title += " (transductive)"
-    return f"{title} (ORACLE)" if row.is_oracle else title
 
 
 def warning_of(row: RowResults) -> str:
@@ -76,38 +67,19 @@ def normalised_over(row: RowResults) -> str:
 
 
 def quoted(row: RowResults) -> str:
-    """The same within a sentence."""
-    return f"“{title_of(row)}”"
-
-
-def label(record: Record, name: str) -> Cell:
-    """A row's title as the first cell of a table row."""
-    row = record.rows[name]
-    tag = "reference" if name == record.reference else ""
-    title = title_of(row).removesuffix(" (ORACLE)")
-    return Cell(title, tag=tag, warning="oracle" if row.is_oracle else "")
+    """A row's title within a sentence."""
+    return f"“{row.marked_title}”"
 
 
 def ensemble_label(row: RowResults) -> Cell:
     """The first cell of the line of a row's ensemble of seeds."""
     count = row.ensemble.seeds if row.ensemble else 0
-    return Cell(title_of(row), tag=f"ensemble of {plural(count, 'seed')}")
-
-
-def reference_index(record: Record) -> list[int]:
-    """The place of the reference among the rows, for `Table.marked`."""
-    return [k for k, name in enumerate(record.rows) if name == record.reference]
+    return Cell(row.marked_title, tag=f"ensemble of {plural(count, 'seed')}")
 
 
 def headline(rows: Mapping[str, RowResults]) -> str:
     """Which score is the main one: "pooled" if a fold of any row lacks a class in the test, else "mean"."""
     return "pooled" if any(row.headline == "pooled" for row in rows.values()) else "mean"
-
-
-def main_score(row: RowResults, name: str, key: str) -> float:
-    """The main score of a row, a fraction; `key` is of `headline`."""
-    score = row.score(name)
-    return score.pooled if key == "pooled" else score.mean
 
 
 def without_oracles(rows: Mapping[str, RowResults]) -> dict[str, RowResults]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mfhca_cache.common.text import csv_text, plural
-from mfhca_train.report.rows import comparisons, headline, normalised_over, title_of, trained_on
+from mfhca_train.report.rows import comparisons, headline, normalised_over, trained_on
 from mfhca_train.report.text import clean, count_range
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Change, RowResults, Score
@@ -48,7 +48,7 @@ def latex(record: Record) -> str:
         r"\midrule",
     ]
     for name, row in record.rows.items():
-        title = latex_text("MFHCA" if record.single else title_of(row))
+        title = latex_text("MFHCA" if record.single else row.marked_title)
         title += " (reference)" * (name == record.reference)
         how = f"{latex_text(trained_on(row))} & {row.n_utterances}"
         means = [_mean(score) + _stars(row, key) for key, score in (("wa", row.wa), ("ua", row.ua))]
@@ -76,8 +76,9 @@ def _caption(record: Record, pooled: bool) -> str:
     if tested and record.reference:
         change = next(iter(tested.values())).ua
         marks = ", ".join(f"{stars} $p<{level:g}$" for level, stars in reversed(STARS))
+        against = latex_text(record.rows[record.reference].marked_title)
         parts.append(
-            f"{marks}: against {latex_text(title_of(record.rows[record.reference]))}, {change.method} sign-flip test "
+            f"{marks}: against {against}, {change.method} sign-flip test "
             f"over {plural(change.pairs, 'test speaker')}, Holm-adjusted for {plural(len(tested), 'row')}."
         )
     if any(row.is_oracle for row in record.rows.values()):
@@ -122,7 +123,7 @@ def csv(record: Record) -> str:
 
 def _fields(record: Record, name: str, row: RowResults) -> Iterator[tuple[str, Any]]:
     yield "row", name
-    yield "title", clean(title_of(row))
+    yield "title", clean(row.marked_title)
     yield "kind", row.kind
     yield "corpus", clean(row.corpus)
     yield "label_set", clean(row.label_set)

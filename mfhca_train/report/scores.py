@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mfhca_train.report.blocks import Cell, Cells, Figure, Table
+from mfhca_train.report.blocks import AnyCell, Cell, Cells, Figure, Table
 from mfhca_train.report.plots.rows import Difference, forest_picture
 from mfhca_train.report.rows import (
     comparisons,
     ensemble_label,
     headline,
     is_significant,
-    label,
     normalised_over,
     quoted,
-    title_of,
     trained_on,
     unequal_seeds,
     untested_oracles,
@@ -51,7 +49,7 @@ def scores(record: Record) -> dict[str, Any] | None:
         marked += [len(rows)] if name == record.reference else []
         means = [mean_sd(row.score(one)) for one in SCORES]
         pooled = [Cell(score(one.pooled), interval(one.pooled_ci95)) for one in (row.wa, row.ua)]
-        rows.append([label(record, name), *how, *means, *pooled])
+        rows.append([record.labels[name], *how, *means, *pooled])
         if row.ensemble:
             ensemble = [row.ensemble.score(one) for one in SCORES]
             means, values = [score(one.mean) for one in ensemble], [score(one.pooled) for one in ensemble[:2]]
@@ -86,10 +84,10 @@ def differences_from_reference(record: Record) -> dict[str, Any] | None:
     }
     if not tested:
         return context
-    rows = [[label(record, row), *_test_cells(change), change.ua.pairs] for row, change in tested.items()]
+    rows = [[record.labels[row], *_test_cells(change), change.ua.pairs] for row, change in tested.items()]
     optimistic: list[Cells] = [
         [
-            label(record, row),
+            record.labels[row],
             *(cell for s in TESTED for cell in _utterance_cells(change, s)),
         ]
         for row, change in tested.items()
@@ -111,7 +109,7 @@ def _forest(record: Record, reference: str, tested: Mapping[str, Comparison], na
     for row, comparison in tested.items():
         change: Change = getattr(comparison, name)
         each = differences(record.outcomes[row], record.outcomes[reference], name)
-        title = title_of(record.rows[row])
+        title = record.rows[row].marked_title
         drawn.append(Difference(title, change.difference, change.ci95, list(each), is_significant(change)))
     picture = forest_picture(
         f"forest-{name}", f"{name.upper()} minus the reference, per test speaker", drawn, "the reference"
@@ -150,7 +148,7 @@ def effects(record: Record, pairs: Sequence[Effect]) -> dict[str, Any] | None:
         [
             effect.part,
             *_test_cells(effect.changes),
-            f"{title_of(record.rows[effect.row])} − {title_of(record.rows[effect.without])}",
+            f"{record.rows[effect.row].marked_title} − {record.rows[effect.without].marked_title}",
         ]
         for effect in pairs
     ]
@@ -168,7 +166,7 @@ def selection(record: Record) -> dict[str, Any] | None:
                     Cell(points(change.difference), points_interval(change.ci95))
                     for change in (changes.ua, changes.wa)
                 ]
-                pair = [title_of(record.rows[entry.rows[protocol]]) for protocol in (more, less)]
+                pair = [record.rows[entry.rows[protocol]].marked_title for protocol in (more, less)]
                 rows.append([words[0].upper() + words[1:], *worth, " − ".join(pair)])
     head = ["Effect of", "UA (95 % CI)", "WA (95 % CI)", "Rows"]
     table = Table("effect of selecting on the test speaker", head, rows, numbers=(1, 2))
@@ -178,8 +176,8 @@ def selection(record: Record) -> dict[str, Any] | None:
 def published(record: Record) -> dict[str, Any] | None:
     """Our scores next to published ones, each with its protocol."""
     results = record.results
-    ours: list[tuple[Cell, RowResults, str, PublishedScore | None]] = [
-        (label(record, name), row, one.score, one)
+    ours: list[tuple[AnyCell, RowResults, str, PublishedScore | None]] = [
+        (record.labels[name], row, one.score, one)
         for name, row in record.rows.items()
         for one in row.published
     ]

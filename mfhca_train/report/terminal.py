@@ -17,7 +17,6 @@ from mfhca_train.report.rows import (
     is_undecidable,
     mark_of,
     smallest_p,
-    title_of,
     unequal_seeds,
     untested_oracles,
 )
@@ -161,7 +160,7 @@ def _rows(results: AblationResults, width: int | None) -> Iterator[str]:
     )
     lines: list[tuple[str, ...]] = []
     for name, row in results.rows.items():
-        title = title_of(row) + " (reference)" * (name == results.reference)
+        title = row.marked_title + " (reference)" * (name == results.reference)
         means = (f"{score(one.mean)} ± {score(one.std)}" for one in (row.wa, row.ua))
         pooled = (score(one.pooled) for one in (row.wa, row.ua))
         lines.append((title, *means, *pooled, *_tests(row), _published(row.published, sources)))
@@ -178,7 +177,7 @@ def _rows(results: AblationResults, width: int | None) -> Iterator[str]:
             yield from paragraph(f"published ({number}): {source}", width)
     for row in results.rows.values():
         if row.layer_weights:
-            yield from paragraph(title_of(row), width)
+            yield from paragraph(row.marked_title, width)
             yield from _layers(row, width)
 
 

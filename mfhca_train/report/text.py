@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from mfhca_train.results.summary import percent
-
 
 def clean(text: str) -> str:
     """A text without what HTML and XML cannot hold: control characters and halves of surrogate pairs.
@@ -40,7 +38,7 @@ def score(fraction: float | None) -> str:
     >>> score(0.74241), score(None)
     ('74.24', '–')
     """
-    return "–" if fraction is None else percent(fraction).strip()
+    return "–" if fraction is None else f"{100 * fraction:.2f}"
 
 
 def interval(ends: Sequence[float] | None) -> str:

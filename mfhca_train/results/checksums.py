@@ -51,7 +51,8 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         MfhcaError: the folder is read-only or full.
     """
-    write_atomically(path, readable_json(seal(value)))
+    sealed = seal(value)
+    write_atomically(path, readable_json(sealed))
 
 
 def read_sealed(path: Path, remedy: str = DELETE_AND_RERUN) -> dict[str, Any]:

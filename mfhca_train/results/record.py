@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import DELETE_AND_RERUN
 from mfhca_cache.common.typed import problem
-from mfhca_train.results.checksums import identity_digest, read_about, read_rows, read_sealed
+from mfhca_train.results.checksums import identity_digest, read_about, read_sealed
 from mfhca_train.results.comparison import Outcome, outcome
+from mfhca_train.results.history import read_history
 from mfhca_train.results.inputs_header import Side, read_inputs_header
 from mfhca_train.results.run_file import RunFile
 from mfhca_train.results.schema import (
@@ -36,8 +37,15 @@ from mfhca_train.results.schema import (
 )
 from mfhca_train.results.summary import ForeignError, UnitFiles, read_result, read_units
 
-CURVES = ("train_loss", "validation_loss", "validation_wa", "validation_ua")  # of history.csv, beside epoch
 T = TypeVar("T")
+
+
+class RowLabel(NamedTuple):
+    """A row as tables name it: its title, "reference" or nothing, "oracle" or nothing."""
+
+    title: str
+    tag: str
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Record:
         about: run.json.
         results: results.json.
         outcomes: row -> the scores of each speaker and the recognised utterances, for every seed.
-        histories: row -> for each of its `folds`, in the same order, CURVES by epoch: loss in nats, scores as
+        histories: row -> for each of its `folds`, in the same order, `history.CURVES` by epoch: loss in nats, scores as
             fractions. Networks only.
         inputs: row -> side ("spec", "ssl", "mfcc") -> shape and recipe of a segment, as the network stored them.
     """
@@ -69,10 +77,27 @@ class Record:
         """The rows that are trained in epochs."""
         return {name: row for name, row in self.rows.items() if row.kind == NETWORK}
 
+    @cached_property
+    def labels(self) -> dict[str, RowLabel]:
+        """How tables name the rows."""
+        return {
+            name: RowLabel(
+                row.marked_title.removesuffix(" (ORACLE)"),
+                "reference" if name == self.reference else "",
+                "oracle" if row.is_oracle else "",
+            )
+            for name, row in self.rows.items()
+        }
+
     @property
     def reference(self) -> str | None:
         """The row that the others are tested against, if it was trained."""
         return self.results.trained_reference
+
+    @property
+    def reference_places(self) -> list[int]:
+        """The place of the reference among the rows; empty if it was not trained."""
+        return [k for k, name in enumerate(self.rows) if name == self.reference]
 
     @property
     def single(self) -> RowResults | None:
@@ -260,28 +285,3 @@ def compare_unit(
                 f"{run / RESULTS_FILE}: row {row}, fold {fold.id}, seed {fold.seed}: {name} differs from that "
                 f"in {folder}/result.json; run `mfhca-train {command}` again"
             )
-
-
-def read_history(path: Path, epochs: int, command: str) -> dict[str, list[float]]:
-    """The learning curves of a unit, CURVES by epoch; a loss that overflowed is kept.
-
-    Args:
-        path: of history.csv.
-        epochs: how many there must be.
-        command: which trains the unit again, for the message.
-
-    Raises:
-        MfhcaError: it is missing or damaged.
-    """
-    remedy = f"delete {path.parent} and run `mfhca-train {command}` again"
-    try:
-        rows = read_rows(path)
-        curves = {name: [float(row[name]) for row in rows] for name in CURVES}
-        numbers = [int(row["epoch"]) for row in rows]
-        if not all(0 <= value <= 1 for name in CURVES[2:] for value in curves[name]):
-            raise ValueError("a score is not between 0 and 1")
-    except (KeyError, ValueError) as error:
-        raise MfhcaError(f"{path}: cannot be read ({type(error).__name__} {error}); {remedy}") from error
-    if numbers != list(range(1, epochs + 1)):
-        raise MfhcaError(f"{path}: {len(rows)} epochs, results.json says {epochs}; {remedy}")
-    return curves

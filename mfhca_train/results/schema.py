@@ -31,11 +31,7 @@ UNIT_FILES = (BEST, INPUTS, HISTORY, PREDICTIONS, SEGMENTS)  # all but result.js
 CV_ROW = "model"  # the name of the only row of a `cv` run; an ablation has many
 # Kinds of rows. A chosen row selects units of other rows; a cited row is published scores alone.
 NETWORK: Final = "network"
-SVM: Final = "svm"
-LOGISTIC: Final = "logistic"
-MAJORITY: Final = "majority"
-CHOSEN: Final = "chosen"
-CITED: Final = "cited"
+SVM, LOGISTIC, MAJORITY, CHOSEN, CITED = "svm", "logistic", "majority", "chosen", "cited"
 SCORES = ("wa", "ua", "f1")
 
 Interval = tuple[Number, Number]
@@ -184,8 +180,7 @@ class Results(File, frozen=True, kw_only=True):
 
     def score(self, name: str) -> Score:
         """WA, UA or F1 by its key."""
-        found: Score = getattr(self, name)
-        return found
+        return {"wa": self.wa, "ua": self.ua, "f1": self.f1}[name]
 
     @property
     def is_oracle(self) -> bool:
@@ -252,6 +247,12 @@ class RowResults(Results, frozen=True, kw_only=True):
     published: tuple[PublishedScore, ...]
     chosen_from: tuple[str, ...] = ()
     comparison: Comparison | None
+
+    @property
+    def marked_title(self) -> str:
+        """The title, marked if its features saw test utterances or its epoch was selected on the test speaker."""
+        seen = self.transductive and not self.title.endswith("(transductive)")
+        return f"{self.title}{' (transductive)' * seen}{' (ORACLE)' * self.is_oracle}"
 
 
 class CitedRow(File, frozen=True, kw_only=True):

@@ -16,7 +16,9 @@ from mfhca_cache.common.progress import phase
 from mfhca_cache.common.text import plural
 from mfhca_train.data.labelled import LabelledCorpus
 from mfhca_train.runs.ablation_results import aggregate
-from mfhca_train.runs.execute import execute
+from mfhca_train.runs.execute import execute, plan_with_features
+from mfhca_train.runs.features import OpenFeatures
+from mfhca_train.runs.folder import finished_seeds
 from mfhca_train.runs.grid import Grid
 from mfhca_train.runs.grid_rows import MissingRow, list_missing, resolve, select
 from mfhca_train.runs.plan import Plan, Request, Row, check, read_labels, with_precision
@@ -50,7 +52,19 @@ def ablate(
             }
         return content
 
-    return execute(request, labelled, rows, results, grid)
+    def earlier(
+        features: OpenFeatures, plans: Mapping[str, Plan], recorded: Mapping[str, Any]
+    ) -> dict[str, Plan]:
+        names = [row.name for row in grid.trained if row.name not in plans and row.name in recorded]
+        finished = {}
+        for row in resolve(request, grid, labelled, names)[0] if names else []:
+            seeds = finished_seeds(request.out, row)  # for which all these folds are finished
+            found = plan_with_features(request, labelled, replace(row, seeds=seeds), features, grid)
+            if found.identity == recorded[row.name] and seeds:
+                finished[row.name] = found
+        return finished
+
+    return execute(request, labelled, rows, results, grid, earlier)
 
 
 def plan_rows(

@@ -19,7 +19,6 @@ from mfhca_train.report import details, learning_curves, repeat, scores, text
 from mfhca_train.report.blocks import Table
 from mfhca_train.report.findings import findings
 from mfhca_train.report.page import Section, file_date, write_pages
-from mfhca_train.report.rows import title_of
 from mfhca_train.results.comparison import EXPLAINED, against
 from mfhca_train.results.record import Record, read_record
 from mfhca_train.results.run_file import Identity, RunFile
@@ -75,7 +74,7 @@ class Compared:
         names = list(dict.fromkeys(name for facts in every for name in facts))
         lines = [[name, *(facts.get(name, "–") for facts in every)] for name in names]
         differing = [line for line in lines if len(set(line[1:])) > 1]
-        head = ["Setting", *(title_of(row) for row in self.record.rows.values())]
+        head = ["Setting", *(row.marked_title for row in self.record.rows.values())]
         return Table("what differs between the rows", head, differing)
 
     def differences(self) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from mfhca_cache.common.files import sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
 from mfhca_cache.common.text import csv_text, from_cell, plural
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.results.checksums import DATA_DIGEST, read_about
 from mfhca_train.results.schema import DATA_FILE
 
 COLUMNS = (
@@ -24,10 +24,15 @@ COLUMNS = (
 )
 
 
-def write(out: Path, corpus: Corpus) -> str:
+def write(out: Path, corpus: Corpus, recorded: Any) -> str:
     """Writes the file unless it exists; run.json, which will hold its digest, is written after it.
 
     Of an existing one it warns if a column differs that is not in the identity of the run: gender or samples, say.
+
+    Args:
+        out: the run folder.
+        corpus: what the file lists.
+        recorded: the digest of the existing file in run.json, or None.
 
     Returns:
         The SHA-256 of its bytes.
@@ -35,8 +40,7 @@ def write(out: Path, corpus: Corpus) -> str:
     Raises:
         MfhcaError: the folder is read-only or full.
     """
-    about = read_about(out)
-    if DATA_DIGEST in about and (out / DATA_FILE).exists():
+    if recorded is not None and (out / DATA_FILE).exists():
         if differing := differences(out, corpus):
             LOG.warning(
                 "%s: the manifest has changed since the run began, but nothing that a network was trained on (%s, the "
@@ -45,7 +49,7 @@ def write(out: Path, corpus: Corpus) -> str:
                 plural(len(differing), "difference"),
                 differing[0],
             )
-        return str(about[DATA_DIGEST])
+        return str(recorded)
     text = csv_text(COLUMNS, _rows(corpus))
     write_atomically(out / DATA_FILE, text)
     return sha256_text(text)

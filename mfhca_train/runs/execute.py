@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,7 @@ from mfhca_train.results.schema import DATA_FILE, NETWORK, RESULTS_FILE, RUN_FIL
 from mfhca_train.runs import data_csv, folder, reuse
 from mfhca_train.runs.analysis import analyse
 from mfhca_train.runs.features import OpenFeatures
-from mfhca_train.runs.folder import finished_seeds
 from mfhca_train.runs.grid import Grid
-from mfhca_train.runs.grid_rows import resolve
 from mfhca_train.runs.plan import (
     RUN_FORMAT,
     Plan,
@@ -52,6 +49,7 @@ def execute(
     rows: Sequence[Row],
     summarise: Callable[[Mapping[str, Plan]], dict[str, Any]],
     grid: Grid | None = None,
+    earlier: Callable[[OpenFeatures, Mapping[str, Plan], Mapping[str, Any]], dict[str, Plan]] | None = None,
 ) -> dict[str, Any]:
     """Trains what is unfinished, and writes results.json, report.html and report.md.
 
@@ -61,6 +59,8 @@ def execute(
         rows: those to train.
         summarise: makes the content of results.json from the finished rows, by name.
         grid: of an ablation; None for a cv run.
+        earlier: finds rows of an ablation that an earlier call has finished, from the open features, the rows to
+            train and the rows in run.json.
 
     Returns:
         The content of results.json.
@@ -78,10 +78,10 @@ def execute(
     ):
         with OpenFeatures(labelled, with_audio=True) as features:
             with phase("opening the features"):
-                plans = {row.name: _plan(request, labelled, row, features, grid) for row in rows}
+                plans = {row.name: plan_with_features(request, labelled, row, features, grid) for row in rows}
             unfinished = any(plan.unfinished for plan in plans.values())
             with phase("loading PyTorch, and writing run.json"):
-                environment = _record(request, plans, features, grid, unfinished)
+                recorded, environment = _record(request, plans, features, grid, unfinished)
             for plan in plans.values():
                 if plan.row.config.is_transductive(plan.row.protocol):
                     log.LOG.warning(
@@ -93,8 +93,8 @@ def execute(
                 if grid is not None:
                     _adopt(request, plans, environment)
                 _verify_and_train_classical(plans, features)
-            if grid is not None:
-                plans |= _finished_before(request, grid, labelled, features, plans)
+            if earlier is not None:
+                plans |= earlier(features, plans, recorded)
         classes = labelled.label_set.classes
         networks = [plan for plan in plans.values() if plan.row.kind == NETWORK and not plan.row.candidates]
         units, copies = reuse.distinct([unit for plan in networks for unit in plan.unfinished])
@@ -131,9 +131,14 @@ def _removed_if_nothing_began(out: Path) -> Iterator[None]:
         raise
 
 
-def _plan(
+def plan_with_features(
     request: Request, labelled: LabelledCorpus, row: Row, features: OpenFeatures, grid: Grid | None
 ) -> Plan:
+    """The plan of a row; errors name the row of a grid.
+
+    Raises:
+        MfhcaError: see `make_plan` and `OpenFeatures.of`.
+    """
     try:
         return make_plan(request, labelled, row, features.of(row.recipes))
     except MfhcaError as error:  # even with --skip-missing: the features exist, but are incomplete
@@ -144,8 +149,8 @@ def _plan(
 
 def _record(
     request: Request, plans: Mapping[str, Plan], features: OpenFeatures, grid: Grid | None, to_train: bool
-) -> dict[str, Any]:
-    """Writes run.json, or checks that it is of the same run; returns the environment to train in."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes run.json, or checks that it is of the same run; returns the identity of its rows, and the environment."""
     out = request.out
     recorded = read_about(out)
     if recorded and ("rows" in recorded) != (grid is not None):
@@ -159,6 +164,7 @@ def _record(
     if recorded and not rows:  # nothing of the recorded run is trained: start as in an empty folder
         (out / RUN_FILE).unlink()
         (out / DATA_FILE).unlink(missing_ok=True)
+        recorded = {}
     first = next(iter(plans.values()))
     others = [name for name in rows if name not in plans]
     differing = data_csv.differences(out, features.of(first.row.recipes)) if others else []
@@ -178,9 +184,9 @@ def _record(
         AUDIO_CHECKED: features.compares_audio,
         # For people: a recipe may be renamed without changing a result.
         "recipe_names": {r.key: r.name for plan in plans.values() for r in plan.row.recipes.values()},
-        DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes)),
+        DATA_DIGEST: data_csv.write(out, features.of(first.row.recipes), recorded.get(DATA_DIGEST)),
     }
-    return folder.record(out, about, request.device, request.cluster, to_train)
+    return rows, folder.record(out, recorded, about, request.device, request.cluster, to_train)
 
 
 def _adopt(request: Request, plans: Mapping[str, Plan], environment: Mapping[str, Any]) -> None:
@@ -201,22 +207,3 @@ def _verify_and_train_classical(plans: Mapping[str, Plan], features: OpenFeature
         if plan.row.kind != NETWORK:
             with log.phase(f"training {plan.row.name}"):
                 classical.train(plan.row.kind, plan.unfinished, features.of(plan.row.recipes))
-
-
-def _finished_before(
-    request: Request,
-    grid: Grid,
-    labelled: LabelledCorpus,
-    features: OpenFeatures,
-    plans: Mapping[str, Plan],
-) -> dict[str, Plan]:
-    """Rows that were not asked for now, with the seeds for which an earlier call has finished all these folds."""
-    recorded = read_about(request.out)["rows"]
-    names = [row.name for row in grid.trained if row.name not in plans and row.name in recorded]
-    finished = {}
-    for row in resolve(request, grid, labelled, names)[0] if names else []:
-        seeds = finished_seeds(request.out, row)
-        plan = _plan(request, labelled, replace(row, seeds=seeds), features, grid)
-        if plan.identity == recorded[row.name] and seeds:
-            finished[row.name] = plan
-    return finished

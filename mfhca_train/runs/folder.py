@@ -15,7 +15,7 @@ from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import Fold
-from mfhca_train.results.checksums import DATA_DIGEST, read_about, write_sealed
+from mfhca_train.results.checksums import DATA_DIGEST, write_sealed
 from mfhca_train.results.run_file import AUDIO_CHECKED
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RUN_FILE, unit_folder
 from mfhca_train.runs import data_csv
@@ -86,12 +86,18 @@ def _differences(recorded: Any, identity: Mapping[str, Any], prefix: str = "") -
 
 
 def record(
-    out: Path, about: Mapping[str, Any], device: str, cluster: Cluster | None, to_train: bool
+    out: Path,
+    recorded: Mapping[str, Any],
+    about: Mapping[str, Any],
+    device: str,
+    cluster: Cluster | None,
+    to_train: bool,
 ) -> dict[str, Any]:
     """Writes run.json, or compares the environment that it was started in with the present one.
 
     Args:
         out: the run folder.
+        recorded: content of its run.json; empty if there is none.
         about: content of a new run.json, without the environment.
         device: as asked for.
         cluster: where units are trained.
@@ -103,24 +109,20 @@ def record(
     Raises:
         MfhcaError: the run was started on another kind of device.
     """
-    recorded = read_about(out)
     if recorded and not to_train:
         present = {"versions": process.versions()}
     else:
         present = queue.environment(device, cluster if to_train else None)
     _log(present)
-    if not recorded:
-        write_sealed(out / RUN_FILE, {**about, **present})
-        return present
-    _compare_environment(out, recorded, present)
-    changed = {AUDIO_CHECKED: recorded.get(AUDIO_CHECKED) or about[AUDIO_CHECKED]}
-    if recorded.get("rows") != about.get("rows"):  # an ablation with further rows
-        changed |= {
-            "rows": about["rows"],
-            "recipe_names": {**recorded.get("recipe_names", {}), **about["recipe_names"]},
-        }
-    if any(recorded.get(name) != value for name, value in changed.items()):
-        write_sealed(out / RUN_FILE, recorded | changed)
+    content = {**about, **present}
+    if recorded:
+        _compare_environment(out, recorded, present)
+        content = {**recorded, AUDIO_CHECKED: recorded.get(AUDIO_CHECKED) or about[AUDIO_CHECKED]}
+        if recorded.get("rows") != about.get("rows"):  # an ablation with further rows
+            names = {**recorded.get("recipe_names", {}), **about["recipe_names"]}
+            content |= {"rows": about["rows"], "recipe_names": names}
+    if content != recorded:
+        write_sealed(out / RUN_FILE, content)
     return present
 
 

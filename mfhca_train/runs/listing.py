@@ -11,7 +11,7 @@ from mfhca_cache.common.columns import Column, fitted, paragraph
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.text import plural, printable
 from mfhca_train.report.page import file_date
-from mfhca_train.report.rows import title_of, warning_of
+from mfhca_train.report.rows import warning_of
 from mfhca_train.results.record import read_compared, read_run_file
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
 from mfhca_train.results.summary import ForeignError, percent
@@ -96,7 +96,7 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
         state = "complete" if row.complete else f"only {plural(row.n_folds, 'fold')}"
         corpus = f"{row.corpus} ({row.label_set})"
         pooled = percent(row.ua.pooled).strip()
-        title, mark = (title_of(row), "") if results.grid else ("", warning_of(row))
+        title, mark = (row.marked_title, "") if results.grid else ("", warning_of(row))
         state += f", {mark}" if mark else ""
         yield Listed(name, title, corpus, row.protocol, ua, pooled, size, date, state)
 

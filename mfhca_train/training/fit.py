@@ -120,8 +120,7 @@ class Trainer:
         self.optimiser = optimiser(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
         self.class_weights = None
         if train.class_weights:
-            weights = class_weights(corpus.labels[utterances], len(corpus.classes))
-            self.class_weights = weights.to(self.device)
+            self.class_weights = class_weights(corpus.labels[utterances], len(corpus.classes), self.device)
 
     def run(self, on_epoch: Callable[[dict[str, float]], None] | None) -> dict[str, Any]:
         """Trains until patience or the epoch limit ends it, and writes the unit's files."""

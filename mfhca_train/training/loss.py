@@ -11,7 +11,7 @@ from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.batch import Array
 
 
-def class_weights(labels: Array, classes: int) -> Tensor:
+def class_weights(labels: Array, classes: int, device: str = "cpu") -> Tensor:
     """Weights (K,) by inverse frequency, with mean 1 over the labels; 0 for a class without a label.
 
     >>> class_weights(np.array([0, 0, 0, 1]), 3)
@@ -20,7 +20,7 @@ def class_weights(labels: Array, classes: int) -> Tensor:
     counts = np.bincount(labels, minlength=classes)
     present = (counts > 0).sum()
     weights = np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
-    return torch.from_numpy(weights).float()
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def training_loss(logits: Tensor, label: Tensor, config: TrainConfig, weights: Tensor | None) -> Tensor:

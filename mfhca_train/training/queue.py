@@ -62,7 +62,7 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
     """Trains one unit in this process; does nothing if it is finished.
 
     Args:
-        unit: what to train.
+        unit: what to train; its device is not "auto".
         on_epoch: see `fit.fit`.
 
     Raises:
@@ -80,7 +80,7 @@ def run_unit(unit: Unit, on_epoch: Callable[[dict[str, float]], Any] | None = No
             unit.seed,
             unit.config,
             unit.folder,
-            hardware.resolve_device(unit.device),
+            unit.device,
             on_epoch,
             unit.identity,
             unit.concurrent,
@@ -115,7 +115,8 @@ def train(
         units, jobs = [unit.absolute() for unit in units], None
         expected = expected or environment(units[0].device, cluster)
     else:
-        jobs = jobs or process.default_jobs(hardware.resolve_device(units[0].device), units[0].threads)
+        device = hardware.resolve_device(units[0].device)
+        jobs = jobs or process.default_jobs(device, units[0].threads)
         jobs = min(len(units), jobs)
         with phase("starting processes"):
             reason = process.why_no_workers(jobs) if jobs > 1 else None
@@ -129,7 +130,7 @@ def train(
         log.LOG.debug(
             "to train: %d units, %d in parallel, %d threads each", len(units), jobs, units[0].threads
         )
-        units = [replace(unit, concurrent=jobs) for unit in units]
+        units = [replace(unit, device=device, concurrent=jobs) for unit in units]
         compile_loops(units)
     progress = TrainingProgress(units, jobs, on_epoch)
     with progress.shown():

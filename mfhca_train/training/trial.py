@@ -70,9 +70,11 @@ def seconds_per_epoch(unit: Unit, steps: int = STEPS) -> Seconds:
 def compile_loops(units: Sequence[Unit]) -> None:
     """Compiles the loops that units use on the CPU, if this was never done here, before many processes need them.
 
+    Their device is not "auto".
+
     This is an optimisation, whose failure is ignored: units compile what they lack.
     """
-    if plain_equations() or hardware.resolve_device(units[0].device) != "cpu" or _are_compiled():
+    if plain_equations() or units[0].device != "cpu" or _are_compiled():
         return
     from joblib.externals.loky import ProcessPoolExecutor
 

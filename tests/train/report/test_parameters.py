@@ -14,7 +14,7 @@ from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config
 from mfhca_train.report.page import write_report
 from mfhca_train.report.parameters import find_baseline
-from mfhca_train.results import record
+from mfhca_train.results import history
 from mfhca_train.results.record import read_record
 from mfhca_train.runs.grid import read_grid
 
@@ -62,7 +62,7 @@ def test_names_of_the_record_are_those_of_the_trainer() -> None:
     from mfhca_train.report.parameters import MODULES
     from mfhca_train.training.outputs import HISTORY_COLUMNS
 
-    assert ("epoch", *record.CURVES) == HISTORY_COLUMNS
+    assert ("epoch", *history.CURVES) == HISTORY_COLUMNS
     modules = {
         name
         for settings in (
