@@ -6,6 +6,7 @@ The commands `features` and `status` and the Python functions of `interface` beg
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,12 @@ def find_work(request: Request, status: bool = False) -> Work:
     Raises:
         MfhcaError: manifest, encoder, audio or cache cannot be read.
     """
-    encoder, targets = find_targets(request)
     path, root = request.manifest, request.root
+    with ThreadPoolExecutor(1, "manifest") as pool:  # hashing the encoder leaves the interpreter free
+        reading = pool.submit(read_manifest, path)
+        encoder, targets = find_targets(request)
     with log.phase(f"reading {path}"):
-        table = read_manifest(path)
+        table = reading.result()
         label_set = table.label_set(request.label_set)
         table.warn(label_set)
         utterances = table.select(label_set)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import sha256_file
@@ -174,6 +173,8 @@ def _look_up_hub() -> None:
     Raises:
         OSError: the hub's address cannot be resolved.
     """
+    from urllib.request import getproxies  # slow to import
+
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE and not getproxies():  # a proxy resolves addresses itself
