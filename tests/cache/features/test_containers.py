@@ -21,6 +21,7 @@ from mfhca_cache.common.audio_length import header_length
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.audio import WRONG_LENGTH, read_audio
 from mfhca_cache.features.containers import ContainerError, inspect
+from mfhca_cache.features.mpeg import count_frames
 
 RATE = 16_000
 SAMPLES = sound("container", 2.0, RATE)
@@ -80,6 +81,20 @@ def test_a_file_that_was_cut_short_is_refused(name: str, part: float, tmp_path: 
         end -= 1  # half a sample less is a length of its own, see below
     with pytest.raises(MfhcaError, match=r"a\.bin: (cut short|not readable|damaged)"):
         decode(tmp_path, data[:end])
+
+
+def test_a_flac_cut_between_two_frames_is_refused(tmp_path: Path) -> None:
+    data = encode(tmp_path, "flac")
+    with pytest.raises(MfhcaError, match="cut short, 28672 of 32000 samples decode"):
+        decode(tmp_path, data[: data.rindex(b"\xff\xf8")])
+
+
+def test_an_mp3_without_a_xing_frame_is_refused_where_its_last_frame_is_cut(tmp_path: Path) -> None:
+    data = encode(tmp_path, "mp3", bitrate_mode="CONSTANT", compression_level=0.5)
+    data = data[mp3_frames(data)[1] :]
+    assert len(decode(tmp_path, data)) > 1.9 * RATE
+    with pytest.raises(MfhcaError, match="cut short by 9 bytes"):
+        decode(tmp_path, data[:-9])
 
 
 # --- WAV headers with a wrong length
@@ -155,7 +170,7 @@ def test_a_flac_of_unknown_length_decodes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(tmp_path, with_flac_length(data, 0)), decode(tmp_path, data))
 
 
-@pytest.mark.parametrize("samples", [2**36 - 1, 32_001])
+@pytest.mark.parametrize("samples", [2**36 - 1, 2**32, 32_001])
 def test_a_flac_that_declares_more_than_it_has_is_refused_without_allocating_it(
     samples: int, tmp_path: Path
 ) -> None:
@@ -216,6 +231,14 @@ def test_a_flac_that_declares_less_than_it_has_is_recognised(
         ContainerError, match=f"has more than the {declared} samples that its header declares"
     ):
         inspect(io.BytesIO(less), len(less))
+
+
+def test_what_looks_like_a_flac_frame_in_a_tag_is_none(tmp_path: Path) -> None:
+    """It has a sample behind the last one, and a wrong checksum."""
+    data = encode(tmp_path, "flac")
+    first = data.index(b"\xff\xf8")
+    frame = data[first : first + 4] + bytes([32_000 // 4096]) + data[first + 5 : first + 16]
+    np.testing.assert_array_equal(decode(tmp_path, data + b"TAG" + frame), decode(tmp_path, data))
 
 
 def chunk(name: bytes, length: int, order: str) -> bytes:
@@ -290,6 +313,9 @@ def test_an_ogg_without_its_last_page_is_refused(tmp_path: Path) -> None:
         decode(tmp_path, data[:last])
     with pytest.raises(MfhcaError, match="damaged at byte"):
         decode(tmp_path, data[:last] + b"junk" + data[last + 4 :])
+    for rest in (10, 27):  # of the page's header
+        with pytest.raises(MfhcaError, match="cut short within an Ogg page"):
+            decode(tmp_path, data[: last + rest])
 
 
 @pytest.mark.parametrize("name", ["ogg", "opus"])
@@ -360,9 +386,10 @@ def mp3_frames(data: bytes) -> list[int]:
     return offsets
 
 
-def vbr(folder: Path) -> bytes:
-    """Silence, then noise: the first frames are much shorter than the others."""
-    samples = np.concatenate([np.zeros(3 * RATE), np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE)])
+def vbr(folder: Path, loud_first: bool = False) -> bytes:
+    """Silence, then noise: the first frames are much shorter than the others; or the other way round."""
+    parts = [np.zeros(3 * RATE), np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE)]
+    samples = np.concatenate(parts[::-1] if loud_first else parts)
     return encode(folder, "mp3", samples, bitrate_mode="VARIABLE", compression_level=0.3)
 
 
@@ -375,17 +402,25 @@ def test_mp3_frames_are_counted_as_the_encoder_counted_them(tmp_path: Path) -> N
     assert inspect(io.BytesIO(without), len(without)).samples == (len(offsets) - 2 - 3) * 576
 
 
+@pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_encoder_counts_the_same_mp3_frames_at_every_rate(rate: int, channels: int) -> None:
+    file = io.BytesIO()
+    samples = np.random.default_rng(rate).uniform(-0.5, 0.5, (rate, channels))
+    soundfile.write(file, samples, rate, format="MP3", subtype="MPEG_LAYER_III")
+    frames = count_frames(file, file.getbuffer().nbytes)
+    assert frames.declared == frames.count
+    assert (frames.missing, frames.junk) == (0, None)
+    assert 0 < frames.count * frames.per_frame - rate < 3 * 1152
+
+
 def test_a_vbr_mp3_without_its_xing_frame_is_never_decoded_in_part(tmp_path: Path) -> None:
     data = vbr(tmp_path)
-    without = data[mp3_frames(data)[1] :]
-    (tmp_path / "without.mp3").write_bytes(without)
-    if soundfile.info(tmp_path / "without.mp3").frames > 5.7 * RATE:
-        assert len(decode(tmp_path, without)) > 5.7 * RATE
-    else:
-        with pytest.raises(
-            MfhcaError, match=r"only [\d.]+ of about 6\.\d s would be decoded \(MP3 with variable"
-        ):
-            decode(tmp_path, without)
+    assert len(decode(tmp_path, data[mp3_frames(data)[1] :])) > 5.7 * RATE
+    data = vbr(tmp_path, loud_first=True)
+    assert len(decode(tmp_path, data)) == 6 * RATE
+    with pytest.raises(MfhcaError, match=r"only 2\.\d of about 6\.\d s would be decoded \(MP3 with variable"):
+        decode(tmp_path, data[mp3_frames(data)[1] :])
 
 
 def test_joined_mp3_is_refused(tmp_path: Path) -> None:
@@ -408,7 +443,7 @@ def test_a_hole_in_an_mp3_without_a_xing_frame_is_found(tmp_path: Path) -> None:
 
 
 def test_a_tag_before_flac_hides_nothing(tmp_path: Path) -> None:
-    data, tag = encode(tmp_path, "flac"), b"ID3\x04\0\0" + bytes([0, 0, 1, 20]) + bytes(148)
+    data, tag = encode(tmp_path, "flac"), b"ID3\x04\0\0" + bytes([0, 0, 1, 20]) + b"x" * 148
     for whole in (data, with_flac_length(data, 0)):
         np.testing.assert_array_equal(decode(tmp_path, tag + whole), decode(tmp_path, data))
     with pytest.raises(MfhcaError, match="has a second FLAC file behind the first"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_factory import manifest_of, sound, write_corpus
+from audio_factory import manifest_of, sound, write_audio, write_corpus
 from backbone_factory import encoder_of, recipe_of, save_model
 from click.testing import CliRunner
 
@@ -105,6 +105,16 @@ def test_unusual_audio_is_counted_and_bad_files_are_listed_at_the_end(tmp_path: 
     for name in ("silent1", "silent2"):
         soundfile.write(root / f"{name}.wav", np.zeros(16_000), 16_000)
         rows.append(Utterance(name, f"{name}.wav", "c", "joy"))
+    for name, chunk, offset, length in (
+        ("pipe.aiff", b"SSND", 4, bytes(4)),
+        ("sox.wav", b"data", 4, b"\x00\xff\xff\x7f"),
+        ("zero.wav", b"data", 4, bytes(4)),
+    ):  # as programs write headers into a pipe
+        data = bytearray(write_audio(root / name, name, 0.5, subtype="PCM_16").read_bytes())
+        position = data.index(chunk) + offset
+        data[position : position + 4] = length
+        (root / name).write_bytes(data)
+        rows.append(Utterance(name.split(".")[0], name, "a", "joy"))
     (root / "cut.wav").write_bytes((root / rows[0].path).read_bytes()[:-1000])
     (root / "pointer.wav").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:27\nsize 82260\n"
@@ -115,7 +125,11 @@ def test_unusual_audio_is_counted_and_bad_files_are_listed_at_the_end(tmp_path: 
     result = CliRunner().invoke(main, [*command, "--kind", "logspec"])
     assert result.exit_code == 1
     assert "warning: 2 utterances of digital silence: silent1, silent2" in result.stderr
+    assert (
+        "warning: 3 utterances with a wrong length in the header (decoded to the end of the file): pipe, sox, zero"
+        in result.stderr
+    )
     assert "cut.wav: cut short by 1,000 bytes; restore the whole file" in result.stderr
     assert "pointer.wav: a pointer of git-lfs" in result.stderr
-    assert "2 of 11 utterances failed" in result.stderr
-    assert "computed 9 utterances" in result.stdout
+    assert "2 of 14 utterances failed" in result.stderr
+    assert "computed 12 utterances" in result.stdout
