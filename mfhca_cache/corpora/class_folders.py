@@ -12,8 +12,8 @@ from mfhca_cache.manifest.utterance import Utterance
 
 # Of the formats that `features.containers` knows.
 SUFFIXES = frozenset(
-    (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64", ".snd",
-     ".sph", ".voc", ".w64", ".wav")
+    (".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".nist", ".oga", ".ogg", ".opus", ".rf64",
+     ".snd", ".sph", ".voc", ".w64", ".wav")
 )  # fmt: skip
 
 

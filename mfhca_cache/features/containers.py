@@ -8,14 +8,15 @@ the declared end.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
 from mfhca_cache.common.text import plural
 from mfhca_cache.features.flac import more_audio
-from mfhca_cache.features.mpeg import TAGS, count_frames, id3_bytes, parse_frame
+from mfhca_cache.features.mpeg import TAGS, count_frames, id3_bytes, parse_frame, tags_behind
 from mfhca_cache.features.ogg import REMEDY, page_problem
 
 # Lengths that programs write into a header when they do not know the length: streams, sox, ffmpeg.
@@ -26,11 +27,7 @@ LFS_HEADER: Final = b"version https://git-"
 
 AUDIO_CHUNKS: Final = (b"data", b"SSND", b"BODY")  # of RIFF, W64 and CAF; of AIFF; of SVX
 FILE_STARTS: Final = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"riff", b"caff")
-INCOMPLETE_TAGS: Final = (
-    b"LIST",
-    b"id3 ",
-    b"ID3 ",
-)  # chunks that may be cut short where the audio is complete
+INCOMPLETE_TAGS: Final = (b"LIST", b"id3 ", b"ID3 ")  # may be cut short where the audio is complete
 SHORTEST_REST: Final = 8  # bytes; less is padding
 BLOCK: Final = 1 << 20  # bytes read at a time
 
@@ -48,12 +45,14 @@ class Container:
         wrong_length: the header declares another length than that of the data, which is complete.
         patch: offset and bytes to replace in the header, so that libsndfile decodes all data.
         samples: lower bound of the number of samples per channel, where libsndfile does not know the number.
+        end: of what libsndfile may read, where it would decode what follows as noise.
     """
 
     name: str
     wrong_length: bool = False
     patch: tuple[int, bytes] | None = None
     samples: int | None = None
+    end: int | None = None
 
 
 def inspect(file: BinaryIO, size: int) -> Container:
@@ -66,6 +65,16 @@ def inspect(file: BinaryIO, size: int) -> Container:
     Raises:
         ContainerError: the file is cut short, has more audio than it declares, or is of an unknown format.
     """
+    end = size - tags_behind(file, size)
+    if end < size:
+        with contextlib.suppress(ContainerError):  # samples may look like a tag
+            container = _inspect(file, end)
+            decoded_by_path = container.name == "MP3" and container.patch is None  # libmpg123 knows tags
+            return container if decoded_by_path else replace(container, end=container.end or end)
+    return _inspect(file, size)
+
+
+def _inspect(file: BinaryIO, size: int) -> Container:
     file.seek(0)
     start = file.read(20)
     if start[:4] in (b"RIFF", b"RIFX", b"RF64") and start[8:12] == b"WAVE":
@@ -202,7 +211,7 @@ def _chunks(
         if audio:
             # libsndfile decodes whatever follows the audio of a W64 file.
             _check_rest(file, position, size, "" if counts_header else layout, align)
-            break
+            return Container(name, end=position if header[0] == b"BODY" else None)
         position += -length % align
     return Container(name)
 
@@ -257,26 +266,26 @@ def _voc(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg(file: BinaryIO, size: int) -> Container:
-    problem = page_problem(file, size)
-    if problem is not None:
+    if problem := page_problem(file, size):
         raise ContainerError(problem)
     return Container("OGG")
 
 
 def _flac(file: BinaryIO, size: int, begin: int = 0) -> Container:
     """FLAC; decoding notices a missing part."""
-    more = more_audio(file, size, begin)
-    if more is not None:
+    if more := more_audio(file, size, begin):
         raise ContainerError(f"has {more}, which would not be decoded; split it, or repair the header")
     return Container("FLAC")
 
 
 def _mp3(file: BinaryIO, size: int) -> Container:
-    """MP3: counts the frames, and compares with the number in the first frame (Xing, Info), if there is one."""
+    """MP3 and MP2: counts the frames, and compares with the number in the first frame (Xing, Info), if there is one."""
     frames = count_frames(file, size)
     count, declared = frames.count, frames.declared
     if frames.missing:
         raise _cut(frames.missing)
+    if frames.blank is not None and frames.junk is None:
+        return Container("MP3", wrong_length=True, patch=(frames.blank, struct.pack(">I", count)))
     if declared is not None and count < declared:
         raise ContainerError(f"cut short, {count} of {declared} MP3 frames are there; {REMEDY}")
     if declared is not None and count > declared + 1:

@@ -48,11 +48,13 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no t
         return False
 
 
-class _Patched(io.RawIOBase):
-    """A file with some bytes of its header replaced."""
+class _View(io.RawIOBase):
+    """A file with some bytes of its header replaced, up to the end of its audio; see `Container`."""
 
-    def __init__(self, file: BufferedReader, offset: int, replacement: bytes) -> None:
-        self._file, self._offset, self._replacement = file, offset, replacement
+    def __init__(self, file: BufferedReader, container: Container) -> None:
+        self._file, (self._offset, self._replacement) = file, container.patch or (0, b"")
+        self._end = file.seek(0, io.SEEK_END) if container.end is None else container.end
+        file.seek(0)
 
     def readable(self) -> bool:
         return True
@@ -61,14 +63,14 @@ class _Patched(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        return self._file.seek(*((self._end + offset, 0) if whence == io.SEEK_END else (offset, whence)))
 
     def tell(self) -> int:
         return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
         start = self._file.tell()
-        data = bytearray(self._file.read(len(buffer)))
+        data = bytearray(self._file.read(max(0, min(len(buffer), self._end - start))))
         for index, byte in enumerate(self._replacement):
             if 0 <= self._offset + index - start < len(data):
                 data[self._offset + index - start] = byte
@@ -199,10 +201,9 @@ def decode(
     sample_rate: int,
 ) -> Channels:
     """Decodes a file or a span of it, to be resampled to `sample_rate`."""
-    # By path, because libsndfile opens MP3 only so.
-    source = path if container.patch is None else io.BufferedReader(_Patched(file, *container.patch))
-    if container.patch is not None:
-        file.seek(0)
+    # By path where possible: libsndfile then reads without calling Python.
+    whole = container.patch is None and container.end is None
+    source = path if whole else io.BufferedReader(_View(file, container))
     with _Decoder(source) as decoder:
         rate, declared = int(decoder.samplerate), int(decoder.frames)
         if rate < LOWEST_RATE:

@@ -276,7 +276,6 @@ def test_chunks_tags_zeros_and_padding_behind_the_audio_are_no_audio(
     [
         ("w64", b"LIST" + bytes(12) + struct.pack("<Q", 0) + b"x" * 40),  # was an endless loop
         ("w64", b"LIST" + bytes(12) + struct.pack("<Q", 64) + b"x" * 40),
-        ("w64", b"TAG" + b"x" * 125),
         ("caf", b"LIST" + struct.pack(">q", -12) + b"x" * 40),  # was an endless loop
     ],
 )
@@ -293,6 +292,45 @@ def test_tags_and_zeros_behind_the_last_ogg_page_are_no_audio(rest: bytes, tmp_p
     np.testing.assert_array_equal(decode(tmp_path, data + rest), decode(tmp_path, data))
     with pytest.raises(MfhcaError, match=f"damaged at byte {len(data)}, where an Ogg page is expected"):
         decode(tmp_path, data + rest + data)
+
+
+ID3V1 = b"TAG" + b"x" * 125
+
+
+def ape(header: bool) -> bytes:
+    """An APE tag of one item, with or without a header."""
+    item = struct.pack("<II", 3, 0) + b"Title\0abc"
+
+    def block(flags: int) -> bytes:
+        return b"APETAGEX" + struct.pack("<IIII", 2000, len(item) + 32, 1, flags) + bytes(8)
+
+    return (block(0xA0000000) if header else b"") + item + block(0x80000000 if header else 0)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "flac of unknown length", "wav of unknown length"])
+@pytest.mark.parametrize("tags", [ID3V1, ape(header=True), ape(header=False) + ID3V1])
+def test_tags_behind_the_audio_change_no_sample(name: str, tags: bytes, tmp_path: Path) -> None:
+    """libsndfile decodes them as noise in W64, SPHERE, VOC, 8SVX and files of unknown length."""
+    data = encode(tmp_path, name.split()[0])
+    if name.startswith("wav of"):
+        position = data.index(b"data") + 4
+        data = data[:position] + b"\xff" * 4 + data[position + 4 :]
+    elif name.startswith("flac of"):
+        data = with_flac_length(data, 0)
+    np.testing.assert_array_equal(decode(tmp_path, data + tags), decode(tmp_path, data))
+
+
+def test_samples_that_look_like_a_tag_are_samples(tmp_path: Path) -> None:
+    data = encode(tmp_path, "wav")
+    data = data[:-128] + ID3V1
+    np.testing.assert_array_equal(
+        decode(tmp_path, data)[-64:], np.frombuffer(ID3V1, "<i2").astype(np.float32) / 32768
+    )
+
+
+def test_a_chunk_behind_the_audio_of_8svx_is_no_audio(tmp_path: Path) -> None:
+    data = encode(tmp_path, "svx")
+    np.testing.assert_array_equal(decode(tmp_path, data + chunk(b"ANNO", 64, ">")), decode(tmp_path, data))
 
 
 # --- several streams in one file
@@ -374,6 +412,42 @@ def test_a_wrong_number_of_mp3_frames_is_refused_without_allocating_them(frames:
     assert header_length(tmp_path / "a.bin")[0] in (None, *range(3 * RATE))
     with pytest.raises(MfhcaError, match=f"cut short, {true} of {frames} MP3 frames are there"):
         read_audio(tmp_path / "a.bin", RATE)
+
+
+@pytest.mark.parametrize("tag", [b"", ID3V1])
+def test_an_mp3_that_declares_no_frames_is_decoded_and_reported(tag: bytes, tmp_path: Path) -> None:
+    data = vbr(tmp_path, loud_first=True)
+    position = next(data.index(name) for name in (b"Xing", b"Info") if name in data) + 8
+    (tmp_path / "a.bin").write_bytes(data[:position] + bytes(4) + data[position + 4 :] + tag)
+    audio = read_audio(tmp_path / "a.bin", RATE)
+    np.testing.assert_array_equal(audio.samples, decode(tmp_path, data))
+    assert audio.warnings == (WRONG_LENGTH,)
+
+
+def mp2(header: bytes, length: int, frames: int = 20) -> bytes:
+    """Frames of MPEG layer II, mono, with three levels in the lowest of 32 frequency bands (ISO 11172-3)."""
+    generator = np.random.default_rng(0)
+    whole = b""
+    for _ in range(frames):
+        # The bits of each band, and one scale factor, the eighth.
+        bits = f"{1:04b}" + "0" * 84 + "10" + f"{8:06b}"
+        bits += "".join(f"{code:05b}" for code in generator.integers(0, 27, 12))  # three samples each
+        whole += header + int(bits.ljust(8 * (length - 4), "0"), 2).to_bytes(length - 4, "big")
+    return whole
+
+
+def test_mp2_is_decoded_and_refused_where_it_is_cut(tmp_path: Path) -> None:
+    data = mp2(bytes([0xFF, 0xFD, 0xA4, 0xC0]), 144 * 192 // 48)  # 192 kbit/s, 48 kHz
+    (tmp_path / "a.mp2").write_bytes(data)
+    assert soundfile.info(tmp_path / "a.mp2").subtype == "MPEG_LAYER_II"
+    audio = read_audio(tmp_path / "a.mp2", 48_000)
+    np.testing.assert_array_equal(audio.samples, soundfile.read(tmp_path / "a.mp2", dtype="float32")[0])
+    assert len(audio.samples) == 20 * 1152
+    assert 0.01 < audio.samples.std() < 1
+    with pytest.raises(MfhcaError, match="cut short by 100 bytes"):
+        decode(tmp_path, data[:-100])
+    with pytest.raises(MfhcaError, match="damaged at byte 5760"):
+        decode(tmp_path, data[:5760] + bytes(100) + data[5760:])
 
 
 def mp3_frames(data: bytes) -> list[int]:
