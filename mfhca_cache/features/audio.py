@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +18,11 @@ import soundfile
 
 from mfhca_cache.common.audio_digest import open_audio, span_digest
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.containers import ContainerError, inspect
+from mfhca_cache.features.containers import Container, ContainerError, inspect
 from mfhca_cache.features.decode import decode
 
 WRONG_LENGTH: Final = "with a wrong length in the header (decoded to the end of the file)"
+SETTLED_NS: Final = 2_000_000_000  # after its last change a file's digest may be used again
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,19 @@ class Audio:
     native_samples: int
     native_rate: int
     warnings: tuple[str, ...] = ()
+
+
+def _check(path: Path, _: tuple[int, ...]) -> tuple[str, Container]:
+    """The SHA-256 of a file's bytes, and its container; the second argument changes with its content."""
+    with open_audio(path) as (file, size):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            return digest, inspect(file, size)
+        except ContainerError as error:
+            raise MfhcaError(f"{path}: {error}") from error
+
+
+_check_once = lru_cache(maxsize=16)(_check)  # for utterances cut from one long recording
 
 
 def read_audio(
@@ -65,12 +82,14 @@ def read_audio(
         MfhcaError: not audio, cut short, no samples, samples that are not numbers or far above full scale, a span
             outside the file, or an utterance longer than `decode.LONGEST_SECONDS`.
     """
-    with open_audio(path) as (file, size):
-        digest = span_digest(hashlib.file_digest(file, "sha256").hexdigest(), start_s, end_s)
-        try:
-            container = inspect(file, size)
-        except ContainerError as error:
-            raise MfhcaError(f"{path}: {error}") from error
+    with open_audio(path) as (file, _):
+        status = os.fstat(file.fileno())
+        # A file that was changed just now may change again without another time stamp.
+        shared = (start_s, end_s) != (None, None) and time.time_ns() - status.st_ctime_ns > SETTLED_NS
+        check = _check_once if shared else _check
+        file_digest, container = check(
+            path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        )
         try:
             decoded = decode(file, path, container, start_s, end_s, sample_rate)
         except (soundfile.SoundFileError, RuntimeError, OSError) as error:
@@ -80,4 +99,5 @@ def read_audio(
             ) from error
     samples = decoded.finish(pre_emphasis)
     warnings = ((WRONG_LENGTH,) if container.wrong_length else ()) + decoded.warnings()
+    digest = span_digest(file_digest, start_s, end_s)
     return Audio(samples, digest, decoded.samples_digest, decoded.count, decoded.rate, warnings)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ import soundfile
 
 from mfhca_cache.common.audio_digest import digest_of, open_audio
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.features import audio
 from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.containers import Container, inspect
 
 RATE = 16_000
 
@@ -88,6 +93,38 @@ def test_span_is_that_part_of_the_file_and_part_of_the_identity(tmp_path: Path) 
     assert part.digest == digest_of(path.read_bytes(), 0.25, 0.75) != whole.digest
     np.testing.assert_array_equal(read_audio(path, RATE, 0.25).samples, whole.samples[4000:])
     np.testing.assert_array_equal(read_audio(path, RATE, None, 0.25).samples, whole.samples[:4000])
+
+
+def test_spans_of_a_file_share_one_check_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, inspected = write(tmp_path / "a.wav", tone(1.0)), []
+
+    def counted(file: BinaryIO, size: int) -> Container:
+        inspected.append(size)
+        return inspect(file, size)
+
+    def spans() -> list[str]:
+        return [read_audio(path, RATE, start, start + 0.25).digest for start in (0.0, 0.25, 0.5)]
+
+    def expected() -> list[str]:
+        return [digest_of(path.read_bytes(), start, start + 0.25) for start in (0.0, 0.25, 0.5)]
+
+    monkeypatch.setattr(audio, "inspect", counted)
+    assert spans() == expected()
+    assert len(inspected) == 3  # it was written just now
+    monkeypatch.setattr(audio, "SETTLED_NS", 0)
+    before, old = path.stat(), expected()
+    assert spans() == old
+    assert len(inspected) == 4
+    time.sleep(0.02)  # longer than a tick of the clock of the file system
+    path.write_bytes(path.read_bytes()[:-2] + b"ab")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert spans() == expected() != old
+    assert len(inspected) == 5
+    assert read_audio(path, RATE).digest == digest_of(path.read_bytes())
+    assert len(inspected) == 6  # a file that is one utterance is always checked
 
 
 def test_samples_are_recognised_in_every_lossless_format(tmp_path: Path) -> None:
