@@ -210,7 +210,9 @@ def _first_screen(record: Record) -> dict[str, Any]:
         "mark": ", ".join(
             ["oracle"] * (len(oracles) == len(rows)) + ["transductive"] * (len(seen) == len(rows))
         ),
-        "untrained": _untrained(record),
+        "untrained": _folds_lacking(record, "classes_untrained", with_rows=not record.single),
+        # The table of folds of a cross-validation has a column of them.
+        "untested": {} if record.single else _folds_lacking(record, "classes_absent"),
         "oracles": oracles,
         "transductive": seen,
         "shared_speakers": [row for row in rows.values() if row.shared_speakers],
@@ -227,16 +229,15 @@ def _first_screen(record: Record) -> dict[str, Any]:
     }
 
 
-def _untrained(record: Record) -> dict[str, list[str]]:
-    """Classes that no training speaker has -> the folds, and the rows of an ablation, in which they have none."""
-    found: dict[str, list[str]] = {}
+def _folds_lacking(record: Record, field: str, with_rows: bool = False) -> dict[str, list[str]]:
+    """The classes in a field of `FoldResult` -> the folds in which they are, with the rows of an ablation if asked."""
+    found: dict[str, dict[str, None]] = {}
     for row in record.rows.values():
         for fold in row.folds:
-            if fold.classes_untrained:
-                where = fold.id if record.single else f"{fold.id} of {quoted(row)}"
-                folds = found.setdefault(", ".join(fold.classes_untrained), [])
-                folds += [where] if where not in folds else []
-    return found
+            if classes := getattr(fold, field):
+                where = f"{fold.id} of {quoted(row)}" if with_rows else fold.id
+                found.setdefault(", ".join(classes), {})[where] = None
+    return {classes: list(folds) for classes, folds in found.items()}
 
 
 def _score_tiles(record: Record, row: RowResults) -> list[Tile]:

@@ -125,8 +125,9 @@ def _removed_if_nothing_began(out: Path) -> Iterator[None]:
     existed = out.exists()
     try:
         yield
-    except MfhcaError:
-        if not existed and not any(out.glob("*/seed-*/*")):
+    except MfhcaError as error:
+        held = isinstance(error.__cause__, BlockingIOError)  # a process that began it at the same moment
+        if not existed and not held and not any(out.glob("*/seed-*/*")):
             shutil.rmtree(out, ignore_errors=True)
         raise
 

@@ -44,7 +44,7 @@ def save_checkpoint(
         folder: the unit's hidden folder.
         model, optimiser: after the last epoch.
         history: one row per epoch, with the columns HISTORY_COLUMNS.
-        identity: SHA-256 of everything that decides the run.
+        identity: everything that decides this training.
         environment: see `process.environment`.
         best_sha256: SHA-256 of the file of the best weights.
         name: of the file.
@@ -79,7 +79,7 @@ def resume(
     Args:
         folder: the unit's hidden folder.
         model, optimiser: changed in place; unchanged for a fresh start.
-        identity: SHA-256 of everything that decides the run.
+        identity: everything that decides this training.
         environment: see `process.environment`.
         name: of the file.
 
@@ -87,7 +87,7 @@ def resume(
         The history so far, empty for a fresh start, and the SHA-256 of the file of the best weights.
 
     Raises:
-        MfhcaError: the checkpoint is damaged or belongs to another run.
+        MfhcaError: the checkpoint is damaged or belongs to another training.
     """
     path = folder / name
     if not path.exists():
@@ -104,7 +104,7 @@ def resume(
         if wrong := problems(history, list[dict[str, Number]], "history"):
             raise ValueError(wrong[0])
         if metadata["identity"] != identity:
-            raise ValueError("it belongs to a run with other settings or data")
+            raise ValueError("it belongs to another fold or seed, or to a run with other settings or data")
         if metadata["environment"] != canonical_json(environment):
             log.LOG.warning(
                 "%s: begun with other versions, variables, processor or device; the unit is trained from "

@@ -109,6 +109,8 @@ class Trainer:
         """A new network to train on some sides of the fold; `stream` names the random numbers of its training."""
         corpus, train = self.corpus, self.config.train
         self.stream = stream
+        # All units of a row have one identity, but a checkpoint of another unit has seen other speakers.
+        self.training = f"{self.identity} {stream} seed {self.seed}"
         utterances = corpus.of_fold(self.fold, *sides)
         self.segments = corpus.segments(utterances)
         self.segment_speakers = [corpus.utterances[utterances[i]].speaker for i in self.segments.utterance]
@@ -128,7 +130,7 @@ class Trainer:
         validation = self.corpus.of_fold(self.fold, "validation")
         validation_segments = self.corpus.segments(validation)
         history, self.best_sha256 = resume(
-            self.work, self.model, self.optimiser, self.identity, self.environment
+            self.work, self.model, self.optimiser, self.training, self.environment
         )
         while len(history) < train.epochs and not _out_of_patience(history, train):
             epoch = len(history) + 1
@@ -169,7 +171,7 @@ class Trainer:
             raise MfhcaError(f"fold {self.fold.id}: train.refit would train on the test speakers")
         self._start(f"{self.fold.id}/refit", "train", "validation")
         losses, _ = resume(
-            self.work, self.model, self.optimiser, self.identity, self.environment, REFIT_CHECKPOINT
+            self.work, self.model, self.optimiser, self.training, self.environment, REFIT_CHECKPOINT
         )
         while len(losses) < epochs:
             epoch = len(losses) + 1
@@ -183,7 +185,7 @@ class Trainer:
 
     def _save_checkpoint(self, history: list[dict[str, float]], best_sha256: str, name: str) -> None:
         save_checkpoint(
-            self.work, self.model, self.optimiser, history, self.identity, self.environment, best_sha256, name
+            self.work, self.model, self.optimiser, history, self.training, self.environment, best_sha256, name
         )
 
     def train_epoch(self, epoch: int, limit: int | None = None) -> float:

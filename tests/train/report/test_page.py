@@ -226,6 +226,8 @@ def test_warnings_and_notes_name_what_limits_the_scores(cv_run: Path, tmp_path: 
         assert note in page.text
         assert note not in calm
     assert "--fold 03" in page.text
+    printed = terminal_table(read_sealed(tmp_path / "results.json"))
+    assert "1 of 1 network trained up to the limit of 100 epochs. Early stopping" in printed
     assert "there is no interval" in page.text
     assert not any(row[0] in ("sd over folds", "95 % CI of the mean") for row in page.table("Fold"))
 
@@ -303,3 +305,22 @@ def test_classes_that_no_training_speaker_has_are_named(cv_copy: Path) -> None:
     column = page.table("Fold")[0].index("Not in training")
     assert [row[column] for row in page.table("Fold")[1:5]] == ["anger", "–", "–", "–"]
     assert "not in training: anger" in terminal_table(read_sealed(cv_copy / "results.json"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_classes_that_folds_of_an_ablation_lack_are_named(ablation_copy: Path) -> None:
+    lacking = "No training speaker", "Not every class is tested"
+    assert not any(words in Page(ablation_copy / "report.html").text for words in lacking)
+    for file, entry in (
+        ("results.json", "r['rows']['plain']['folds'][1]"),
+        ("plain/seed-0/fold-02/result.json", "r"),
+    ):
+        edit(
+            ablation_copy / file,
+            f"{entry} |= dict(classes_untrained=['joy'], classes_absent=['joy', 'fear'])",
+        )
+    text = Page(write_report(ablation_copy)).text
+    assert (
+        "No training speaker has an utterance of joy. It cannot be recognised in fold 02 of “Without" in text
+    )
+    assert "The test speakers have no utterance of joy, fear in fold 02. UA there is the mean over" in text

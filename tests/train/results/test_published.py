@@ -37,6 +37,9 @@ def test_published_figures_are_whole_and_have_a_key_each() -> None:
     needed = {"key", "corpus", "label_set", "system", "wa", "score", "protocol", "source"}
     assert all(needed <= set(figure) <= needed | {"ua", "variant", "encoder_sha256"} for figure in figures)
     assert len({figure["key"] for figure in figures}) == len(figures)
+    own = [figure["system"] for figure in figures if "encoder_sha256" in figure]
+    assert own
+    assert all(re.search(r"(hubert|wav2vec2|wavlm)-\w+", system) for system in own), "names its encoder"
     assert all(20 < figure[name] < 100 for figure in figures for name in ("wa", "ua") if name in figure)
     used = {key for path in GRIDS for row in read_grid(path).rows for key in row.published_keys}
     assert used == {figure["key"] for figure in figures if figure["corpus"] == "iemocap"}

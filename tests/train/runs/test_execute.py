@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from cv_factory import cv_command, fails
 from run_factory import tree
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import lock
+from mfhca_train.runs import execute
 from mfhca_train.runs.crossval import cross_validate
 
 
@@ -31,11 +35,23 @@ def test_a_file_in_place_of_the_run_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_two_runs_of_the_same_folder_at_once_are_refused(tmp_path: Path) -> None:
-    from mfhca_cache.common.files import lock
-
     request(tmp_path)
     with lock(tmp_path / "run/.lock", "x"):
         fails(cv_command(tmp_path), "this run is in use by another process")
+
+
+def test_the_folder_of_a_run_that_began_at_the_same_moment_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def begun_by_another(path: Path, purpose: str) -> Iterator[None]:
+        with lock(path, "the other run"), lock(path, purpose):
+            yield
+
+    request(tmp_path)
+    monkeypatch.setattr(execute, "lock", begun_by_another)
+    fails(cv_command(tmp_path), "this run is in use by another process")
+    assert (tmp_path / "run/.lock").exists()
 
 
 def test_a_run_that_failed_before_training_does_not_hold_its_folder(tmp_path: Path) -> None:

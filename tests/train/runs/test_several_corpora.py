@@ -100,6 +100,17 @@ def test_the_order_of_manifests_changes_nothing(corpora: Path, finished: tuple[P
     assert tree(finished[0]) == before
 
 
+def test_a_class_map_that_was_edited_is_another_run(
+    corpora: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    swapped = {"gamma": {"happy": "sorrow", "sad": "joy"}}
+    with pytest.raises(
+        MfhcaError, match=r"(?s)another run.*gamma\.classes\.happy: joy in that run, sorrow now"
+    ):
+        cross_validate(several_request(corpora, CORPUS_NORM, out=out, class_map=swapped))
+
+
 def permuted(rows: list[Utterance]) -> list[Utterance]:
     labels = [u.emotion for u in rows]
     return [replace(u, emotion=label) for u, label in zip(rows, labels[1:] + labels[:1], strict=True)]

@@ -62,7 +62,9 @@ def test_without_a_checkpoint_training_starts_afresh(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, *trained(1), [], "run", HERE, "digest")
-    with pytest.raises(MfhcaError, match="it belongs to a run with other settings or data"):
+    with pytest.raises(
+        MfhcaError, match="it belongs to another fold or seed, or to a run with other settings or data"
+    ):
         resume(tmp_path, *trained(0), "other", HERE)
 
 

@@ -97,13 +97,32 @@ def test_a_finished_unit_is_not_trained_again(tmp_path: Path) -> None:
     assert (unit / "best.safetensors").stat().st_mtime_ns == stamp
 
 
+class Stop(Exception):
+    pass
+
+
+def test_a_checkpoint_of_another_fold_or_seed_is_not_resumed(tmp_path: Path) -> None:
+    """Its network has seen the test speaker of this fold."""
+
+    def stop(_: dict[str, float]) -> None:
+        raise Stop
+
+    wanted = request(tmp_path)
+    manifest, unit = manifest_of(tmp_path), tmp_path / "unit"
+    first, second, *_ = make_folds(manifest.utterances, "strict", wanted.config.train)
+    with Corpus(choose_recipes(wanted.cache, "both"), manifest.utterances, manifest.label_set()) as corpus:
+        with pytest.raises(Stop):
+            fit(corpus, first, 0, wanted.config, unit, on_epoch=stop, identity="run")
+        for fold, seed in ((second, 0), (first, 1)):
+            with pytest.raises(MfhcaError, match=r"cannot be resumed \(it belongs to another fold or seed"):
+                fit(corpus, fold, seed, wanted.config, unit, identity="run")
+        assert fit(corpus, first, 0, wanted.config, unit, identity="run")["id"] == first.id
+
+
 def test_stopped_between_epochs_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     rows = utterances()
     (tmp_path / "a").mkdir()
     _, whole = train_fold(tmp_path / "a", rows, train__epochs="4")
-
-    class Stop(Exception):
-        pass
 
     def stop_after_two(row: dict[str, float]) -> None:
         if row["epoch"] == 2:
