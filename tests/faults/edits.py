@@ -13,7 +13,7 @@ from typing import Final
 
 from faults.command import Finished, Running, run
 from faults.flips import flip
-from faults.kills import kill_once, unlike
+from faults.kills import do_or_replace, kill_once, unlike
 from faults.scene import COMMANDS, Scene, difference, outcome
 from faults.trial import Outcome, Trial
 from faults.world import World, edit_audio, edit_label, edit_name
@@ -134,7 +134,8 @@ def _older_shard(world: World, folder: Path, chance: random.Random) -> Outcome:
     if not ("stale" in told and edited.path in told):
         found.lose(f"status does not tell: {told}")
     _refusal(found, scene.do("cv"), "not that of the features", edited.utterance)
-    _again(found, scene, world, "features", "cv", edit=edit)
+    found.lose(unlike(do_or_replace(scene, "features", found), scene, "features", world, edit))
+    _again(found, scene, world, "cv", edit=edit)
     return found
 
 

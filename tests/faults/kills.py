@@ -116,8 +116,10 @@ def _kill_and_edit(number: int) -> Action:
         kill_once(world, scene, name, chance, found)
         EDITS[what](scene, at)
         if name == "cv" and what == "audio":
-            scene.done("features")
-        again = scene.do(name)
+            ready = do_or_replace(scene, "features", found)
+            if ready.code:
+                raise RuntimeError(f"features: {ready.output}")
+        again = do_or_replace(scene, name, found)
         if name == "cv" and again.refused and "holds another run" in again.output:
             found.refusals += 1
             _remove(scene.folder / "runs")  # as the message says
@@ -126,6 +128,15 @@ def _kill_and_edit(number: int) -> Action:
         return found
 
     return action
+
+
+def do_or_replace(scene: Scene, name: str, found: Outcome) -> Finished:
+    """Runs a command; `features` again with --replace if it asks for it: a trial is a copy of a corpus."""
+    finished = scene.do(name)
+    if name == "features" and finished.refused and "--replace" in finished.output:
+        found.refusals += 1
+        finished = run([*COMMANDS[name], "--replace"], scene.folder)
+    return finished
 
 
 def _remove(folder: Path) -> None:
