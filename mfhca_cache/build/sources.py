@@ -14,7 +14,7 @@ from typing import Any
 
 from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.audio_length import header_seconds
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, no_folder
 from mfhca_cache.features.audio import WRONG_LENGTH, Audio, read_audio
 from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import resolve_audio
@@ -106,7 +106,7 @@ def read_sources(
         MfhcaError: the root is not a folder.
     """
     if not root.is_dir():
-        raise MfhcaError(f"{root}: no such folder; pass the corpus folder as --root")
+        raise MfhcaError(f"{no_folder(root)}; pass the corpus folder as --root")
     by_file: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         by_file[utterance.path].append(utterance)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 SHOWN = 20
 
@@ -40,6 +42,20 @@ def require_one_of(known: Sequence[str], **values: str) -> None:
     for name, value in values.items():
         if value not in known:
             raise MfhcaError(f"{name} is {value!r}; {did_you_mean(str(value), known)}")
+
+
+def dangling(path: Path) -> str | None:
+    """Which symlink a path is, or leads through, that leads to nothing, and where to; None if there is none."""
+    with contextlib.suppress(PermissionError):
+        for part in (path, *path.parents):
+            if part.is_symlink() and not part.is_dir():
+                return f"{part}: a symlink to {part.readlink()}, and there is no such folder"
+    return None
+
+
+def no_folder(path: Path) -> str:
+    """The beginning of a message about a folder that does not exist; of a symlink to nothing it names the target."""
+    return dangling(path) or f"{path}: no such folder"
 
 
 def listing(problems: Sequence[str], limit: int = SHOWN) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, dangling
 from mfhca_cache.common.text import hidden_characters
 
 DELETE_AND_RERUN = "delete it and run again"  # the usual remedy for a file that a program wrote
@@ -121,11 +121,8 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 def _not_writable(path: Path, error: OSError, remedy: str) -> MfhcaError:
     """The error of a file that cannot be written; it names a folder above it that is a symlink to nothing."""
-    with contextlib.suppress(PermissionError):
-        for folder in path.parents:
-            if folder.is_symlink() and not folder.is_dir():
-                place = f"{folder}: a symlink to {folder.readlink()}, and there is no such folder"
-                return MfhcaError(f"{place}; create it, mount its disk or remove the link")
+    if place := dangling(path.parent):
+        return MfhcaError(f"{place}; create it, mount its disk or remove the link")
     return MfhcaError(f"{path}: cannot be written ({error.strerror}); {remedy}")
 
 

@@ -26,6 +26,8 @@ MISSING = frozenset(
 )
 # They reverse the order of the text around them, so that a name reads like another one.
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Greek and Cyrillic letters, in lower case, that look like Latin ones in lower or upper case.
+ALIKE = str.maketrans("αβεηικμνορτυχавекмнорстухіјѕһ", "abehikmnoptuxabekmhopctyxijsh")
 SHOWN = 5  # pairs of similar names in a warning
 
 
@@ -116,14 +118,19 @@ def nfc(text: str) -> str:
 
 
 def similar(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of names that differ only in letter case, leading zeros of numbers, or the width of characters.
+    """Groups of names that differ only in letter case, zeros of numbers, the width of characters, or the alphabet.
 
-    >>> similar(["3", "03", "Anna", "anna", "b", "1", "\uff11"])
-    [('03', '3'), ('1', '１'), ('Anna', 'anna')]
+    >>> similar(["3", "03", "3.0", "Anna", "anna", "b", "1", "\uff11"])
+    [('03', '3', '3.0'), ('1', '１'), ('Anna', 'anna')]
+    >>> similar(["Max", "M\N{CYRILLIC SMALL LETTER A}x", "3.10", "3.1"])
+    [('Max', 'Mаx')]
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
+        plain = unicodedata.normalize("NFKC", name).casefold().translate(ALIKE)
+        plain = re.sub(
+            r"(?<=\d)\.0+(?![\d.])", "", plain
+        )  # pandas writes 3 as 3.0 if another row has no value
         groups[re.sub(r"(?<!\d)0+(?=\d)", "", plain)].add(name)
     return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
 
@@ -136,7 +143,8 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
             shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
             more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
             yield (
-                f"{plural} that differ only in letter case, leading zeros or width of characters count as different: "
+                f"{plural} that differ only in letter case, zeros of numbers, width of characters or alphabet count as "
+                "different: "
                 f"{shown}{more}; give them one name if they are the same"
             )
 

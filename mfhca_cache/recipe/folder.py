@@ -14,7 +14,7 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any, Final
 
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, no_folder
 from mfhca_cache.common.files import read_json, write_json
 from mfhca_cache.recipe.kinds import ALL_LAYERS, KINDS, External, Recipe, Ssl, key_of
 
@@ -163,7 +163,7 @@ def recipe_folders(cache: Path) -> list[Path]:
         MfhcaError: the cache does not exist or cannot be read.
     """
     if not cache.is_dir():
-        raise MfhcaError(f"{cache}: no such folder; pass the cache folder as --cache")
+        raise MfhcaError(f"{no_folder(cache)}; pass the cache folder as --cache")
     try:
         return sorted(p for p in cache.iterdir() if p.is_dir() and KEY.fullmatch(p.name.rpartition("-")[2]))
     except OSError as error:

@@ -50,6 +50,7 @@ def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex
     from mfhca_train.results.checksums import read_sealed
     from mfhca_train.results.record import read_record
 
+    runs = tuple(dict.fromkeys(runs))
     for run in runs:
         folder = figures / run.resolve().name if figures and len(runs) > 1 else figures
         page = write_report(run, folder, form or "svg")

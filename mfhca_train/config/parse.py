@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
@@ -26,7 +27,7 @@ TYPES: Final[Mapping[str, Any]] = {
 # Other words for a bool; msgspec reads true, false, 1 and 0.
 BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 # What other toolkits call a setting.
-SYNONYMS = {"learning_rate": "train.lr", "step_size": "train.lr", "num_epochs": "train.epochs"}
+SYNONYMS = {"learningrate": "train.lr", "stepsize": "train.lr", "numepochs": "train.epochs"}
 
 
 def value_of(config: Config, name: str) -> Any:
@@ -56,8 +57,8 @@ def nearest_setting(name: str) -> str:
     ('train.lr', 'train.batch_size', 'train.lr')
     """
     group, _, key = name.lower().rpartition(".")
-    if key in SYNONYMS:
-        return SYNONYMS[key]
+    if synonym := SYNONYMS.get(re.sub("[_-]", "", key)):
+        return synonym
     keys = {known.partition(".")[2]: known for known in FIELDS}
     if key in keys:
         return keys[key]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, listing, no_folder
 from mfhca_cache.recipe.folder import RecipeFolder, command_for, explain
 from mfhca_cache.recipe.kinds import ALL_LAYERS, External
 from mfhca_cache.store.reader import list_recipes, select_recipe
@@ -175,14 +175,14 @@ def _find(cache: Path, recipes: Sequence[RecipeFolder], kind: str, name: str | N
     """As `select_recipe`; if the cache has no recipe of the kind, the error gives the command that computes it."""
     cached = {recipe.kind for recipe in recipes}
     if kind not in cached and kind != External.kind:
-        missing = "no" if cache.is_dir() else "no such folder, so no"
+        where = f"{cache}: no" if cache.is_dir() else f"{no_folder(cache)}, so no"
         alone = cached == {SSL_KIND} and kind in SPEC_KINDS
         option = "--spec" if kind in SPEC_KINDS else "--ssl"
         others = [
             recipe.path.name for recipe in recipes if recipe.kind == External.kind and kind != MFCC_KIND
         ]
         raise MfhcaError(
-            f"{cache}: {missing} {kind} features; "
+            f"{where} {kind} features; "
             + ("train on the hidden states alone with `--set model.inputs=ssl`, or " if alone else "")
             + (f"choose imported ones with {option} {' or '.join(others)}, or " if others else "")
             + f"run `{command_for(kind, cache)}` "

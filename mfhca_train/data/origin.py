@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mfhca_cache.common.audio_digest import file_digest, span_digest
-from mfhca_cache.common.errors import MfhcaError, listing
+from mfhca_cache.common.errors import MfhcaError, listing, no_folder
 from mfhca_cache.common.hardware import cores
 from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.manifest import resolve_audio
@@ -98,7 +98,7 @@ def hash_audio(root: Path, utterances: Sequence[Utterance]) -> dict[str, str]:
         MfhcaError: the root is not a folder.
     """
     if not root.is_dir():
-        raise MfhcaError(f"{root}: no such folder; pass the corpus folder as --root, or leave --root out")
+        raise MfhcaError(f"{no_folder(root)}; pass the corpus folder as --root, or leave --root out")
     of_file: dict[str, list[Utterance]] = {}
     for u in utterances:
         of_file.setdefault(u.path, []).append(u)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.common.columns import Column, fitted, paragraph
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, no_folder
 from mfhca_cache.common.text import plural, printable
 from mfhca_train.report.page import file_date
 from mfhca_train.report.rows import warning_of
@@ -57,7 +57,7 @@ def list_runs(folder: Path) -> list[Listed]:
         MfhcaError: there is no such folder.
     """
     if not folder.is_dir():
-        raise MfhcaError(f"{folder}: no such folder; pass the one that holds the runs")
+        raise MfhcaError(f"{no_folder(folder)}; pass the one that holds the runs")
     return [line for run in sorted(_find(folder)) for line in _lines(folder, run)]
 
 

@@ -86,15 +86,17 @@ def test_a_label_of_the_card_may_be_called_none(tmp_path: Path) -> None:
 
 
 def test_names_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    manifest = read(tmp_path, "u1,a.wav,03,Joy", "u2,b.wav,3,joy", "U2,c.wav,\uff13,joy")
+    rows = ("u1,a.wav,03,Joy", "u2,b.wav,3,joy", "U2,c.wav,\uff13,joy", "u3,d.wav,3.0,j\u043ey")
+    manifest = read(tmp_path, *rows)
     with caplog.at_level(logging.WARNING, "mfhca"):
         manifest.warn()
     (speakers, labels, utterances) = caplog.messages
     assert (
-        "own.csv: speakers that differ only in letter case, leading zeros or width of characters" in speakers
+        "own.csv: speakers that differ only in letter case, zeros of numbers, width of characters or"
+        in speakers
     )
-    assert "'03' and '3' and '３'" in speakers
-    assert "'Joy' and 'joy'" in labels
+    assert "'03' and '3' and '3.0' and '３'; give" in speakers
+    assert "'Joy' and 'joy' and 'j\u043ey'" in labels  # a Cyrillic letter
     assert "'U2' and 'u2'" in utterances
 
 

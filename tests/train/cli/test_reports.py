@@ -124,7 +124,7 @@ def test_reports_of_several_runs_say_how_to_compare_them(pair: tuple[Path, Path]
         f"2 separate reports. To test the runs against each other: mfhca-train compare {pair[0]} {pair[1]}"
         in (result.stdout)
     )
-    assert "separate" not in run("report", pair[0]).stdout
+    assert "separate" not in run("report", pair[0], pair[0]).stdout
     assert run("report", pair[0], "--format", "pdf").exit_code == 2
 
 

@@ -121,6 +121,7 @@ def test_layer_is_a_number_or_a_word_and_the_default_leaves_no_trace() -> None:
     ("name", "near"),
     [
         ("train.learning_rate", "train.lr"),
+        ("learningrate", "train.lr"),
         ("lr", "train.lr"),
         ("EPOCHS", "train.epochs"),
         ("model.droput", "model.dropout"),

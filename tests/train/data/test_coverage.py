@@ -55,6 +55,14 @@ def test_groups_that_lack_a_class_are_named(caplog: pytest.LogCaptureFixture) ->
     assert re.findall(r"fold .*", said) == [f"fold {folds[1].id}: anger, joy, sorrow"]
 
 
+def test_a_class_that_only_validation_speakers_have_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [u for u in utterances() if u.speaker == "s1" or u.emotion != "joy"]
+    (fold,) = (fold for fold in make_folds(rows, "strict", TrainConfig()) if fold.test == ("s0",))
+    assert "s1" in fold.validation
+    check_classes(rows, SET, [fold])
+    assert "a class has no training utterance\n  fold s0: joy" in caplog.text
+
+
 def test_cv_refuses_such_a_fold_until_told(tmp_path: Path) -> None:
     rows = [u for u in utterances() if u.speaker == "s0" or u.emotion != "joy"]
     write_manifest(tmp_path / "corpus.csv", rows)

@@ -9,6 +9,8 @@ import pytest
 from corpus_factory import CLASSES, SPEC, SPEC_SHAPE, SSL, SSL_SHAPE, utterances, write_features
 from layer_factory import LAYERS, write_hidden_states
 
+from mfhca_cache.build.sources import read_sources
+from mfhca_cache.build.verify import verify
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc
@@ -51,6 +53,17 @@ def test_two_recipes_of_one_kind_are_still_listed(cache: Path) -> None:
     write_features(cache, utterances(2), kinds=((other, (24, 15)),))
     with pytest.raises(MfhcaError, match="2 recipes of logspec features"):
         choose_recipes(cache, "spec")
+
+
+def test_a_cache_that_is_a_symlink_to_nothing_is_named_with_its_target(tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to("/mnt/absent")
+    told = "cache: a symlink to /mnt/absent, and there is no such folder"
+    with pytest.raises(MfhcaError, match=f"{told}, so no logspec features; run"):
+        choose_recipes(tmp_path / "cache", "both")
+    with pytest.raises(MfhcaError, match=f"{told}; pass the cache folder"):
+        verify(tmp_path / "cache")
+    with pytest.raises(MfhcaError, match=f"{told}; pass the corpus folder"):
+        read_sources([], tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
