@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mfhca_cache.common import log
-from mfhca_cache.common.errors import SHOWN, MfhcaError, did_you_mean, listing
+from mfhca_cache.common.errors import SHOWN, MfhcaError, did_you_mean, listing, no_folder
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.progress import phase
 from mfhca_cache.common.text import plural
@@ -139,7 +139,7 @@ def scan(
         table = import_module(f"mfhca_cache.corpora.foreign.{name}").read(source or root, root, columns)
         return scan_table(table, root, columns)
     if not root.is_dir():
-        raise MfhcaError(f"{root}: no such folder; --root must be the folder of {name}")
+        raise MfhcaError(f"{no_folder(root)}; --root must be the folder of {name}")
     if speaker is not None:
         from mfhca_cache.corpora import class_folders
 

@@ -21,7 +21,7 @@ from mfhca_cache.build.sources import Source
 from mfhca_cache.common import hardware
 from mfhca_cache.common.audio_digest import file_digest
 from mfhca_cache.common.audio_length import header_length
-from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.errors import MfhcaError, no_folder
 from mfhca_cache.common.text import plural
 from mfhca_cache.doctor.machine import MISSING, OK, WARN, Finding, check_hub
 from mfhca_cache.features.backbone import Backbone, resolve
@@ -116,7 +116,7 @@ def _check_manifest(table: Manifest, utterances: Sequence[Utterance], name: str 
 def _check_audio(root: Path, utterances: Sequence[Utterance]) -> Iterator[Finding]:
     """Whether the files exist, as many as time allows, and whether the first can be read."""
     if not root.is_dir():
-        yield Finding(MISSING, f"{root}: no such folder", "pass the corpus folder as --root")
+        yield Finding(MISSING, no_folder(root), "pass the corpus folder as --root")
         return
     absent, first, checked, start = [], None, 0, time.monotonic()
     for utterance in utterances:

@@ -73,6 +73,12 @@ def test_unknown_corpora_and_folders_are_named(tmp_path: Path) -> None:
         scan.scan("msp", tmp_path)
     with pytest.raises(MfhcaError, match="nowhere: no such folder; --root must be the folder of emodb"):
         scan.build("emodb", tmp_path / "nowhere", tmp_path / "x.csv")
+    (tmp_path / "nowhere").symlink_to("/mnt/absent")
+    with pytest.raises(
+        MfhcaError, match="nowhere: a symlink to /mnt/absent, and there is no such folder; --root"
+    ):
+        scan.build("emodb", tmp_path / "nowhere", tmp_path / "x.csv")
+    (tmp_path / "nowhere").unlink()
     with pytest.raises(
         MfhcaError, match=r"no files of emodb in it; choose another --root, with the layout wav/03a01Fa.wav"
     ):

@@ -65,6 +65,9 @@ def test_audio_that_is_missing_or_elsewhere_is_named(corpus: Path, tmp_path: Pat
     result = ask(*of_corpus(corpus, root=tmp_path / "none", kind="logspec"))
     assert f"missing: {tmp_path / 'none'}: no such folder; pass the corpus folder as --root" in result.stdout
     assert result.exit_code == 1
+    (tmp_path / "none").symlink_to("/mnt/absent")
+    result = ask(*of_corpus(corpus, root=tmp_path / "none", kind="logspec"))
+    assert f"missing: {tmp_path / 'none'}: a symlink to /mnt/absent, and there is no such" in result.stdout
 
 
 def test_q_tells_only_what_is_not_sound(corpus: Path) -> None:
