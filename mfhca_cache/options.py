@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache.common.console import DIR, FILE, Command, jobs_option
+from mfhca_cache.common.console import DIR, FILE, Command, jobs_option, with_options
 from mfhca_cache.common.errors import did_you_mean
 from mfhca_cache.corpora.scan import FOLDERS, FORMATS, NAMES
 from mfhca_cache.recipe.choices import DEFAULT_KINDS, KINDS_OF_OPTION, Settings
@@ -93,9 +93,7 @@ def corpus_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "or end_s; repeat for more. The others are guessed from common names.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def _regex(ctx: click.Context, option: click.Parameter, text: str | None) -> re.Pattern[str] | None:
@@ -255,9 +253,7 @@ def recipe_options(command: Callable[..., Any], required: bool = True) -> Callab
         jobs_option("Threads for decoding audio", "one per core"),
         click.option("--allow-outside", is_flag=True, help="Follow links that lead out of the root."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def make_request(

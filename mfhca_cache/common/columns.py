@@ -74,7 +74,7 @@ def fitted(
         elsewhere: where the columns that are left out can be seen, for the last line.
         notes: a text below each line, indented; none by default.
     """
-    columns = [_printable(column) for column in columns]
+    columns = [replace(column, cells=tuple(map(printable, column.cells))) for column in columns]
     kept = fitting(columns, width)
     longest = columns[0].width
     room = longest if width is None else width - _width(kept, 0)
@@ -113,10 +113,6 @@ def _names(missing: Sequence[Column], columns: Sequence[Column]) -> list[str]:
         whole = sum(column.group == group for column in columns) == len(own)
         names.append(group if whole else f"{group} ({', '.join(own)})")
     return names
-
-
-def _printable(column: Column) -> Column:
-    return replace(column, cells=tuple(map(printable, column.cells)))
 
 
 def _width(columns: Sequence[Column], name_width: int) -> int:

@@ -211,6 +211,13 @@ def echo(text: object, bold: bool = False, nl: bool = True) -> None:
     click.echo(shown if plain else click.style(shown, bold=True), nl=nl)
 
 
+def with_options(command: Callable[..., Any], options: Sequence[Option]) -> Callable[..., Any]:
+    """The command with these options, which --help lists in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def device_option(help_text: str) -> Option:
     """--device, with the same values in every command; `hardware.resolve_device` checks them."""
     metavar = "|".join(DEVICES)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
-
-TAILS: Final = ("pad", "overlap", "drop")
+from mfhca_cache.recipe.kinds import TAILS
 
 
 def cut(
@@ -39,14 +36,14 @@ def cut(
     if tail not in TAILS:
         raise MfhcaError(f"tail rule {tail!r} is unknown; choose one of {', '.join(TAILS)}")
     whole, remainder = divmod(len(samples), segment_samples)
-    with_tail = whole == 0 or (remainder > 0 and tail != "drop" and remainder >= minimum_tail_samples)
-    count = whole + with_tail
+    count = segment_count(len(samples), segment_samples, tail, minimum_tail_samples)
+    has_tail = count > whole
     segments = np.zeros((count, segment_samples), dtype=np.float32)
     segments[:whole] = samples[: whole * segment_samples].reshape(whole, segment_samples)
     lengths = np.full(count, segment_samples, dtype=np.int32)
-    if with_tail and tail == "overlap" and whole:
+    if has_tail and tail == "overlap" and whole:
         segments[-1] = samples[-segment_samples:]
-    elif with_tail:
+    elif has_tail:
         segments[-1, :remainder] = samples[whole * segment_samples :]
         lengths[-1] = remainder
     return segments, lengths

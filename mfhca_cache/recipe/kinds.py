@@ -73,10 +73,8 @@ class _Recipe:
 
 
 @dataclass(frozen=True)
-class LogSpec(_Recipe):
-    """The log-magnitude spectrogram of section III.A: (frames, bins) per segment."""
-
-    kind: ClassVar[str] = "logspec"
+class _Spectrum(_Recipe):
+    """Base of all that is computed from a short-time spectrum."""
 
     sample_rate: int = 16000  # Hz; III.A
     segment_samples: int = 48000  # 3 s; III.A
@@ -87,6 +85,21 @@ class LogSpec(_Recipe):
     dft: int = 800  # points; III.A
     hop_samples: int = 160  # 10 ms; III.A
     frames: int = 300  # 3 s / 10 ms
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window_samples > self.dft:
+            raise MfhcaError(
+                f"{self.kind}.window_samples is {self.window_samples}, expected at most dft = {self.dft}"
+            )
+
+
+@dataclass(frozen=True)
+class LogSpec(_Spectrum):
+    """The log-magnitude spectrogram of section III.A: (frames, bins) per segment."""
+
+    kind: ClassVar[str] = "logspec"
+
     bins: int = 200  # III.A: the first 200 points, 0-4 kHz
     floor_db: float = -100.0  # dB; our choice
     db_reference: str = "full_scale"  # 0 dB is full_scale, or the loudest value of the utterance; our choice
@@ -96,10 +109,6 @@ class LogSpec(_Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window_samples > self.dft:
-            raise MfhcaError(
-                f"logspec.window_samples is {self.window_samples}, expected at most dft = {self.dft}"
-            )
         if self.bins > self.dft // 2 + 1:
             raise MfhcaError(f"logspec.bins is {self.bins}, a DFT of {self.dft} has {self.dft // 2 + 1}")
 
@@ -110,18 +119,9 @@ class LogSpec(_Recipe):
 
 
 @dataclass(frozen=True)
-class _Mel(_Recipe):
-    """Base of `logmel` and `mfcc`: a short-time spectrum as in `LogSpec`, summed over mel bands."""
+class _Mel(_Spectrum):
+    """Base of `logmel` and `mfcc`: the short-time spectrum of `LogSpec`, summed over mel bands."""
 
-    sample_rate: int = 16000  # Hz; III.A
-    segment_samples: int = 48000  # 3 s; III.A
-    tail: str = "pad"  # how to handle a short final segment: pad | overlap | drop; III.A pads
-    minimum_tail_samples: int = 0  # a shorter tail is dropped unless it is the only segment; our choice
-    window: str = "hamming-periodic"  # as logspec
-    window_samples: int = 640  # 40 ms; as logspec
-    dft: int = 800  # points; as logspec
-    hop_samples: int = 160  # 10 ms; as logspec
-    frames: int = 300  # 3 s / 10 ms
     mel_scale: str = "htk"  # the baseline's MFCCs
     bands: int = 80  # our choice: each has two or more DFT points, 20 Hz apart; with 128 some would have one
     low_hz: float = 0.0  # lower end of the first band
@@ -133,10 +133,6 @@ class _Mel(_Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window_samples > self.dft:
-            raise MfhcaError(
-                f"{self.kind}.window_samples is {self.window_samples}, expected at most dft = {self.dft}"
-            )
         if not 0 <= self.low_hz < self.high_hz <= self.sample_rate / 2:
             raise MfhcaError(
                 f"{self.kind}: the bands cover {self.low_hz:g} to {self.high_hz:g} Hz, "

@@ -72,6 +72,8 @@ def assemble(
 
     valid = np.concatenate([utterance.valid_frames for utterance in utterances], dtype=np.int32)
     counts = [len(utterance.valid_frames) for utterance in utterances]
+    utterance_ids = [utterance.utterance_id for utterance in utterances]
+    origins = [utterance.origin for utterance in utterances]
     shape = (len(valid), *identity.frame_shape)
     size = len(valid) * identity.row_bytes
     image = _Image()
@@ -88,7 +90,7 @@ def assemble(
         tables: dict[str, Array] = {
             "segment_utterance": np.repeat(np.arange(len(utterances)), counts),
             "valid_frames": valid,
-            "spans": np.array([(u.origin.start_s, u.origin.end_s) for u in utterances], np.float64),
+            "spans": np.array([(origin.start_s, origin.end_s) for origin in origins], np.float64),
             **{f"moments/{name}": values for name, values in moments.items()},
         }
         digest = schema.content_digest(
@@ -97,20 +99,24 @@ def assemble(
             speaker=identity.speaker,
             shape=shape,
             stored_as=identity.dtype,
-            utterance_ids=[utterance.utterance_id for utterance in utterances],
+            utterance_ids=utterance_ids,
             features_sha256=features_sha256,
-            origins=[utterance.origin for utterance in utterances],
+            origins=origins,
             tables=tables,
         )
         for name, dtype in schema.TABLES.items():
             file.create_dataset(name, data=tables[name].astype(dtype))
-        _write_texts(file, schema.UTTERANCE_IDS, [utterance.utterance_id for utterance in utterances])
-        _write_texts(file, schema.AUDIO_SHA256, [utterance.origin.audio_sha256 for utterance in utterances])
-        _write_texts(
-            file, schema.SAMPLES_SHA256, [utterance.origin.samples_sha256 for utterance in utterances]
-        )
-        _write_texts(file, schema.PATHS, [utterance.origin.path for utterance in utterances])
-        _write_texts(file, schema.FEATURES_SHA256, features_sha256)
+        columns = {
+            schema.UTTERANCE_IDS: utterance_ids,
+            schema.AUDIO_SHA256: [origin.audio_sha256 for origin in origins],
+            schema.SAMPLES_SHA256: [origin.samples_sha256 for origin in origins],
+            schema.PATHS: [origin.path for origin in origins],
+            schema.FEATURES_SHA256: features_sha256,
+        }
+        for name, column in columns.items():
+            encoded = [text.encode() for text in column]
+            dtype = h5py.string_dtype("utf-8", max(1, *map(len, encoded)))
+            file.create_dataset(name, data=np.array(encoded, dtype))
         texts = (
             schema.FORMAT,
             identity.key,
@@ -188,14 +194,6 @@ def _copy(
     tables = {name: table.reshape(len(utterances), *layers, bins) for name, table in moments.items()}
     tables["count"] = np.array([int(utterance.valid_frames.sum()) for utterance in utterances], np.int64)
     return digests, tables
-
-
-def _write_texts(file: Any, name: str, texts: list[str]) -> None:
-    import h5py
-
-    encoded = [text.encode() for text in texts]
-    dtype = h5py.string_dtype("utf-8", max(1, *map(len, encoded)))
-    file.create_dataset(name, data=np.array(encoded, dtype))
 
 
 class _Image:

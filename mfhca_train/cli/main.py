@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.columns import terminal_width
 from mfhca_cache.common.console import DIR, FILE, Commands, echo
 from mfhca_train.cli.export import export
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mfhca_train.config.sources import Resolved
+    from mfhca_train.runs.plan import Request
 
 # The keys of rescore.POOLINGS; a test compares them.
 POOLING_NAMES = ("mean", "duration", "majority", "maximum")
@@ -48,15 +48,7 @@ def main() -> None:
 @click.argument("manifest", metavar="MANIFEST...", nargs=-1, required=True, type=FILE)
 @run_options(seeds=SEEDS, protocol=PROTOCOL)
 @DRY_RUN
-def cv(
-    manifest: tuple[Path, ...],
-    out: Path,
-    preset: str | None,
-    settings: tuple[str, ...],
-    config_file: Path | None,
-    dry_run: bool,
-    **options: Any,
-) -> None:
+def cv(dry_run: bool, **options: Any) -> None:
     """Cross-validate over speakers: train, select and test every fold; write results.json and report.html.
 
     Several manifests are trained on as one corpus; protocol corpus tests each of them once. The log is log.txt in the
@@ -65,23 +57,16 @@ def cv(
     \b
       mfhca-train cv my.csv --cache cache/mine --out runs/mine --seeds 3
     """
-    _refuse_jobs(options["cluster"], options["jobs"])
-    from mfhca_train.runs.crossval import cross_validate
-    from mfhca_train.runs.plan import Request
-
-    options["seeds"] = tuple(range(options["seeds"]))
-    files = _files(manifest, options)
-    resolved = _resolve(manifest, preset, settings, config_file)
-    request = Request(
-        **files, out=out, config=resolved.config, default_preset=resolved.default_preset, **options
-    )
+    request = _request(options)
     if dry_run:
         from mfhca_train.runs.dry_run import describe
 
         for line in describe(request):
             echo(line)
         return
-    _show(out, cross_validate(request))
+    from mfhca_train.runs.crossval import cross_validate
+
+    _show(request.out, cross_validate(request))
 
 
 @main.command(cls=RunCommand)
@@ -91,19 +76,7 @@ def cv(
 @click.option("--row", "rows", multiple=True, metavar="NAME", help="Only this row (repeat for more).")
 @click.option("--skip-missing", is_flag=True, help="Skip rows whose features are not in the cache.")
 @DRY_RUN
-def ablate(
-    grid: Path,
-    manifest: tuple[Path, ...],
-    out: Path,
-    preset: str | None,
-    settings: tuple[str, ...],
-    config_file: Path | None,
-    rows: tuple[str, ...],
-    skip_missing: bool,
-    dry_run: bool,
-    protocol: str | None,
-    **options: Any,
-) -> None:
+def ablate(grid: Path, rows: tuple[str, ...], skip_missing: bool, dry_run: bool, **options: Any) -> None:
     """Train the rows of a GRID (a file, or a name like table2) and test them against its reference row.
 
     The settings of a row win over all others. Folds that another run next to OUT has finished with equal settings
@@ -112,30 +85,19 @@ def ablate(
     \b
       mfhca-train ablate table2 my.csv --cache cache/mine --out runs/mine-table2 --seeds 5
     """
-    _refuse_jobs(options["cluster"], options["jobs"])
     from mfhca_train.runs.ablation import ablate as run
     from mfhca_train.runs.grid import find_grid, read_grid
-    from mfhca_train.runs.plan import Request
 
     found = read_grid(find_grid(grid))
-    options["seeds"] = tuple(range(options["seeds"]))
-    files = _files(manifest, options)
-    resolved = _resolve(manifest, preset, settings, config_file, found.base.settings)
-    request = Request(
-        **files,
-        out=out,
-        config=resolved.config,
-        default_preset=resolved.default_preset,
-        protocol=protocol or found.base.protocol or PROTOCOL,
-        **options,
-    )
+    options["protocol"] = options["protocol"] or found.base.protocol or PROTOCOL
+    request = _request(options, found.base.settings)
     if dry_run:
         from mfhca_train.runs.dry_run import describe_ablation
 
         for line in describe_ablation(request, found, rows, skip_missing):
             echo(line)
         return
-    _show(out, run(request, found, rows, skip_missing))
+    _show(request.out, run(request, found, rows, skip_missing))
 
 
 @main.command()
@@ -193,18 +155,21 @@ def _show(out: Path, results: Mapping[str, Any]) -> None:
     LOG.info("%s", next_steps(out))
 
 
-def _files(manifests: tuple[Path, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request that name the files of each corpus; their options are taken out of `options`."""
+def _request(options: dict[str, Any], base: Mapping[str, Any] | None = None) -> Request:
+    """What `cv` and `ablate` are asked for; the grid of an ablation may have settings for all rows."""
     from mfhca_train.data.class_map import read_class_map
-    from mfhca_train.runs.plan import files_of
+    from mfhca_train.runs.plan import Request, files_of
 
-    caches, roots, class_map = (options.pop(name) for name in ("cache", "root", "class_map"))
-    return files_of(manifests, caches, roots, read_class_map(class_map))
-
-
-def _refuse_jobs(cluster: Cluster | None, jobs: int | None) -> None:
-    if cluster is not None and jobs is not None:
+    if options["cluster"] is not None and options["jobs"] is not None:
         raise click.UsageError("--jobs cannot be used with --backend dask, which runs one fold per worker")
+    manifests, caches, roots, class_map = (
+        options.pop(name) for name in ("manifest", "cache", "root", "class_map")
+    )
+    files = files_of(manifests, caches, roots, read_class_map(class_map))
+    given = (options.pop(name) for name in ("preset", "settings", "config_file"))
+    resolved = _resolve(manifests, *given, base)
+    options["seeds"] = tuple(range(options["seeds"]))
+    return Request(**files, **options, config=resolved.config, default_preset=resolved.default_preset)
 
 
 def _resolve(
@@ -220,12 +185,12 @@ def _resolve(
         click.UsageError: a --set without "=".
         MfhcaError: an unknown preset or setting, or a value that does not fit.
     """
-    from mfhca_train.config.sources import resolve, tell
+    from mfhca_train.config.sources import log_settings, resolve
 
     for text in settings:
         if "=" not in text:
             raise click.UsageError(f"--set {text}: write NAME=VALUE")
     pairs = [(name, value) for name, _, value in (text.partition("=") for text in settings)]
     resolved = resolve(manifests, base, file, pairs, preset)
-    tell(resolved)
+    log_settings(resolved)
     return resolved

@@ -16,6 +16,7 @@ from mfhca_cache.common.console import (
     device_option,
     jobs_option,
     threads_option,
+    with_options,
 )
 from mfhca_train.config.defaults import PROTOCOL, THREADS
 
@@ -65,9 +66,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--preset, the corpus card, the defaults. `mfhca-train config` lists all settings.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -155,10 +154,4 @@ def run_options(seeds: int, protocol: str | None) -> Callable[[Callable[..., Any
         ),
         cluster_options(),
     )
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: with_options(command, options)

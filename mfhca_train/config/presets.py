@@ -44,11 +44,8 @@ def read_preset(name: str, prefix: str = "") -> Preset:
     """
     paths = {path.stem: path for folder in manifest_folders() for path in folder.glob("presets/*.toml")}
     if name not in paths:
-        names = sorted(paths, key=lambda known: (-_similarity(name, known), known))
+        likeness = {known: difflib.SequenceMatcher(None, name.lower(), known).ratio() for known in paths}
+        names = sorted(paths, key=lambda known: (-likeness[known], known))
         raise MfhcaError(f"{prefix}no preset is called {name!r}; {did_you_mean(name, names)}")
     file = decode(paths[name], read_toml(paths[name]), PresetFile, "correct the preset")
     return Preset(file.provenance, file.settings, name)
-
-
-def _similarity(name: str, known: str) -> float:
-    return difflib.SequenceMatcher(None, name.lower(), known).ratio()

@@ -200,3 +200,14 @@ class Config:
         recordings.
         """
         return self.normalises_per("speaker") or (self.normalises_per("corpus") and protocol == "corpus")
+
+
+def setting_text(value: Any) -> str:
+    """A setting as --set takes it.
+
+    >>> setting_text(True), setting_text([16, 32])
+    ('true', '16,32')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

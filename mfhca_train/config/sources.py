@@ -18,7 +18,7 @@ from mfhca_cache.common.log import LOG
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_train.config.parse import FIELDS, describe_values, unused_settings, value_of, with_settings
 from mfhca_train.config.presets import SMALL, SMALL_BELOW, Preset, read_preset
-from mfhca_train.config.settings import Config
+from mfhca_train.config.settings import Config, setting_text
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,15 @@ def resolve(
     return Resolved(config, set_by, used, is_default_preset, len(found))
 
 
-def tell(resolved: Resolved) -> None:
-    """Logs the preset, and all settings that were set."""
+def log_settings(resolved: Resolved) -> None:
+    """Logs the preset, and all settings that were set, with their sources."""
     if text := describe_preset(resolved):
         LOG.info("%s", text)
-    LOG.debug("settings: %s", changed_settings(resolved))
+    changed = [
+        f"{name}={setting_text(value_of(resolved.config, name))} ({source})"
+        for name, source in resolved.set_by.items()
+    ]
+    LOG.debug("settings: %s", ", ".join(changed) or "all defaults")
 
 
 def _of_preset(preset: Preset, replaces_card: bool = False) -> _Source:
@@ -155,8 +159,8 @@ def table(resolved: Resolved, width: int | None = None) -> list[str]:
     lines = [
         (
             name,
-            _text(value_of(resolved.config, name)),
-            _text(entry.default),
+            setting_text(value_of(resolved.config, name)),
+            setting_text(entry.default),
             entry.metadata["source"],
             resolved.set_by.get(name, ""),
         )
@@ -193,28 +197,10 @@ def _description(name: str) -> str:
     return f"{FIELDS[name].metadata['meaning']} [{describe_values(name)}]"
 
 
-def _text(value: Any) -> str:
-    """A value as --set takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
-    return f'"{value}"' if isinstance(value, str) else _text(value)
-
-
-def changed_settings(resolved: Resolved) -> str:
-    """The settings that were set and their sources, in one line for the log."""
-    return (
-        ", ".join(
-            f"{name}={_text(value_of(resolved.config, name))} ({source})"
-            for name, source in resolved.set_by.items()
-        )
-        or "all defaults"
-    )
+    return f'"{value}"' if isinstance(value, str) else setting_text(value)
 
 
 def describe_preset(resolved: Resolved) -> str:

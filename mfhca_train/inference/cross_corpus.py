@@ -21,7 +21,7 @@ from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.recipes import find_recipes
 from mfhca_train.inference.seen import refuse_training_audio, warn_of_same_corpus
-from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, scores
+from mfhca_train.results.metrics import Array, confusion_matrix, mean_over_segments, score_of, scores
 from mfhca_train.results.probabilities import normalised
 from mfhca_train.results.schema import SCORES
 from mfhca_train.results.statistics import fold_summary, speaker_interval
@@ -176,7 +176,7 @@ def _scores(
             **{
                 name: {
                     "value": getattr(of_ensemble, name),
-                    "ci95": speaker_interval(list(of_speaker.values()), functools.partial(_score, name)),
+                    "ci95": speaker_interval(list(of_speaker.values()), functools.partial(score_of, name)),
                 }
                 for name in SCORES
             },
@@ -195,7 +195,3 @@ def _scores(
             for speaker, own in of_speaker.items()
         },
     }
-
-
-def _score(name: str, confusion: Array) -> float:
-    return float(getattr(scores(confusion), name))

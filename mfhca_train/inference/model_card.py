@@ -7,18 +7,17 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mfhca_cache.common.text import plural
 from mfhca_cache.recipe.kinds import External
 from mfhca_train.config.parse import from_dict
-from mfhca_train.config.settings import Config
+from mfhca_train.config.settings import Config, setting_text
 from mfhca_train.data.folds import PROTOCOLS
 from mfhca_train.inference.cards import EnsembleCard, NetworkRecord
 from mfhca_train.inference.hub import EncoderSource
 from mfhca_train.report import text
 from mfhca_train.report.blocks import Table
-from mfhca_train.report.markdown import Markdown
+from mfhca_train.report.markdown import Markdown, templates
+from mfhca_train.report.repeat import changed_settings, flat
 from mfhca_train.results.inputs_header import Side
 from mfhca_train.results.schema import SCORES, File
 
@@ -82,16 +81,7 @@ class BundleCard(EnsembleCard, frozen=True, kw_only=True):
 def model_card(card: BundleCard) -> str:
     """README.md of a bundle: Markdown with the metadata that the hub reads."""
     renderer, config = Markdown(), from_dict(card.config)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=renderer.text,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
+    environment = templates(renderer, TEMPLATES)
     environment.globals |= {"names": text.names, "plural": plural}
     page = environment.get_template("model_card.md.j2").render(
         card=card,
@@ -136,11 +126,11 @@ def _scores(card: BundleCard) -> Table:
     rows = []
     for name in SCORES:
         score = getattr(card.scores, name)
-        spread = "" if score.std is None else f" ± {text.score(score.std)}"
+
         rows.append(
             [
                 name.upper(),
-                f"{text.score(score.mean)}{spread}",
+                text.mean_sd(score),
                 text.interval(score.ci95),
                 text.score(score.seed_std),
                 text.score(score.pooled),
@@ -153,11 +143,6 @@ def _scores(card: BundleCard) -> Table:
 
 def _changed(config: Config) -> Table:
     """The settings that are not the defaults."""
-    default = Config().to_dict()
-    rows = [
-        [f"{group}.{name}", text.setting(value)]
-        for group, values in config.to_dict().items()
-        for name, value in values.items()
-        if default[group].get(name) != value
-    ]
+    changed = changed_settings(flat(config.to_dict()))
+    rows = [[name, setting_text(value)] for name, value in changed.items()]
     return Table("Settings that are not the defaults", ["Setting", "Value"], rows)

@@ -14,7 +14,7 @@ from mfhca_cache.common.errors import MfhcaError, require_positive
 from mfhca_cache.common.hardware import DEVICES
 from mfhca_train.config.defaults import ABLATION_SEEDS, PROTOCOL, SEEDS, THREADS
 from mfhca_train.config.settings import Config
-from mfhca_train.config.sources import resolve, tell
+from mfhca_train.config.sources import log_settings, resolve
 from mfhca_train.data.class_map import ClassMap, read_class_map
 from mfhca_train.interface.run import Run, load_run
 from mfhca_train.runs import ablation, crossval
@@ -206,7 +206,7 @@ def _settings(
         return {"config": settings}
     file = None if config_file is None else Path(config_file)
     resolved = resolve(_paths(manifest), base, file, tuple((settings or {}).items()), preset)
-    tell(resolved)
+    log_settings(resolved)
     return {"config": resolved.config, "default_preset": resolved.default_preset}
 
 

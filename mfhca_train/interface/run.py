@@ -16,7 +16,7 @@ from mfhca_cache.common.text import plural
 from mfhca_train.data.batch import Array
 from mfhca_train.interface.table import Table
 from mfhca_train.report.terminal import table
-from mfhca_train.report.text import score
+from mfhca_train.report.text import mean_sd, score
 from mfhca_train.results.checksums import identity_digest, read_sealed
 from mfhca_train.results.history import CURVES
 from mfhca_train.results.record import read_record
@@ -190,7 +190,7 @@ class Run:
             [
                 (row.results.title if found.grid else name)
                 + (f" ({ORACLE})" if row.results.is_oracle else ""),
-                *(_mean_sd(one) for one in row.scores.values()),
+                *map(mean_sd, row.scores.values()),
                 str(row.results.n_folds),
                 str(len(row.results.seeds)),
             ]
@@ -241,10 +241,6 @@ def _history(folds: Sequence[FoldResult], histories: Sequence[Mapping[str, Seque
         for name in CURVES:
             columns[name] += curves[name]
     return Table(columns)
-
-
-def _mean_sd(one: Score) -> str:
-    return score(one.mean) if one.std is None else f"{score(one.mean)} ± {score(one.std)}"
 
 
 def _html_table(head: list[str], body: list[list[str]]) -> str:

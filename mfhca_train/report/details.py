@@ -15,9 +15,9 @@ from mfhca_train.report.plots.curves import reliability_picture
 from mfhca_train.report.plots.rows import strip_picture
 from mfhca_train.report.plots.svg import MOST_LINES, confusion_picture, fold_picture
 from mfhca_train.report.rows import mark_of, quoted
-from mfhca_train.report.text import interval, names, score
+from mfhca_train.report.text import interval, mean_sd, names, score
 from mfhca_train.results.record import Record
-from mfhca_train.results.schema import SCORES, Group, LayerWeight, RowResults
+from mfhca_train.results.schema import SCORES, Group, RowResults
 from mfhca_train.results.summary import DURATIONS
 
 GROUPS = {
@@ -268,7 +268,8 @@ def layers(record: Record) -> dict[str, Any] | None:
         return None
     every = sorted({layer for weights in summed.values() for layer in weights}, key=int)
     rows: list[Cells] = [
-        [layer, *(_weight(weights.get(layer)) for weights in summed.values())] for layer in every
+        [layer, *(mean_sd(one) if (one := weights.get(layer)) else "–" for weights in summed.values())]
+        for layer in every
     ]
     columns = ["Weight"] if record.single else [record.labels[name] for name in summed]
     head: Cells = ["Layer", *columns]
@@ -278,9 +279,3 @@ def layers(record: Record) -> dict[str, Any] | None:
         head.append("")
         rows = [[*row, Cell("", bar=weights[layer].mean)] for row, layer in zip(rows, every, strict=True)]
     return {"count": len(summed), "table": Table("weights of the layers", head, rows, numbers=numbers)}
-
-
-def _weight(weight: LayerWeight | None) -> str:
-    if weight is None:
-        return "–"
-    return score(weight.mean) + ("" if weight.std is None else f" ± {score(weight.std)}")

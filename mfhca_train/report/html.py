@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from mfhca_train.report.blocks import AnyCell, Figure, Picture, Table, Tile, as_cell
+from mfhca_train.report.blocks import AnyCell, Figure, Table, Tile, as_cell
 from mfhca_train.report.text import clean
 
 Caller = Callable[[], Any]  # the inner part of a {% call %} block
@@ -101,7 +101,7 @@ class Html:
             return Markup("")
         self.shown += figures
         drawn = "\n".join(
-            f"<figure>{_drawing(figure.picture)}<figcaption>{self.text(figure.caption)}</figcaption></figure>"
+            f"<figure>{figure.picture.svg}<figcaption>{self.text(figure.caption)}</figcaption></figure>"
             for figure in figures
         )
         if len(figures) == 1:
@@ -160,10 +160,6 @@ def _plain(any_cell: AnyCell) -> str:
     cell = as_cell(any_cell)
     extra = [f"({part})" for part in (cell.warning, cell.tag, cell.detail, cell.folded) if part]
     return clean(" ".join([cell.text, *extra])).replace("−", "-").strip()
-
-
-def _drawing(picture: Picture) -> str:
-    return picture.svg
 
 
 def _one_line(text: Any) -> str:

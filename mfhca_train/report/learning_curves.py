@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from statistics import quantiles
 from typing import Any
@@ -35,10 +36,7 @@ def training(record: Record) -> dict[str, Any] | None:
             picture = curves_picture(
                 f"curves-{name}",
                 row.marked_title,
-                {
-                    "training": [h["train_loss"] for h in of_row],
-                    where: [h["validation_loss"] for h in of_row],
-                },
+                _losses(of_row, where),
                 {where: [[100 * value for value in h["validation_ua"]] for h in of_row]},
                 [fold.best_epoch for fold in row.folds],
                 mark_of(row),
@@ -64,11 +62,7 @@ def _curves_of_row(record: Record, row: RowResults) -> dict[str, Picture]:
     """Loss, WA and UA in a picture each; WA and UA have the same scale, so that they can be compared."""
     (histories,) = record.histories.values()
     best, where = [fold.best_epoch for fold in row.folds], _selected_on(row)
-    losses = {
-        "training": [h["train_loss"] for h in histories],
-        where: [h["validation_loss"] for h in histories],
-    }
-    pictures = {"loss": curve_picture("loss", "Loss (nats)", losses, best, mark_of(row))}
+    pictures = {"loss": curve_picture("loss", "Loss (nats)", _losses(histories, where), best, mark_of(row))}
     curves = {
         key: [[100 * value for value in history[f"validation_{key}"]] for history in histories]
         for key in ("wa", "ua")
@@ -78,6 +72,14 @@ def _curves_of_row(record: Record, row: RowResults) -> dict[str, Picture]:
         title, limits = f"{key.upper()} (%)", (max(0.0, lowest - 4), 102)
         pictures[key] = curve_picture(f"curve-{key}", title, {where: of_key}, best, mark_of(row), limits)
     return pictures
+
+
+def _losses(histories: Sequence[Mapping[str, Sequence[float]]], where: str) -> dict[str, Sequence[Any]]:
+    """The curves of every network by the name of the line."""
+    return {
+        "training": [h["train_loss"] for h in histories],
+        where: [h["validation_loss"] for h in histories],
+    }
 
 
 def _common_limits(record: Record) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mfhca_train.report.blocks import AnyCell, Figure, Table, Tile, as_cell
-from mfhca_train.report.html import Caller, _one_line
+from mfhca_train.report.html import Caller, Html, _one_line
 from mfhca_train.report.text import clean
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_]))")
@@ -134,3 +136,17 @@ class Markdown:
         extra = [f"({self.text(part)})" for part in (cell.warning, cell.tag, cell.detail) if part]
         extra += [f": {self.text(cell.folded)}"] if cell.folded else []
         return Markup(" ".join([text, *extra]).replace(" : ", ": ").strip())
+
+
+def templates(renderer: Html | Markdown, folder: Path) -> Environment:
+    """The templates of a folder, which can call every method of the renderer."""
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        finalize=renderer.text,  # escapes every value for the format; `Markup` is not escaped again
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
+    return environment

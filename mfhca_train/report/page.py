@@ -17,8 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mfhca_cache.common.files import write_atomically
 from mfhca_cache.common.text import plural
 from mfhca_train.data.folds import PROTOCOLS
@@ -27,7 +25,7 @@ from mfhca_train.report.analysis import Analyses
 from mfhca_train.report.blocks import Tile
 from mfhca_train.report.findings import findings
 from mfhca_train.report.html import Html
-from mfhca_train.report.markdown import Markdown
+from mfhca_train.report.markdown import Markdown, templates
 from mfhca_train.report.parameters import find_baseline, parameters
 from mfhca_train.report.plots.files import FIGURES, format_of, write_figures
 from mfhca_train.report.rows import (
@@ -169,15 +167,7 @@ def _render(
     date: str,
 ) -> str:
     """The whole report in one format."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=renderer.text,  # escapes every value for the format; `Markup` is not escaped again
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {name: getattr(renderer, name) for name in dir(renderer) if name[0] != "_"}
+    environment = templates(renderer, TEMPLATES)
     environment.globals |= {function.__name__: function for function in FORMATTING}
     environment.globals |= {"record": record, "results": record.results, "single": record.single}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +62,7 @@ def find_baseline(record: Record) -> Baseline | None:
     """
     if record.single:
         return None
-    rows = [name for name, row in record.networks.items() if _is_baseline(row.config["model"])]
+    rows = [name for name, row in record.networks.items() if BASELINE.items() <= row.config["model"].items()]
     if rows:
         usual = record.rows[record.reference or rows[0]].recipes.get("ssl")
         rows.sort(key=lambda name: record.rows[name].recipes.get("ssl") != usual)
@@ -73,10 +72,6 @@ def find_baseline(record: Record) -> Baseline | None:
         return None
     frames, width = shapes[0][-2:]
     return Baseline(_count(len(record.results.classes), frames, width), None, width)
-
-
-def _is_baseline(model: Mapping[str, Any]) -> bool:
-    return all(model.get(name) == value for name, value in BASELINE.items())
 
 
 def _count(classes: int, ssl_frames: int, ssl_width: int) -> int:

@@ -8,9 +8,8 @@ from typing import Any
 
 from mfhca_train.config.parse import from_dict, unused_settings
 from mfhca_train.config.presets import SMALL_BELOW
-from mfhca_train.config.settings import Config
+from mfhca_train.config.settings import Config, setting_text
 from mfhca_train.report.blocks import Cell, Cells, Table
-from mfhca_train.report.text import setting
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import CorpusOfRun, Environment
 
@@ -29,15 +28,17 @@ def settings(record: Record) -> dict[str, Any]:
         [
             record.labels[name],
             row.kind,
-            *(setting(configs[name].get(one, "–")) for one in differing),
+            *(setting_text(configs[name].get(one, "–")) for one in differing),
             *(Cell(row.recipes.get(side, "–"), code=side in row.recipes) for side in sides),
         ]
         for name, row in record.rows.items()
     ]
     head = ["Row", "Kind", *differing, *(f"features: {SIDES[side]}" for side in sides)]
     default = flat(Config().to_dict())
-    whole = [[name, setting(value), setting(default.get(name, "–"))] for name, value in common.items()]
-    changed = [line for line in whole if line[0] in _changed(common)]
+    whole = [
+        [name, setting_text(value), setting_text(default.get(name, "–"))] for name, value in common.items()
+    ]
+    changed = [line for line in whole if line[0] in changed_settings(common)]
     return {
         "single": bool(record.single),
         "several": bool(next(iter(record.rows.values())).corpora),
@@ -69,7 +70,7 @@ def _shared(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _changed(config: Mapping[str, Any]) -> dict[str, Any]:
+def changed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are not the program's defaults."""
     default = flat(Config().to_dict())
     return {name: value for name, value in config.items() if name not in default or default[name] != value}
@@ -123,8 +124,8 @@ def _environments(record: Record) -> Table:
                 if len({e.get(key) for e in entries}) > 1
             ]
             units = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in one.units)
-            told = ", ".join(f"{key} {own.get(key, 'none')}" for key in differing)
-            rows.append([units, told, *([] if record.single else [record.labels[name]])])
+            own_values = ", ".join(f"{key} {own.get(key, 'none')}" for key in differing)
+            rows.append([units, own_values, *([] if record.single else [record.labels[name]])])
     head = ["Folds and seeds", "Trained with", *([] if record.single else ["Row"])]
     return Table("units trained in different environments", head, rows, wordy=True)
 
@@ -148,7 +149,7 @@ def _recipes(record: Record) -> Table:
         )
         fields = "not stored in this run"
         if stored:
-            fields = ", ".join(f"{name} = {setting(value)}" for name, value in stored.recipe.items())
+            fields = ", ".join(f"{name} = {setting_text(value)}" for name, value in stored.recipe.items())
         called = record.about.recipe_names.get(key)
         rows.append(
             [
@@ -204,13 +205,13 @@ def _command(record: Record, rows: Sequence[str], seeds: int) -> str:
         "--preset",
         "paper",
     ]  # all defaults: a corpus card or the preset of small corpora would decide the rest
-    changed = _changed(flat(results.config))
+    changed = changed_settings(flat(results.config))
     if record.single:  # a setting without effect would be refused
         changed = {
             name: changed[name] for name in changed if name not in unused_settings(from_dict(results.config))
         }
     for name, value in changed.items():
-        parts += ["--set", f"{name}={setting(value)}"]
+        parts += ["--set", f"{name}={setting_text(value)}"]
     parts += [part for name in rows for part in ("--row", name)]
     incomplete = [row for row in record.rows.values() if not row.complete]
     folds = dict.fromkeys(fold.id for row in incomplete for fold in row.folds)

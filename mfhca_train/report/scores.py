@@ -22,12 +22,12 @@ from mfhca_train.report.rows import (
     untested_oracles,
     warning_of,
 )
-from mfhca_train.report.text import interval, p_value, points, points_interval, score
+from mfhca_train.report.text import interval, mean_sd, p_value, points, points_interval, score
 from mfhca_train.results.comparison import WORTH, differences
 from mfhca_train.results.effects import Effect
 from mfhca_train.results.published import PublishedScore
 from mfhca_train.results.record import Record
-from mfhca_train.results.schema import SCORES, AblationResults, Change, Comparison, RowResults, Score
+from mfhca_train.results.schema import SCORES, AblationResults, Change, Comparison, RowResults
 
 TESTED = ("ua", "wa")  # the score that does not favour frequent emotions comes first
 FORMS = {"mean": "mean over folds", "pooled": "pooled"}
@@ -64,11 +64,6 @@ def scores(record: Record) -> dict[str, Any] | None:
         "left_out": left_out,
         "reasons": Table("rows left out", ["Left out", "Reason, and how to compute its features"], reasons),
     }
-
-
-def mean_sd(one: Score) -> str:
-    """Mean ± standard deviation over the folds, in percent."""
-    return score(one.mean) + ("" if one.std is None else f" ± {score(one.std)}")
 
 
 def differences_from_reference(record: Record) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from statistics import fmean, stdev
-from typing import Any
+
+from mfhca_train.results.schema import LayerWeight, Score
 
 
 def clean(text: str) -> str:
@@ -39,6 +40,11 @@ def score(fraction: float | None) -> str:
     ('74.24', '–')
     """
     return "–" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def mean_sd(one: Score | LayerWeight) -> str:
+    """Mean ± standard deviation over the folds, in percent."""
+    return score(one.mean) + ("" if one.std is None else f" ± {score(one.std)}")
 
 
 def interval(ends: Sequence[float] | None) -> str:
@@ -94,14 +100,3 @@ def mean_and_sd(values: Sequence[float | None]) -> str:
         return "–"
     text = f"{fmean(known):.2f}" + (f" ± {stdev(known):.2f}" if len(known) > 1 else "")
     return text.replace("-", "−")
-
-
-def setting(value: Any) -> str:
-    """A setting as --set takes it.
-
-    >>> setting(True), setting([16, 32])
-    ('true', '16,32')
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -87,14 +87,9 @@ def common_seeds(row: Outcome, reference: Outcome) -> list[int]:
     return sorted(reference.speakers if reference.random else row.speakers)
 
 
-def _over(own: Collection[int], common: Collection[int]) -> list[int]:
-    """Those seeds of a row that are common, in order; all of its seeds if none is."""
-    return sorted({*own} & {*common}) or sorted(own)
-
-
 def _mean(of_seed: Mapping[int, Mapping[str, float]], common: Collection[int]) -> dict[str, float]:
-    """Name -> mean over the seeds; all seeds have the same names."""
-    values = [of_seed[seed] for seed in _over(of_seed, common)]
+    """Name -> mean over the seeds that are common, or over all if none is; all seeds have the same names."""
+    values = [of_seed[seed] for seed in sorted({*of_seed} & {*common}) or sorted(of_seed)]
     return {
         name: float(np.mean([of_name[name] for of_name in values])) for name in (values[0] if values else ())
     }

@@ -69,12 +69,7 @@ def _pairs(record: Record) -> Iterator[tuple[str, str, str]]:
                 if (
                     without.config == config
                     and without.protocol == row.protocol
-                    and _same_features(row.recipes, without.recipes)
+                    and all(without.recipes.get(side, key) == key for side, key in row.recipes.items())
                     and len(differences(record.outcomes[name], record.outcomes[other], "ua"))
                 ):
                     yield part, name, other
-
-
-def _same_features(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether the sides that both rows read come from the same recipe."""
-    return all(one[side] == other[side] for side in one if side in other)

@@ -101,5 +101,10 @@ def scores(confusion: Array) -> Scores:
         wa=float(right.sum() / total),
         ua=float(recalls.mean()),
         f1=float(f1.mean()),
-        recalls=tuple(next(filled) if there else None for there in present.tolist()),
+        recalls=tuple(next(filled) if is_present else None for is_present in present.tolist()),
     )
+
+
+def score_of(name: str, confusion: Array) -> float:
+    """One of the `scores` by its name."""
+    return float(getattr(scores(confusion), name))

@@ -19,7 +19,7 @@ from mfhca_train.config.parse import from_dict
 from mfhca_train.data.folds import ORACLES
 from mfhca_train.results import layer_weights, probabilities
 from mfhca_train.results.checksums import read_rows, read_unit
-from mfhca_train.results.metrics import Array, confusion_matrix, scores
+from mfhca_train.results.metrics import Array, confusion_matrix, score_of, scores
 from mfhca_train.results.schema import PREDICTIONS, SCORES, FoldResult, UnitResult, unit_folder
 from mfhca_train.results.statistics import fold_summary, speaker_interval
 
@@ -163,7 +163,7 @@ def summarise(
         values = np.array([[at[s, f][name] for f in folds] for s in seeds])
         summary[name] = fold_summary(values) | {
             "pooled": float(np.mean([getattr(scores(of_seed[s]), name) for s in seeds])),
-            "pooled_ci95": speaker_interval(list(of_speaker.values()), functools.partial(_score, name)),
+            "pooled_ci95": speaker_interval(list(of_speaker.values()), functools.partial(score_of, name)),
         }
     confusion = np.sum(list(of_seed.values()), axis=0)
     return summary | {
@@ -196,10 +196,6 @@ def _environments(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _shares_speakers(unit: Mapping[str, Any]) -> bool:
     """Whether a fold trained on one of its test speakers."""
     return not {*unit["test_speakers"]}.isdisjoint(unit["train_speakers"])
-
-
-def _score(name: str, confusion: Array) -> float:
-    return float(getattr(scores(confusion), name))
 
 
 def _confusion_by(

@@ -15,7 +15,8 @@ from msgspec import structs
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.text import plural
 from mfhca_train.config.parse import from_dict
-from mfhca_train.report import details, learning_curves, repeat, scores, text
+from mfhca_train.config.settings import setting_text
+from mfhca_train.report import details, learning_curves, repeat, scores
 from mfhca_train.report.blocks import Table
 from mfhca_train.report.findings import findings
 from mfhca_train.report.page import Section, file_date, write_pages
@@ -205,7 +206,7 @@ def _facts(entry: Entry) -> dict[str, str]:
         "protocol": row.protocol,
         "folds": ", ".join(dict.fromkeys(fold.id for fold in row.folds)),
         "seeds": ", ".join(map(str, row.seeds)),
-        **{name: text.setting(list(v) if isinstance(v, tuple) else v) for name, v in settings.items()},
+        **{name: setting_text(value) for name, value in settings.items()},
         **{f"features: {repeat.SIDES.get(side, side)}": _recipe(entry, side) for side in row.recipes},
         "threads": str(row.threads),
         "processor": about.cpu,

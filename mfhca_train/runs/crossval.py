@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from mfhca_cache.common.progress import phase
 from mfhca_cache.common.typed import plain
-from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.folds import make_folds
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.data.labelled import LabelledCorpus
@@ -17,18 +15,9 @@ from mfhca_train.results.schema import CV_ROW
 from mfhca_train.results.summary import head, read_units, summarise
 from mfhca_train.runs.execute import execute
 from mfhca_train.runs.folder import finished_folders
-from mfhca_train.runs.plan import (
-    RUN_FORMAT,
-    Plan,
-    Request,
-    Row,
-    check,
-    read_labels,
-    select_folds,
-    with_precision,
-)
+from mfhca_train.runs.plan import Plan, Request, Row, check, read_labels, select_folds, with_precision
 
-__all__ = ["RUN_FORMAT", "Request", "aggregate", "cross_validate"]
+__all__ = ["Request", "cross_validate"]
 
 
 def cross_validate(request: Request) -> dict[str, Any]:
@@ -42,16 +31,15 @@ def cross_validate(request: Request) -> dict[str, Any]:
     """
     labelled, row = plan_row(request)
     published = read_published(request.manifest)
-    folds, recipes = row.folds, row.recipes
 
     def results(plans: Mapping[str, Plan]) -> dict[str, Any]:
         plan = plans[CV_ROW]
-        units = finished_folders(request.out, row)
         classes = labelled.label_set.classes
-        summary = aggregate(
-            request, units, plan.digest, labelled.utterances, classes, len(folds), plan.identity
-        )
-        scores = comparable(published.scores, summary["corpus"], summary["label_set"], encoders_of([recipes]))
+        units = read_units(finished_folders(request.out, row), plan.digest, classes)
+        summary = summarise(units, labelled.utterances, classes, request.protocol, len(row.folds))
+        summary = head(plan.identity) | summary
+        used = encoders_of([row.recipes])
+        scores = comparable(published.scores, summary["corpus"], summary["label_set"], used)
         note = {"default_preset": request.default_preset} if request.default_preset else {}
         return summary | note | {"yardsticks": plain(scores)}
 
@@ -75,17 +63,3 @@ def plan_row(request: Request) -> tuple[LabelledCorpus, Row]:
     )
     config = with_precision(request, request.config)
     return labelled, Row(CV_ROW, config, request.protocol, request.seeds, folds, selected, recipes)
-
-
-def aggregate(
-    request: Request,
-    units: Sequence[Path],
-    digest: str,
-    utterances: Sequence[Utterance],
-    classes: Sequence[str],
-    folds_in_all: int,
-    identity: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of results.json from the folders of finished units."""
-    files = read_units(units, digest, classes)
-    return head(identity) | summarise(files, utterances, classes, request.protocol, folds_in_all)

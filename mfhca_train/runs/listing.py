@@ -12,9 +12,10 @@ from mfhca_cache.common.errors import MfhcaError, no_folder
 from mfhca_cache.common.text import plural, printable
 from mfhca_train.report.page import file_date
 from mfhca_train.report.rows import warning_of
+from mfhca_train.report.text import mean_sd, score
 from mfhca_train.results.record import read_compared, read_run_file
 from mfhca_train.results.schema import CV_ROW, RESULT_FILE, RESULTS_FILE, RUN_FILE
-from mfhca_train.results.summary import ForeignError, percent
+from mfhca_train.results.summary import ForeignError
 
 # Columns and their ranks, see `Column.rank`: on a narrow terminal the highest ranks are left out first.
 RANKS = {"corpus": 5, "protocol": 3, "UA ± sd": 0, "pooled UA": 2, "folds × seeds": 4, "date": 6, "state": 1}
@@ -90,12 +91,10 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
     date = file_date(run / RESULTS_FILE)
     for row in results.rows.values():
         size = f"{row.n_folds} × {len(row.seeds)}"
-        ua = percent(row.ua.mean).strip() + (
-            "" if row.ua.std is None else f" ± {percent(row.ua.std).strip()}"
-        )
+
         state = "complete" if row.complete else f"only {plural(row.n_folds, 'fold')}"
         corpus = f"{row.corpus} ({row.label_set})"
-        pooled = percent(row.ua.pooled).strip()
+        ua, pooled = mean_sd(row.ua), score(row.ua.pooled)
         title, mark = (row.marked_title, "") if results.grid else ("", warning_of(row))
         state += f", {mark}" if mark else ""
         yield Listed(name, title, corpus, row.protocol, ua, pooled, size, date, state)

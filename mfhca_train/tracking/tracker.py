@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.extras import optional
 from mfhca_cache.common.log import LOG
-from mfhca_train.report.text import setting
+from mfhca_train.config.settings import setting_text
+from mfhca_train.report.repeat import flat
 from mfhca_train.results.record import parse_results
 from mfhca_train.results.schema import SCORES, RowResults
 from mfhca_train.training.epochs import Epoch
@@ -181,11 +182,7 @@ def _plain_name(name: str) -> str:
 def _settings(row: RowResults) -> dict[str, str]:
     """What decides the scores, for people: corpus, protocol and every setting."""
     found = {"corpus": row.corpus, "label_set": row.label_set, "protocol": row.protocol}
-    return found | {
-        f"{group}.{name}": setting(value)
-        for group, values in row.config.items()
-        for name, value in values.items()
-    }
+    return found | {name: setting_text(value) for name, value in flat(row.config).items()}
 
 
 def _scores(row: RowResults) -> dict[str, float]:

@@ -12,13 +12,6 @@ from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.batch import Batch
 
 
-def masks_anything(config: TrainConfig) -> bool:
-    """Whether any mask is set."""
-    return any(
-        (config.spec_time_mask, config.spec_frequency_mask, config.ssl_time_mask, config.ssl_feature_mask)
-    )
-
-
 def augment(batch: Batch, config: TrainConfig, random: np.random.Generator) -> Batch:
     """A batch with one mask per segment, input and axis; masked values become 0, the mean of standardised features.
 

@@ -30,7 +30,7 @@ from mfhca_train.model.saved import build_network, inputs_of, save_inputs
 from mfhca_train.results import layer_weights
 from mfhca_train.results.summary import read_result
 from mfhca_train.training import process
-from mfhca_train.training.augment import augment, masks_anything
+from mfhca_train.training.augment import augment
 from mfhca_train.training.checkpoint import load_best, resume, save_best, save_checkpoint
 from mfhca_train.training.evaluate import Evaluation, autocast, evaluate
 from mfhca_train.training.loss import class_weights, training_loss
@@ -203,8 +203,7 @@ class Trainer:
         for step, batch in enumerate(islice(batches, limit), start=(epoch - 1) * steps + 1):
             for group in self.optimiser.param_groups:
                 group["lr"] = train.lr * lr_factor(train, step, steps)
-            if masks_anything(train):
-                batch = augment(batch, train, random)
+            batch = augment(batch, train, random)
             self.optimiser.zero_grad(set_to_none=True)
             with autocast(self.device, train.precision):
                 logits = self.model(*batch.inputs).logits

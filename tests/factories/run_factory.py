@@ -24,7 +24,8 @@ from mfhca_train.report.page import write_report
 from mfhca_train.results.checksums import read_sealed, write_result, write_sealed
 from mfhca_train.results.metrics import confusion_matrix, scores
 from mfhca_train.results.schema import CV_ROW, unit_folder
-from mfhca_train.runs import crossval
+from mfhca_train.results.summary import head, read_units, summarise
+from mfhca_train.runs.plan import RUN_FORMAT
 
 FOUR = ("anger", "happiness", "neutral", "sadness")
 HOSTILE = '<script>alert("x")</script>&$\\frac{'
@@ -268,7 +269,7 @@ def make_run(
     utterances = [u for u in utterances if u.emotion != absent]
     folds = make_folds(utterances, protocol, config.train)
     identity = {
-        "format": crossval.RUN_FORMAT,
+        "format": RUN_FORMAT,
         "corpus": corpus,
         "label_set": "four",
         "classes": list(classes),
@@ -292,7 +293,7 @@ def make_run(
             )
             units.append(folder)
     write_sealed(run / "run.json", identity | SURROUNDINGS)
-    request = crossval.Request(run / "toy.csv", run, run, config, protocol, seeds=tuple(range(seeds)))
-    results = crossval.aggregate(request, units, digest, utterances, classes, len(folds), identity)
+    files = read_units(units, digest, classes)
+    results = head(identity) | summarise(files, utterances, classes, protocol, len(folds))
     write_sealed(run / "results.json", results)
     return results

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mfhca_train.config.settings import TrainConfig
 from mfhca_train.data.batch import Batch
-from mfhca_train.training.augment import augment, masks_anything
+from mfhca_train.training.augment import augment
 
 B = 5
 
@@ -59,5 +59,8 @@ def test_the_seed_decides_and_nothing_is_masked_by_default() -> None:
     one, same, other = (augment(batch(), config, np.random.default_rng(s)).ssl for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert masks_anything(config)
-    assert not masks_anything(TrainConfig())
+    random, unused, full = np.random.default_rng(0), np.random.default_rng(0), batch()
+    by_default = augment(full, TrainConfig(), random)
+    assert by_default.spec is full.spec
+    assert by_default.ssl is full.ssl
+    assert random.random() == unused.random()  # no number was drawn
