@@ -1,6 +1,6 @@
 """Stage two: folds, the MFHCA model and its training from the cache.
 
-What is offered here is loaded when it is first asked for, so importing the package costs nothing.
+The public names are imported on first use, so importing the package is quick.
 
 >>> import mfhca_train
 >>> sorted(mfhca_train.__all__)[:3]

@@ -214,8 +214,8 @@ class Builder:
                 if compare_shard(target, speaker, self._sources).complete:
                     continue
                 recipe, shape = target.recipe, target.frame_shape
-                here = conditions(provenance(kind, self._encoder, self._batch_size, None))
-                writer = ShardWriter(target.folder, recipe.key, kind, speaker, shape, recipe.dtype, here)
+                own = conditions(provenance(kind, self._encoder, self._batch_size, None))
+                writer = ShardWriter(target.folder, recipe.key, kind, speaker, shape, recipe.dtype, own)
                 opening.enter_context(writer)
                 if writer.discarded:
                     self._outcome.notes.append(

@@ -47,7 +47,7 @@ def terminal_width() -> int | None:
 
 
 def fitting(columns: Sequence[Column], width: int | None) -> list[Column]:
-    """The columns that fit a width; without those of the highest rank, then of the next one, until the rest does."""
+    """The columns that fit a width: those of the highest rank are left out first, but never those of rank 0."""
     kept = list(columns)
     while width is not None and _width(kept, min(columns[0].width, NARROWEST_NAME)) > width:
         highest = max(column.rank for column in kept)

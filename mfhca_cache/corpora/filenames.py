@@ -194,7 +194,7 @@ def _without_copies(
 
 
 def _describe_copies(root: Path, copies: list[tuple[Utterance, Utterance]]) -> list[str]:
-    """One problem for each file that is there twice, but only one for each folder that holds another once more."""
+    """One problem for each file that is there twice, or for each folder if several files of it are."""
     folders: dict[tuple[str, str], list[tuple[Utterance, Utterance]]] = defaultdict(list)
     for first, copy in copies:
         a, b = PurePosixPath(first.path).parts, PurePosixPath(copy.path).parts

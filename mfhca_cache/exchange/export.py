@@ -136,10 +136,10 @@ def _find(cache: Path, name: str | None) -> RecipeFolder:
             f"{cache}: {len(matching)} recipes{f' beginning with {name!r}' if name else ''}; choose one with --recipe "
             f"NAME (a unique prefix is enough):\n{names}"
         )
-    there = ", ".join(r.path.name for r in every)
+    found = ", ".join(r.path.name for r in every)
     raise MfhcaError(
         f"{cache}: no features{f' of a recipe beginning with {name!r}' if name else ''}; "
-        + (f"there are {there}" if there else "run `mfhca-cache features` first")
+        + (f"there are {found}" if found else "run `mfhca-cache features` first")
     )
 
 

@@ -1,4 +1,4 @@
-"""What an import needs to know of the audio: its length, and the digest of the file."""
+"""What an import needs to know about the audio: its length, and the digest of the file."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ OVERLAP_REMEDY: Final = (
     "correct start_s and end_s, give them one speaker id if they are one person, or pass --accept-copies"
 )
 # Of two utterances of one file. Turns of a dialogue overlap where people talk at once or a segmentation is coarse.
-MOST: Final = 0.5  # of the longer one: more is the same recording,
-MOST_SECONDS: Final = 1.0  # unless it is shorter, as where two speakers answer at once
-LITTLE: Final = 0.05  # of the shorter one: not worth a word
+MOST: Final = 0.5  # of the longer one: at least this, and at least a second, is the same recording;
+MOST_SECONDS: Final = 1.0  # two speakers who answer at once share less
+LITTLE: Final = 0.05  # of the shorter one: less is ignored
 LITTLE_SECONDS: Final = 0.1
 
 

@@ -166,8 +166,8 @@ def _request(options: dict[str, Any], base: Mapping[str, Any] | None = None) -> 
         options.pop(name) for name in ("manifest", "cache", "root", "class_map")
     )
     files = files_of(manifests, caches, roots, read_class_map(class_map))
-    given = (options.pop(name) for name in ("preset", "settings", "config_file"))
-    resolved = _resolve(manifests, *given, base)
+    preset, settings, file = (options.pop(name) for name in ("preset", "settings", "config_file"))
+    resolved = _resolve(manifests, preset, settings, file, base)
     options["seeds"] = tuple(range(options["seeds"]))
     return Request(**files, **options, config=resolved.config, default_preset=resolved.default_preset)
 

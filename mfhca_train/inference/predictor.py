@@ -87,7 +87,7 @@ class Predictor:
         one_speaker: bool = False,
     ) -> None:
         require_statistics(ensemble, one_speaker)
-        from mfhca_cache.features.online import OnlineExtractor  # stage one is imported nowhere else
+        from mfhca_cache.features.online import OnlineExtractor  # reads audio: not needed to load networks
 
         self.ensemble = ensemble
         self._device = hardware.resolve_device(device)

@@ -170,8 +170,8 @@ def _kind_of_weights(one: Analysis) -> str:
     return str(one.summary["weights"] or (NOT_SHOWN if fused else NO_WEIGHTS))
 
 
-def _mean_over_segments(one: Analysis, name: str) -> tuple[float | None, int]:
-    """The mean over the test segments of all folds, and their number."""
+def _mean_over_folds(one: Analysis, name: str) -> tuple[float | None, int]:
+    """The mean over all folds, each weighted by its number of test segments, and their number."""
     parts = [fold["attention"][name] for fold in one.summary["folds"]]
     count = sum(part["n"] for part in parts)
     return (sum(part["n"] * (part["mean"] or 0.0) for part in parts) / count if count else None), count
@@ -180,10 +180,10 @@ def _mean_over_segments(one: Analysis, name: str) -> tuple[float | None, int]:
 def _attention_table(rows: Mapping[str, Analysis]) -> Table:
     lines: list[Cells] = []
     for title, one in rows.items():
-        frames, segments = _mean_over_segments(one, "frames")
-        mass, padded = _mean_over_segments(one, "mass")
-        level, _ = _mean_over_segments(one, "level")
-        share, _ = _mean_over_segments(one, "share")
+        frames, segments = _mean_over_folds(one, "frames")
+        mass, padded = _mean_over_folds(one, "mass")
+        level, _ = _mean_over_folds(one, "level")
+        share, _ = _mean_over_folds(one, "share")
         count = "–" if mass is None else f"{padded:,}"
         lines.append([title, score(frames), signed(level), score(mass), score(share), count, f"{segments:,}"])
     head = [

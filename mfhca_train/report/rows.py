@@ -40,7 +40,7 @@ def warning_of(row: RowResults) -> str:
 
 
 def mark_of(row: RowResults) -> str:
-    """The same, explained, above a picture."""
+    """The warnings of `warning_of` spelt out, as lines above a picture."""
     return "\n".join([ORACLE_MARK] * row.is_oracle + [TRANSDUCTIVE_MARK] * row.transductive)
 
 

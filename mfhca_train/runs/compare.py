@@ -79,7 +79,7 @@ class Compared:
         return Table("what differs between the rows", head, differing)
 
     def differences(self) -> list[str]:
-        """The same as lines of text."""
+        """What differs between the rows, as lines of text."""
         rows = self.table().rows
         lines = [f"  {line[0]}: {' | '.join(map(str, line[1:]))}" for line in rows]
         return ["differences, in the order of the rows:", *lines] if lines else ["no setting differs"]

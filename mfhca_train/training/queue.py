@@ -233,8 +233,8 @@ def _run_on_worker(task: tuple[Unit, Mapping[str, Any]]) -> str:
     unit, expected = task
     own = environment(unit.device)
     differing = [
-        f"{name} {here}, another worker {there}"
-        for name, here, there in process.differing(own["versions"], expected["versions"])
+        f"{name} {mine}, another worker {others}"
+        for name, mine, others in process.differing(own["versions"], expected["versions"])
     ]
     if differing:
         raise MfhcaError(f"has {'; '.join(differing)}; install and set the same on every machine")
