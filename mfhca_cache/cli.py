@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from mfhca_cache.common import log
-from mfhca_cache.common.cluster import Cluster, cluster_options
+from mfhca_cache.common.cluster import cluster_options
 from mfhca_cache.common.console import (
     DIR,
     FILE,
@@ -131,16 +131,7 @@ def manifest(out: Path | None, **options: Any) -> None:
 @click.option("--replace", is_flag=True, help="Replace features that a manifest uses with another --root.")
 @click.option("--dry-run", is_flag=True, help="Show what would be computed, and compute nothing.")
 @cluster_options()
-def features(
-    device: str,
-    threads: int | None,
-    batch_size: int,
-    replace: bool,
-    accept_copies: bool,
-    dry_run: bool,
-    cluster: Cluster | None,
-    **options: Any,
-) -> None:
+def features(**options: Any) -> None:
     """Compute the features of a manifest's utterances that the cache does not have yet.
 
     After an interruption, run the same command again: it resumes. For example:
@@ -149,20 +140,12 @@ def features(
       mfhca-cache features my.csv --root /data/mine --cache cache/mine \\
           --backbone facebook/hubert-base-ls960
     """
+    names = ("device", "threads", "batch_size", "replace", "accept_copies", "cluster", "dry_run")
+    how = {name: options.pop(name) for name in names}
     request = make_request(**options)
     from mfhca_cache.build.compute import compute
 
-    compute(
-        request,
-        echo,
-        device=device,
-        threads=threads,
-        batch_size=batch_size,
-        replace=replace,
-        accept_copies=accept_copies,
-        cluster=cluster,
-        dry_run=dry_run,
-    )
+    compute(request, echo, **how)
 
 
 @main.command()
