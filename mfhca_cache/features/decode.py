@@ -28,9 +28,7 @@ BLOCK: Final = 1 << 16  # samples per channel decoded at a time
 LOUD: Final = 4.0  # peak, 12 dB above full scale
 TOO_LOUD: Final = 100.0  # peak, 40 dB above full scale: samples scaled as 16-bit integers
 SHORT_SECONDS: Final = 0.005
-LAST_BIT: Final = (
-    2.0**-15
-)  # peak: one step of 16 bits; silence, also as lossy encoders store it, is not louder
+LAST_BIT: Final = 2.0**-15  # peak: a step of 16 bits; silence is not louder, even from a lossy encoder
 LEFT: Final = (
     0.5  # energy of the sum of channels, relative to the sum of their energies; 1 if they are independent
 )

@@ -126,7 +126,6 @@ def _scores(card: BundleCard) -> Table:
     rows = []
     for name in SCORES:
         score = getattr(card.scores, name)
-
         rows.append(
             [
                 name.upper(),

@@ -23,7 +23,7 @@ from mfhca_train.report.rows import (
     warning_of,
 )
 from mfhca_train.report.text import interval, mean_sd, p_value, points, points_interval, score
-from mfhca_train.results.comparison import PROTOCOL_EFFECTS, differences
+from mfhca_train.results.comparison import GAINS, differences
 from mfhca_train.results.effects import Effect
 from mfhca_train.results.published import PublishedScore
 from mfhca_train.results.record import Record
@@ -155,9 +155,7 @@ def selection(record: Record) -> dict[str, Any] | None:
     """The effect of selecting the epoch on the test speaker, if the grid has a model under both protocols."""
     rows: list[Cells] = []
     for entry in record.results.optimism:
-        for (words, more, less), changes in zip(
-            PROTOCOL_EFFECTS.values(), (entry.selection, entry.extra), strict=True
-        ):
+        for (words, more, less), changes in zip(GAINS.values(), (entry.selection, entry.extra), strict=True):
             if changes:
                 worth = [
                     Cell(points(change.difference), points_interval(change.ci95))

@@ -24,7 +24,7 @@ from mfhca_train.report.rows import (
     headline as headline_of,
 )
 from mfhca_train.report.text import score
-from mfhca_train.results.comparison import PROTOCOL_EFFECTS
+from mfhca_train.results.comparison import GAINS
 from mfhca_train.results.published import PublishedScore
 from mfhca_train.results.record import parse_results
 from mfhca_train.results.schema import SCORES, AblationResults, Changes, RowResults
@@ -243,9 +243,7 @@ def _remarks(results: AblationResults) -> Iterator[str]:
         yield f"nothing was tested: the reference row {results.reference} was not trained"
     yield from filter(None, [untested_oracles(results)])
     for entry in results.optimism:
-        for (words, more, less), changes in zip(
-            PROTOCOL_EFFECTS.values(), (entry.selection, entry.extra), strict=True
-        ):
+        for (words, more, less), changes in zip(GAINS.values(), (entry.selection, entry.extra), strict=True):
             if changes:
                 yield f"effect of {words} ({more} minus {less}): {_effect(changes)}"
     if results.grid and any(row.is_oracle for row in results.rows.values()):

@@ -28,7 +28,7 @@ EXPLAINED = {
     "speaker were independent; of the pooled score, seeds averaged first",
 }
 
-PROTOCOL_EFFECTS = {  # effects of a protocol: name, and the two protocols whose difference it is
+GAINS = {  # what a protocol gains over another: name, and the two protocols
     "selection": ("selecting on the test speaker", "oracle-matched", "strict"),
     "extra": ("training on the validation speakers as well", "oracle", "oracle-matched"),
 }
@@ -183,7 +183,7 @@ def optimism(outcomes: Mapping[str, Outcome], rows: Mapping[str, Mapping[str, An
     found = []
     for names in models.values():
         entry: dict[str, Any] = {"rows": names}
-        for what, (_, more, less) in PROTOCOL_EFFECTS.items():
+        for what, (_, more, less) in GAINS.items():
             if more in names and less in names:
                 pair = outcomes[names[more]], outcomes[names[less]]
                 if len(differences(*pair, "wa")):

@@ -91,7 +91,6 @@ def _lines(folder: Path, run: Path) -> Iterator[Listed]:
     date = file_date(run / RESULTS_FILE)
     for row in results.rows.values():
         size = f"{row.n_folds} × {len(row.seeds)}"
-
         state = "complete" if row.complete else f"only {plural(row.n_folds, 'fold')}"
         corpus = f"{row.corpus} ({row.label_set})"
         ua, pooled = mean_sd(row.ua), score(row.ua.pooled)
