@@ -233,12 +233,25 @@ def test_a_flac_that_declares_less_than_it_has_is_recognised(
         inspect(io.BytesIO(less), len(less))
 
 
-def test_what_looks_like_a_flac_frame_in_a_tag_is_none(tmp_path: Path) -> None:
-    """It has a sample behind the last one, and a wrong checksum."""
+@pytest.mark.parametrize(("byte", "bit"), [(2, 1), (3, 2), (5, 1), (5, 0)])
+def test_a_flac_frame_of_another_kind_in_a_tag_is_no_audio(byte: int, bit: int, tmp_path: Path) -> None:
+    """Of another rate or word length, or with a wrong checksum; unchanged (0) it has a sample behind the last one."""
     data = encode(tmp_path, "flac")
     first = data.index(b"\xff\xf8")
-    frame = data[first : first + 4] + bytes([32_000 // 4096]) + data[first + 5 : first + 16]
-    np.testing.assert_array_equal(decode(tmp_path, data + b"TAG" + frame), decode(tmp_path, data))
+    frame = bytearray(data[first : first + 4] + bytes([32_000 // 4096]))
+    if byte < 5:
+        frame[byte] ^= bit
+    checksum = 0
+    for value in frame:
+        checksum ^= value
+        for _ in range(8):
+            checksum = checksum << 1 ^ (0x107 if checksum & 0x80 else 0)
+    tagged = data + b"TAG" + frame + bytes([checksum ^ (bit if byte == 5 else 0)]) + bytes(9)
+    if bit:
+        np.testing.assert_array_equal(decode(tmp_path, tagged), decode(tmp_path, data))
+    else:
+        with pytest.raises(MfhcaError, match="has more than the 32000 samples"):
+            decode(tmp_path, tagged)
 
 
 def chunk(name: bytes, length: int, order: str) -> bytes:
@@ -308,7 +321,9 @@ def ape(header: bool) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "flac of unknown length", "wav of unknown length"])
-@pytest.mark.parametrize("tags", [ID3V1, ape(header=True), ape(header=False) + ID3V1])
+@pytest.mark.parametrize(
+    "tags", [ID3V1, ape(header=True), ape(header=False) + ID3V1], ids=["ID3", "APE", "APE and ID3"]
+)
 def test_tags_behind_the_audio_change_no_sample(name: str, tags: bytes, tmp_path: Path) -> None:
     """libsndfile decodes them as noise in W64, SPHERE, VOC, 8SVX and files of unknown length."""
     data = encode(tmp_path, name.split()[0])
@@ -414,7 +429,7 @@ def test_a_wrong_number_of_mp3_frames_is_refused_without_allocating_them(frames:
         read_audio(tmp_path / "a.bin", RATE)
 
 
-@pytest.mark.parametrize("tag", [b"", ID3V1])
+@pytest.mark.parametrize("tag", [b"", ID3V1], ids=["no tag", "ID3"])
 def test_an_mp3_that_declares_no_frames_is_decoded_and_reported(tag: bytes, tmp_path: Path) -> None:
     data = vbr(tmp_path, loud_first=True)
     position = next(data.index(name) for name in (b"Xing", b"Info") if name in data) + 8
