@@ -9,11 +9,9 @@ from mfhca_train.report.parameters import Baseline
 from mfhca_train.report.rows import (
     LEVEL,
     comparisons,
-    headline,
     is_significant,
     is_undecidable,
     smallest_p,
-    without_oracles,
 )
 from mfhca_train.results.effects import Effect
 from mfhca_train.results.record import Record
@@ -53,8 +51,8 @@ def _verdict(row: RowResults, chance: float) -> str:
 
 
 def _best(record: Record) -> dict[str, Any]:
-    key = headline(record.rows)
-    rows = without_oracles(record.rows)
+    key = record.headline
+    rows = record.without_oracles
     ranked = sorted(rows.values(), key=lambda row: -getattr(row.ua, key))
     reference = record.rows[record.reference] if record.reference else None
     return {

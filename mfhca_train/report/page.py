@@ -33,12 +33,10 @@ from mfhca_train.report.rows import (
     comparisons,
     epoch_limit,
     fewest_seeds,
-    headline,
     is_significant,
     is_undecidable,
     quoted,
     warning_of,
-    without_oracles,
 )
 from mfhca_train.results.effects import find_effects
 from mfhca_train.results.record import Record, read_record
@@ -209,12 +207,12 @@ def _first_screen(record: Record) -> dict[str, Any]:
         "others": len(rows) - len(record.networks),
         "protocols": list(dict.fromkeys(row.protocol for row in rows.values())),
         "protocol": PROTOCOLS.get(results.protocol, "a protocol that this version does not know"),
-        "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
-        "partial": text.count_range([row.n_folds for row in rows.values() if not row.complete]),
         "fewest_seeds": fewest_seeds(results),
         "seeds_advised": SEEDS_ADVISED,
         "epoch_limit": epoch_limit(results),
-        "pooled": headline(rows) == "pooled",
+        "seeds": text.count_range([len(row.seeds) for row in record.networks.values()]),
+        "partial": text.count_range([row.n_folds for row in rows.values() if not row.complete]),
+        "pooled": record.headline == "pooled",
         "tile_list": _score_tiles(record, record.single) if record.single else _row_tiles(record),
     }
 
@@ -259,8 +257,8 @@ def _score_tiles(record: Record, row: RowResults) -> list[Tile]:
 
 def _row_tiles(record: Record) -> list[Tile]:
     """The reference, the row with the highest UA, and how many rows differ significantly."""
-    key = headline(record.rows)
-    candidates = without_oracles(record.rows)
+    key = record.headline
+    candidates = record.without_oracles
     best = max(candidates, key=lambda name: getattr(record.rows[name].ua, key))
     tiles = [_row_tile(record, "Reference", record.reference, key)] if record.reference else []
     tiles += [_row_tile(record, "Highest UA", best, key)] if best != record.reference else []

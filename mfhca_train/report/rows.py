@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import ceil
 
 from mfhca_cache.common.text import plural
@@ -75,16 +75,6 @@ def ensemble_label(row: RowResults) -> Cell:
     """The first cell of the line of a row's ensemble of seeds."""
     count = row.ensemble.seeds if row.ensemble else 0
     return Cell(row.marked_title, tag=f"ensemble of {plural(count, 'seed')}")
-
-
-def headline(rows: Mapping[str, RowResults]) -> str:
-    """Which score is the main one: "pooled" if a fold of any row lacks a class in the test, else "mean"."""
-    return "pooled" if any(row.headline == "pooled" for row in rows.values()) else "mean"
-
-
-def without_oracles(rows: Mapping[str, RowResults]) -> dict[str, RowResults]:
-    """The rows that did not select on the test speaker; all rows if there are no others."""
-    return {name: row for name, row in rows.items() if not row.is_oracle} or dict(rows)
 
 
 def networks(results: AblationResults) -> dict[str, RowResults]:

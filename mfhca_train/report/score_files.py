@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mfhca_cache.common.text import csv_text, plural
-from mfhca_train.report.rows import comparisons, headline, normalised_over, trained_on
+from mfhca_train.report.rows import comparisons, normalised_over, trained_on
 from mfhca_train.report.text import clean, count_range
 from mfhca_train.results.record import Record
 from mfhca_train.results.schema import SCORES, Change, RowResults, Score
@@ -33,7 +33,7 @@ def latex(record: Record) -> str:
     Mean ± standard deviation over folds, pooled scores, marks of significance, protocol, number of test utterances;
     the ensemble of seeds of each row below it.
     """
-    pooled = headline(record.rows) == "pooled"
+    pooled = record.headline == "pooled"
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",

@@ -13,7 +13,6 @@ from mfhca_train.report.plots.rows import Difference, forest_picture
 from mfhca_train.report.rows import (
     comparisons,
     ensemble_label,
-    headline,
     is_significant,
     normalised_over,
     quoted,
@@ -57,7 +56,7 @@ def scores(record: Record) -> dict[str, Any] | None:
     left_out = record.results.left_out
     reasons: list[Cells] = [[name, Cell(reason, code=True)] for name, reason in left_out.items()]
     return {
-        "headline": headline(record.rows),
+        "headline": record.headline,
         "ensembles": any(row.ensemble for row in record.rows.values()),
         "table": Table("scores of every row", head, rows, numbers=range(2, 8), marked=marked),
         "grid_note": record.results.note.strip(),

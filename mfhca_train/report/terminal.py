@@ -20,9 +20,6 @@ from mfhca_train.report.rows import (
     unequal_seeds,
     untested_oracles,
 )
-from mfhca_train.report.rows import (
-    headline as headline_of,
-)
 from mfhca_train.report.text import score
 from mfhca_train.results.comparison import GAINS
 from mfhca_train.results.published import PublishedScore
@@ -170,7 +167,7 @@ def _rows(results: AblationResults, width: int | None) -> Iterator[str]:
             lines.append((f"  ensemble of {row.ensemble.seeds} seeds", *values, *[""] * 7))
     for entry in results.cited:
         lines.append((entry.title, *[""] * 10, _published(entry.published, sources)))
-    columns = list(_row_columns(lines, headline_of(results.rows) == "pooled"))
+    columns = list(_row_columns(lines, any(row.headline == "pooled" for row in results.rows.values())))
     yield from fitted(columns, width, IN_REPORT)
     if any(column.group == PUBLISHED for column in fitting(columns, width)):
         for number, source in enumerate(sources, start=1):

@@ -105,6 +105,16 @@ class Record:
         return None if self.results.grid else next(iter(self.rows.values()))
 
     @property
+    def headline(self) -> str:
+        """Which score is the main one: "pooled" if a fold of any row lacks a class in the test, else "mean"."""
+        return "pooled" if any(row.headline == "pooled" for row in self.rows.values()) else "mean"
+
+    @property
+    def without_oracles(self) -> Mapping[str, RowResults]:
+        """The rows that did not select on the test speaker; all rows if there are no others."""
+        return {name: row for name, row in self.rows.items() if not row.is_oracle} or self.rows
+
+    @property
     def chance(self) -> float:
         """UA at chance level, a fraction; classes without an utterance do not count."""
         confusion = next(iter(self.rows.values())).confusion
