@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -182,11 +183,9 @@ def _checkpoint(world: World, folder: Path, chance: random.Random) -> Outcome:
     for _ in range(50):  # killed where a checkpoint is there
         if path is not None:
             break
-        run(
-            COMMANDS["cv"],
-            scene.folder,
-            Kill(at_call=chance.randint(reference.calls // 8, reference.calls // 2)),
-        )
+        kill = Kill(at_call=chance.randint(reference.calls // 8, reference.calls // 2))
+        if not run(COMMANDS["cv"], scene.folder, kill).killed:  # everything is trained: it begins again
+            shutil.rmtree(scene.folder / "runs", ignore_errors=True)
         path = next(iter(scene.folder.glob("runs/cv/model/seed-0/.fold-*/checkpoint.safetensors")), None)
     if path is None:
         found.lose("no checkpoint was ever there")
