@@ -111,7 +111,7 @@ def read_sources(
     for utterance in utterances:
         by_file[utterance.path].append(utterance)
 
-    resolved_folders: dict[Path, Path] = {}
+    resolved_folders: dict[str, Path] = {}
 
     def read(rows: list[Utterance]) -> list[Source | tuple[str, str]]:
         # Utterances cut from one long recording share one reading of it.

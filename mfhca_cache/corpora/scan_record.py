@@ -7,7 +7,7 @@ have been added to the corpus folder.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
@@ -114,7 +114,7 @@ def report_new_recordings(manifest: Manifest, root: Path, unscanned: bool) -> No
         return
     listed = {utterance.path for utterance in manifest.utterances}
     try:
-        folders = None if known is not None else {PurePosixPath(path).parent for path in listed}
+        folders = None if known is not None else {path.rpartition("/")[0] for path in listed}
         found = _unlisted(root, listed | set(known or ()), folders)
     except MfhcaError as error:
         LOG.debug("new recordings cannot be searched for: %s", error)
@@ -134,15 +134,13 @@ def report_new_recordings(manifest: Manifest, root: Path, unscanned: bool) -> No
         )
 
 
-def _unlisted(
-    root: Path, listed: Collection[str], folders: Iterable[PurePosixPath] | None = None
-) -> list[str]:
+def _unlisted(root: Path, listed: Collection[str], folders: Iterable[str] | None = None) -> list[str]:
     """The audio files below a root, or only directly in some of its folders, that are not listed; sorted, in NFC."""
     if folders is None:
         found = {path.relative_to(root).as_posix() for path in walk(root, {}, root, SUFFIXES)}
     else:
         found = {
-            (folder / path.name).as_posix()
+            f"{folder}/{path.name}".lstrip("/")
             for folder in folders
             for path in list_folder(root / folder)
             if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

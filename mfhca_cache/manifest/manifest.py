@@ -197,7 +197,7 @@ def manifest_text(utterances: Iterable[Utterance]) -> str:
 
 
 def resolve_audio(
-    root: Path, utterance: Utterance, allow_outside: bool = False, known: dict[Path, Path] | None = None
+    root: Path, utterance: Utterance, allow_outside: bool = False, known: dict[str, Path] | None = None
 ) -> Path:
     """Finds an utterance's audio file.
 
@@ -205,7 +205,7 @@ def resolve_audio(
         root: the corpus root.
         utterance: a row of its manifest.
         allow_outside: whether symbolic links may lead out of the root.
-        known: the targets of folders whose links were followed before; new ones are added.
+        known: the targets of folders below the root whose links were followed before; new ones are added.
 
     Returns:
         The file, with all links followed.
@@ -215,11 +215,11 @@ def resolve_audio(
     """
     try:
         folders = {} if known is None else known
+        directory, _, name = utterance.path.rpartition("/")
         base, folder = (
-            folders.get(path) or folders.setdefault(path, path.resolve())
-            for path in (root, (root / utterance.path).parent)
+            folders.get(path) or folders.setdefault(path, (root / path).resolve()) for path in ("", directory)
         )
-        file = folder / utterance.path.rpartition("/")[2]
+        file = folder / name
         mode = file.lstat().st_mode
         if not stat.S_ISREG(mode):
             file = file.resolve()

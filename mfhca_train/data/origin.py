@@ -102,7 +102,7 @@ def hash_audio(root: Path, utterances: Sequence[Utterance]) -> dict[str, str]:
     of_file: dict[str, list[Utterance]] = {}
     for u in utterances:
         of_file.setdefault(u.path, []).append(u)
-    folders: dict[Path, Path] = {}
+    folders: dict[str, Path] = {}
 
     def read(rows: list[Utterance]) -> list[tuple[str, str]]:
         try:
