@@ -205,7 +205,7 @@ def resolve_audio(
         root: the corpus root.
         utterance: a row of its manifest.
         allow_outside: whether symbolic links may lead out of the root.
-        known: the targets of folders below the root whose links were followed before; new ones are added.
+        known: of this root, the targets of folders whose links were followed before; new ones are added.
 
     Returns:
         The file, with all links followed.

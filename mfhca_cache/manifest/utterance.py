@@ -128,9 +128,8 @@ def similar(names: Iterable[str]) -> list[tuple[str, ...]]:
     groups: dict[str, set[str]] = defaultdict(set)
     for name in names:
         plain = unicodedata.normalize("NFKC", name).casefold().translate(ALIKE)
-        plain = re.sub(
-            r"(?<=\d)\.0+(?![\d.])", "", plain
-        )  # pandas writes 3 as 3.0 if another row has no value
+        # pandas writes 3 as 3.0 if another row has no value
+        plain = re.sub(r"(?<=\d)\.0+(?![\d.])", "", plain)
         groups[re.sub(r"(?<!\d)0+(?=\d)", "", plain)].add(name)
     return sorted(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
 

@@ -63,7 +63,7 @@ def find_recipe(cache: str | Path, kind: str, name_prefix: str | None = None) ->
 def select_recipe(
     cache: str | Path, recipes: Sequence[RecipeFolder], kind: str, name_prefix: str | None = None
 ) -> RecipeFolder:
-    """The same of the recipes of a cache that are read already."""
+    """What `find_recipe` finds, among the recipes of a cache that are read already."""
     of_kind = [recipe for recipe in recipes if recipe.kind == kind]
     prefix = name_prefix or ""
     prefixes = (prefix, f"{kind}-{prefix}")
