@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan
@@ -71,7 +71,7 @@ def recorded_users(folder: Path) -> tuple[User, ...]:
 
 
 def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
-    """Refuses to replace features that a recorded manifest uses with another corpus root.
+    """Refuses to replace features that a recorded manifest uses with another corpus root, or of other files in it.
 
     Two corpora (an original and its denoised copy, say) may have the same speaker and utterance ids. In one cache
     they would overwrite each other, and `cv` of the first would read the features of the second. A manifest or root
@@ -82,28 +82,39 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
         manifest, root: of this run.
 
     Raises:
-        MfhcaError: a row to be replaced belongs, or may belong, to a recorded manifest with another root.
+        MfhcaError: a row to be replaced belongs, or may belong, to a recorded manifest with another root, or was
+            computed from another file and belongs to another manifest with this root.
     """
     for target in plan.targets:
         replaced: set[tuple[str, str]] = set()
+        of_other_files: set[tuple[str, str]] = set()
         for speaker in plan.sources.speakers:
             state = plan.states[target.kind, speaker]
             replaced |= {(speaker, name) for name in (*state.stale, *state.moved)}
+            cached = state.shard.origins() if state.shard and state.stale else {}
+            for name in state.stale:
+                origin = plan.sources.available[name].origin
+                if replace(origin, audio_sha256=cached[name].audio_sha256) != cached[name]:
+                    of_other_files.add((speaker, name))
         for user in recorded_users(target.folder) if replaced else ():
             # The same manifest with another root is another corpus: a denoised copy, say.
-            if user.root == root.resolve():
+            same_root = user.root == root.resolve()
+            if same_root and user.manifest == manifest.resolve():
                 continue
             found = "" if user.root.is_dir() else " (which cannot be found now)"
+            asked, other = replaced, f"audio in {root} than in {user.root}{found}, where"
+            if same_root:
+                asked, other = of_other_files, f"files in {root} than the features, and"
             use = "uses them under the same ids"
             try:
                 used = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
             except MfhcaError:
-                used, use = replaced, "may use them (it cannot be read now)"
-            conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in replaced & used)
+                used, use = asked, "may use them (it cannot be read now)"
+            conflicts = sorted(f"speaker {speaker}: {name}" for speaker, name in asked & used)
             if conflicts:
                 count = plural(len(conflicts), "utterance")
                 raise MfhcaError(
-                    f"{target.folder}: {count} of {manifest} {'has' if len(conflicts) == 1 else 'have'} other audio "
-                    f"in {root} than in {user.root}{found}, where {user.manifest} {use}; choose another --cache, "
+                    f"{target.folder}: {count} of {manifest} {'has' if len(conflicts) == 1 else 'have'} other "
+                    f"{other} {user.manifest} {use}; choose another --cache, "
                     f"or pass --replace to replace their features:\n{listing(conflicts)}"
                 )

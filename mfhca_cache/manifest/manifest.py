@@ -19,7 +19,15 @@ from mfhca_cache.common.errors import MfhcaError, did_you_mean, listing
 from mfhca_cache.common.files import canonical_json, sha256_text, write_atomically
 from mfhca_cache.common.log import LOG
 from mfhca_cache.common.text import csv_text, from_cell
-from mfhca_cache.manifest.card import Card, LabelSet, card_path, find_card, label_sets, read_card
+from mfhca_cache.manifest.card import (
+    Card,
+    LabelSet,
+    card_path,
+    check_expected,
+    find_card,
+    label_sets,
+    read_card,
+)
 from mfhca_cache.manifest.utterance import (
     FOLD,
     OMITTED_IF_EMPTY,
@@ -97,10 +105,21 @@ class Manifest:
         """Logs what is allowed in a manifest but probably a mistake.
 
         Args:
-            label_set: the one in use; its classes without an utterance are named, and label sets that are complete.
+            label_set: the one in use; its classes without an utterance are named, and label sets that are complete;
+                and where its counts differ from those on the card: a file that lost rows looks like the whole corpus.
         """
         for text in warnings(self.utterances):
             LOG.warning("%s: %s", self.path, text)
+        if self.card is not None and label_set is not None:
+            counts = check_expected(self.card, self.utterances)
+            own = [text for text in counts if text.startswith(f"label set {label_set.name}, ")]
+            if own:
+                LOG.warning(
+                    "%s: other counts than on the card of %s, so scores on it are not those of the whole corpus:\n%s",
+                    self.path,
+                    self.card.name,
+                    listing(own, 5),
+                )
         absent = [] if label_set is None else self.absent_classes(label_set)
         if label_set is not None and absent:
             others = self.card.label_sets.values() if self.card else ()

@@ -1,14 +1,37 @@
-"""The part of a shard's provenance that can change the last bits of its features."""
+"""The part of a shard's provenance that can change the last bits of its features, and digests of code that can."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mfhca_cache.store.shard import Shard
+if TYPE_CHECKING:
+    from mfhca_cache.store.shard import Shard
 
 GROUPS = ("packages", "variables")  # names and their values
-COMPARED = ("processor", "instructions", "device", "threads", *GROUPS)
+COMPARED = ("processor", "instructions", "device", "accelerator", "threads", *GROUPS)
+
+
+@functools.cache
+def code_digest(package: Path, *patterns: str) -> str:
+    """A digest of some sources of a package: its version stays the same while code is edited.
+
+    Args:
+        package: its folder.
+        patterns: of `Path.glob`, relative to it.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in package.glob(pattern)}):
+        digest.update(
+            f"{path.relative_to(package)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()[:16]
 
 
 def conditions(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,21 +13,22 @@ import msgspec
 from msgspec import structs
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
-from mfhca_cache.common.text import plural
+from mfhca_cache.common.log import LOG
+from mfhca_cache.common.text import first_names, plural
 from mfhca_train.config.parse import from_dict
 from mfhca_train.config.settings import setting_text
 from mfhca_train.report import details, learning_curves, repeat, scores
 from mfhca_train.report.blocks import Table
 from mfhca_train.report.findings import findings
 from mfhca_train.report.page import Section, file_date, write_pages
+from mfhca_train.results.checksums import read_rows
 from mfhca_train.results.comparison import EXPLAINED, against
 from mfhca_train.results.record import Record, read_record
 from mfhca_train.results.run_file import Identity, RunFile
-from mfhca_train.results.schema import RESULTS_FILE, AblationResults, Comparison, RowResults
+from mfhca_train.results.schema import DATA_FILE, RESULTS_FILE, AblationResults, Comparison, RowResults
 
 GRID = "comparison"  # in the place of a grid's name
 WHAT = {"corpus": "corpora", "classes": "classes", "label_digest": "labels or speakers"}
-DATA = "bits of the features or the audio"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +180,26 @@ def _check(first: Entry, other: Entry) -> None:
                 f"{where}: their {repeat.SIDES.get(side, side)} features differ ({_recipe(first, side)} and "
                 f"{_recipe(other, side)}); compare such features as rows of one grid, with `mfhca-train ablate`"
             )
+    audio, others = _audio(first.run), _audio(other.run)
+    if changed := sorted(name for name in audio.keys() & others.keys() if audio[name] != others[name]):
+        raise MfhcaError(
+            f"{where}: the audio of {plural(len(changed), 'utterance')} differs ({first_names(changed)}); {remedy}"
+        )
     if one.recipes == two.recipes and one.data_digest != two.data_digest:
-        raise MfhcaError(f"{where}: the {DATA} differ; {remedy}")
+        raise MfhcaError(f"{where}: their audio or segments differ; {remedy}")
+    if one.recipes == two.recipes and one.features_digest != two.features_digest:
+        LOG.warning(
+            "%s and %s were trained on features of the same audio with other bits, as of other versions, threads or "
+            "processors; the last digits of their scores may differ",
+            first.run,
+            other.run,
+        )
+
+
+def _audio(run: Path) -> dict[str, str]:
+    """The digest of the audio of every utterance of a run, from data.csv; empty if the file was deleted."""
+    file = run / DATA_FILE
+    return {row["utterance"]: row["audio_sha256"] for row in read_rows(file)} if file.exists() else {}
 
 
 def _shown(identity: Identity, field: str) -> str:

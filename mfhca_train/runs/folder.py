@@ -75,13 +75,15 @@ def is_same_row(out: Path, row: str, recorded: Any, identity: Mapping[str, Any],
 
 
 def _differences(recorded: Any, identity: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, now in identity.items():
-        before = recorded.get(key) if isinstance(recorded, dict) else None
-        if isinstance(now, dict):
-            yield from _differences(before or {}, now, f"{prefix}{key}.")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    for key in dict.fromkeys([*identity, *recorded]):  # some are left out at their default, in either of them
+        before, now = recorded.get(key), identity.get(key)
+        if isinstance(before, dict) or isinstance(now, dict):
+            yield from _differences(before or {}, now or {}, f"{prefix}{key}.")
         elif before != now:
             if key in DIGESTS:
                 before, now = str(before)[:16], str(now)[:16]
+            before, now = ("not set" if value is None else value for value in (before, now))
             yield f"{prefix}{key}: {before} in that run, {now} now"
 
 

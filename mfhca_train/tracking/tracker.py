@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.extras import optional
+from mfhca_cache.common.files import sha256_text
 from mfhca_cache.common.log import LOG
 from mfhca_train.config.settings import setting_text
 from mfhca_train.report.repeat import flat
@@ -154,8 +155,8 @@ class _MLflow:
     def epoch(self, epoch: Epoch) -> None:
         client, key = self._run()
         for name, value in epoch.scores.items():
-            unit = _plain_name(f"{epoch.row}.seed-{epoch.seed}.fold-{epoch.fold}.{name}")
-            client.log_metric(key, unit, value, step=epoch.epoch)
+            unit = f"{epoch.row}.seed-{epoch.seed}.fold-{_plain_name(epoch.fold)}.{name}"
+            client.log_metric(key, _plain_name(unit), value, step=epoch.epoch)
 
     def row(self, name: str, row: RowResults) -> None:
         client, key = self._run()
@@ -171,17 +172,21 @@ class _MLflow:
 
 
 def _plain_name(name: str) -> str:
-    """A name that both back ends and every file system accept.
+    """A name that both back ends and every file system accept; different names stay different.
 
-    >>> _plain_name("model-fold-Müller/2")
-    'model-fold-M_ller_2'
+    >>> _plain_name("model-fold-2"), _plain_name("Müller/2"), _plain_name("Möller/2")
+    ('model-fold-2', 'M_ller_2-6cc91690', 'M_ller_2-fa7d61db')
     """
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:LONGEST_NAME]
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    if plain == name and len(name) <= LONGEST_NAME:
+        return name
+    return f"{plain[: LONGEST_NAME - 9]}-{sha256_text(name)[:8]}"
 
 
 def _settings(row: RowResults) -> dict[str, str]:
-    """What decides the scores, for people: corpus, protocol and every setting."""
+    """What decides the scores, for people: corpus, protocol, keys of the features' recipes, and every setting."""
     found = {"corpus": row.corpus, "label_set": row.label_set, "protocol": row.protocol}
+    found |= {f"features.{side}": key for side, key in row.recipes.items()}
     return found | {name: setting_text(value) for name, value in flat(row.config).items()}
 
 

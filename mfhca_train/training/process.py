@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.metadata
 import multiprocessing
 import os
@@ -18,12 +17,14 @@ from typing import Any
 
 from mfhca_cache.common import hardware
 from mfhca_cache.common.text import plural
+from mfhca_cache.store.conditions import code_digest
 from mfhca_train.config.variables import plain_equations
 
 SEMAPHORES_PER_WORKER = 8  # of loky's executors; 7 were counted
 FOLDS_PER_ACCELERATOR = 3  # one fold alone leaves an accelerator idle between its small kernels
 PACKAGES = ("torch", "numpy", "numba", "h5py", "safetensors", "mfhca")
-COMPUTING = ("data", "model", "training")  # rooms whose code decides what a network learns
+# The code that decides what a network learns and which epoch is selected.
+COMPUTING = ("data/**/*.py", "model/**/*.py", "results/metrics.py", "training/**/*.py")
 LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the additional ones change no fold
 
 
@@ -139,21 +140,9 @@ def environment(device: str) -> dict[str, Any]:
     return value
 
 
-@functools.cache
-def code_digest() -> str:
-    """Digest of the code that decides what a network learns: the version stays the same while code is edited."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(path for room in COMPUTING for path in (package / room).rglob("*.py")):
-        digest.update(
-            f"{path.relative_to(package)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
-        )
-    return digest.hexdigest()[:16]
-
-
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python, of this code and of packages that can change a result, and variables that they compute by."""
-    result = {"python": platform.python_version(), "code": code_digest()}
+    result = {"python": platform.python_version(), "code": code_digest(Path(__file__).parents[1], *COMPUTING)}
     if plain_equations():
         result["equations"] = "plain"
     for package in packages:

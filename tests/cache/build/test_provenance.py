@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import soundfile
 from audio_factory import recorded, write_audio
 from build_factory import build
 
 from mfhca_cache.build import provenance as module
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_cache.store.conditions import conditions, differences
 from mfhca_cache.store.shard import read_shard
 from mfhca_cache.store.writer import ShardWriter
 
@@ -35,6 +39,33 @@ def test_another_processor_in_one_shard_is_reported(
     write_audio(root / "a/a1.wav", "third", 1.0)
     assert build(rows, root, cache).notes == []
     assert read_shard(path).provenance["mixed_with"] == ["processor first and second"]
+
+
+def test_edited_code_in_one_shard_is_reported(
+    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The versions of all packages stay the same while somebody tries another window, say."""
+    package = Path(module.features.__file__).parent
+    for name, text in (("one", ""), ("two", "# edited")):
+        shutil.copytree(package, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        with open(tmp_path / name / "spectrum.py", "a") as file:
+            file.write(text)
+        monkeypatch.setattr(module.features, "__file__", str(tmp_path / name / "__init__.py"))
+        write_audio(root / "a/a1.wav", name, 1.0)
+        outcome = build(rows, root, tmp_path / "cache")
+    (note,) = outcome.notes
+    assert "under different conditions (code " in note
+    packages = read_shard(next((tmp_path / "cache").glob("*/a.h5"))).provenance["packages"]
+    assert packages["libsndfile"] == soundfile.__libsndfile_version__
+
+
+def test_another_accelerator_is_another_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SimpleNamespace(device="cuda:0")
+    made = []
+    for name in ("A100", "H100"):
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda _, name=name: name)
+        made.append(conditions(module.provenance("ssl", encoder, 8, None)))  # type: ignore[arg-type]
+    assert differences(*made) == ["accelerator A100 and H100"]
 
 
 def test_a_variable_that_changes_bits_is_a_condition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,29 @@ def test_another_manifest_of_the_same_corpus_may_replace_what_changed(own: Path)
     arguments[1] = str(own / "part.csv")
     assert "computed 1 utterance," in done(*arguments)
     assert notes(cache) == [str(own / "part.csv"), str(own / "rows.csv")]
+
+
+def test_other_files_of_one_root_with_the_same_ids_are_another_corpus(own: Path) -> None:
+    """Both versions of a corpus may be below one root: original and denoised files in two folders."""
+    cache = own / "cache"
+    done(*command(own, cache))
+    before = recorded(cache)
+    shutil.copytree(own / "audio/a", own / "audio/denoised")
+    write_audio(own / "audio/denoised/a1.wav", "denoised", 1.2)
+    rows = [replace(row, path=row.path.replace("a/", "denoised/")) for row in manifest_rows(own)]
+    manifest_of(own / "denoised.csv", rows)
+    arguments = command(own, cache)
+    arguments[1] = str(own / "denoised.csv")
+    printed = failed(*arguments)
+    assert (
+        f"1 utterance of {own / 'denoised.csv'} has other files in {own / 'audio'} than the features, and "
+        f"{own / 'rows.csv'} uses them under the same ids; choose another --cache" in printed
+    )
+    assert printed.splitlines()[1:] == ["  speaker a: a1"]
+    assert recorded(cache) == before
+    # An edit of the manifest itself is no second corpus.
+    (own / "denoised.csv").replace(own / "rows.csv")
+    assert "computed 1 utterance," in done(*command(own, cache))
 
 
 def test_a_corpus_that_moved_is_the_same_corpus(own: Path) -> None:

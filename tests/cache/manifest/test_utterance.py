@@ -134,3 +134,24 @@ def test_classes_that_nobody_has_are_warned_of_and_complete_label_sets_proposed(
     assert (
         "no utterance of the classes fear of label set all; label sets with all their classes: two" in message
     )
+
+
+def test_a_manifest_with_other_counts_than_its_card_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that lost its last rows is a valid manifest of a smaller corpus with the same name."""
+    (tmp_path / "own.toml").write_text(
+        "".join(f'{key} = "x"\n' for key in ("name", "title", "citation", "licence", "source", "layout"))
+        + 'labels = ["joy", "calm"]\ndefault_set = "all"\n[classes.all]\njoy = "joy"\ncalm = "calm"\n'
+        + '[classes.one]\njoy = "joy"\n[expected.all]\nspeakers = { 1 = 1, 2 = 1 }\n[expected.one]\nutterances = 9\n'
+    )
+    rows = ("u1,a.wav,1,joy", "u2,b.wav,2,calm")
+    for lost in (0, 1):
+        manifest = read(tmp_path, *rows[: 2 - lost])
+        with caplog.at_level(logging.WARNING, "mfhca"):
+            manifest.warn()
+            assert not caplog.messages
+            manifest.warn(manifest.label_set())
+        assert [text.splitlines()[1:] for text in caplog.messages if "other counts" in text] == (
+            [["  label set all, speaker 2: 0 found, 1 expected"]] * lost
+        )

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 from run_factory import Page, edit, make_run
 
+from mfhca_cache.common.files import sha256_text
+from mfhca_cache.common.text import csv_text
 from mfhca_train.cli.main import main
 from mfhca_train.runs.listing import list_runs, table
 
@@ -95,7 +97,7 @@ def test_rows_of_ablations_are_compared_with_runs(ablation_copy: Path, tmp_path:
         ),
         ("r['classes'] = ['a', 'b', 'c', 'd']", "their classes differ (four: anger"),
         ("r['label_digest'] = '5' * 64", "their labels or speakers differ; train both on the same manifest"),
-        ("r['data_digest'] = '5' * 64", "the bits of the features or the audio differ"),
+        ("r['data_digest'] = '5' * 64", "their audio or segments differ"),
         ("r['corpus'] = 'other'", "their corpora differ (toy and other)"),
     ],
 )
@@ -109,6 +111,28 @@ def test_runs_on_other_features_or_labels_are_refused(
     assert result.exit_code == 1
     assert message in result.stderr
     assert "cannot be compared" in result.stderr
+
+
+def test_runs_on_other_audio_are_refused_whatever_they_read_of_it(pair: tuple[Path, Path]) -> None:
+    """A run on hidden states and one on both features have other recipes, so their digests of the data say nothing."""
+    for path, digest in zip(pair, ("a" * 64, "b" * 64), strict=True):
+        text = csv_text(("utterance", "audio_sha256"), [("u1", "c" * 64), ("u2", digest)])
+        (path / "data.csv").write_text(text)
+        edit(path / "run.json", f"r['data_csv_sha256'] = {sha256_text(text)!r}")
+    result = run("compare", *pair)
+    assert result.exit_code == 1
+    assert "cannot be compared: the audio of 1 utterance differs (u2)" in result.stderr
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_features_with_other_bits_are_warned_of(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(pair[1] / "run.json", "r['features_digest'] = '5' * 64")
+    monkeypatch.setattr("mfhca_train.results.record.identity_digest", lambda _: None)
+    result = run("compare", *pair)
+    assert result.exit_code == 0
+    assert "were trained on features of the same audio with other bits" in result.stderr
 
 
 def test_a_comparison_needs_two_different_runs(pair: tuple[Path, Path]) -> None:

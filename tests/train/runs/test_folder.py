@@ -33,6 +33,26 @@ def test_another_configuration_in_the_same_folder_is_refused(finished: Path, tmp
     fails(cv_command(tmp_path / "x", "--protocol", "oracle"), "protocol: strict in that run, oracle now")
 
 
+def test_a_setting_that_is_at_its_default_again_is_another_configuration(
+    finished: Path, tmp_path: Path
+) -> None:
+    """run.json leaves some settings out at their default, so the recorded one has an entry more."""
+    shutil.copytree(finished, tmp_path / "x")
+    path = tmp_path / "x/run/run.json"
+    recorded = read_sealed(path)
+    write_sealed(
+        path,
+        recorded
+        | {"config": recorded["config"] | {"train": {"label_smoothing": 0.1} | recorded["config"]["train"]}},
+    )
+    shutil.rmtree(tmp_path / "x/run/model/seed-0/fold-s1")
+    told = "config.train.label_smoothing: 0.1 in that run, not set now"
+    fails(cv_command(tmp_path / "x", "--fold", "s1"), "holds another run", told)
+    assert not (tmp_path / "x/run/model/seed-0/fold-s1").exists()
+    write_sealed(path, recorded | {"kind": "svm"})
+    fails(cv_command(tmp_path / "x", "--fold", "s1"), "kind: svm in that run, not set now")
+
+
 def test_a_cache_that_changed_under_a_run_is_refused(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "x")
     shutil.rmtree(tmp_path / "x/cache")

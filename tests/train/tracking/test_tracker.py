@@ -63,6 +63,8 @@ def test_both_trackers_get_the_numbers_of_the_run_and_change_no_byte(
     assert events["model"].Images("confusion")
     assert run.data.metrics["model.test_ua_pooled"] == pytest.approx(results["ua"]["pooled"])
     assert (run.data.params["model.protocol"], run.data.params["model.train.epochs"]) == ("strict", "2")
+    # Two runs that differ in the encoder alone must not look the same.
+    assert run.data.params["model.features.ssl"] == results["recipes"]["ssl"]
     assert run.info.status == "FINISHED"
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["confusion-model.png"]
     shutil.rmtree(corpus / "run/tensorboard")

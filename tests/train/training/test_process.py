@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from mfhca_cache.common.hardware import VARIABLES
+from mfhca_cache.store.conditions import code_digest
+from mfhca_train.data.folds import make_folds
+from mfhca_train.model.network import MFHCA
+from mfhca_train.results.metrics import mean_over_segments, scores
 from mfhca_train.training import process
+from mfhca_train.training.evaluate import predict_batch
+from mfhca_train.training.fit import fit
 
 GB = 10**9
 
@@ -87,3 +95,12 @@ def test_jobs_by_default_fill_the_cores_or_the_accelerator(
 ) -> None:
     monkeypatch.setattr(process.hardware, "cores", lambda: cores)
     assert process.default_jobs(device, threads) == jobs
+
+
+def test_the_code_of_scores_and_networks_is_recorded_like_a_version() -> None:
+    """Which epoch is selected follows from the scores, so an edit of theirs counts as an edit of the training does."""
+    package = Path(process.__file__).parents[1]
+    recorded = {path for pattern in process.COMPUTING for path in package.glob(pattern)}
+    deciding = (mean_over_segments, scores, MFHCA, make_folds, fit, predict_batch)
+    assert recorded >= {Path(inspect.getsourcefile(inspect.unwrap(thing)) or "") for thing in deciding}
+    assert process.versions()["code"] == code_digest(package, *process.COMPUTING)
