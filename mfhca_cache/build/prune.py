@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan, compare_shard
-from mfhca_cache.build.users import recorded_users
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import lock, size_of
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
@@ -18,6 +17,7 @@ from mfhca_cache.recipe.folder import recipe_folders
 from mfhca_cache.store import journal
 from mfhca_cache.store.schema import SUFFIX, shard_name
 from mfhca_cache.store.shard import read_shard
+from mfhca_cache.store.users import recorded_users
 
 SETTLED_SECONDS = 60.0  # a temporary file of a small atomic write lives for milliseconds
 PART_SUFFIXES = (*journal.SUFFIXES, ".tmp")  # files of a killed writer; its lock file always stays

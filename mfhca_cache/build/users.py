@@ -1,4 +1,4 @@
-"""manifests.json in a recipe's folder: which manifests, with which corpus roots, use its features.
+"""Writing manifests.json in a recipe's folder (see `store.users`), and what follows from it.
 
 With this record `prune` keeps what is used, and `features` does not replace the
 features of one corpus by those of another with the same speaker and utterance ids.
@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.common.errors import MfhcaError, listing
-from mfhca_cache.common.files import lock, read_json, write_json
+from mfhca_cache.common.files import lock, write_json
 from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.manifest import read_manifest
-
-MANIFESTS = "manifests.json"
-
-
-@dataclass(frozen=True, order=True)
-class User:
-    """A manifest that uses a recipe's features, and the root of its corpus; absolute paths."""
-
-    manifest: Path
-    root: Path
+from mfhca_cache.store.users import MANIFESTS, User, recorded_users
 
 
 def record_manifest(folders: Iterable[Path], manifest: Path, root: Path) -> None:
@@ -49,25 +40,6 @@ def record_manifest(folders: Iterable[Path], manifest: Path, root: Path) -> None
                 if not isinstance(error.__cause__, BlockingIOError):
                     raise
                 time.sleep(0.05)
-
-
-def recorded_users(folder: Path) -> tuple[User, ...]:
-    """The manifests recorded in a recipe's folder, whether they still exist or not.
-
-    Raises:
-        MfhcaError: manifests.json is damaged.
-    """
-    file = folder / MANIFESTS
-    if not file.exists():
-        return ()
-    entries = read_json(file)
-    try:
-        users = tuple(User(Path(entry["manifest"]), Path(entry["root"])) for entry in entries)
-    except (TypeError, KeyError) as error:
-        raise MfhcaError(
-            f"{file}: not a list of objects with manifest and root; delete it and run `mfhca-cache features` again"
-        ) from error
-    return users
 
 
 def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:

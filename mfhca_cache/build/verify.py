@@ -36,11 +36,12 @@ def verify(
     """
     errors: list[str] = []
     shards: list[tuple[Path, str]] = []
+    shapes: dict[Path, tuple[int, ...]] = {}  # of a segment, by recipe
     for folder in recipe_folders(cache):
         paths = sorted(folder.glob(f"*{SUFFIX}"))
         if paths or (folder / RECIPE_FILE).exists():
             try:
-                read_recipe(folder)
+                shapes[folder] = read_recipe(folder).frame_shape
             except MfhcaError as error:
                 errors.append(str(error))
         shards += [(path, folder.name.rpartition("-")[2]) for path in paths]
@@ -52,6 +53,12 @@ def verify(
             verify_shard(shard)
         except MfhcaError as error:
             return str(error)
+        expected = shapes.get(path.parent, shard.shape[1:])
+        if shard.shape[1:] != expected:
+            return (
+                f"{path}: has segments of shape {shard.shape[1:]}, {RECIPE_FILE} says {expected}; delete the folder "
+                "and run `mfhca-cache features` again"
+            )
         return misplacement(shard, key)
 
     begin(len(shards))

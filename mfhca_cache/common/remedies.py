@@ -80,7 +80,7 @@ def _names(message: str, path: str) -> bool:
 
 
 def _recorded_root(values: Mapping[str, str]) -> str | None:
-    """The root that a manifest had when features of it were stored in the cache (see `build.users`), if it is one."""
+    """The root that a manifest had when features of it were stored in the cache (see `store.users`), if it is one."""
     if not {"manifest", "cache"} <= values.keys():
         return None
     manifest, roots = str(Path(values["manifest"]).resolve()), set()

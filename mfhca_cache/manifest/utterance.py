@@ -136,7 +136,12 @@ def similar(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
     """What is allowed in a manifest but probably a mistake: names that look alike."""
-    for what, plural in (("speaker", "speakers"), ("emotion", "labels"), ("utterance", "utterances")):
+    for what, plural in (
+        ("speaker", "speakers"),
+        ("session", "sessions"),
+        ("emotion", "labels"),
+        ("utterance", "utterances"),
+    ):
         groups = similar({getattr(utterance, what) for utterance in utterances})
         if groups:
             shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
@@ -146,6 +151,10 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
                 "different: "
                 f"{shown}{more}; give them one name if they are the same"
             )
+    genders = sorted({utterance.gender for utterance in utterances} - {""})
+    if len({gender[0] for gender in genders}) < len(genders):
+        names = ", ".join(map(repr, genders))
+        yield f"genders that begin with the same letter count as different: {names}; write f and m"
 
 
 def _invisible(row: dict[str, str]) -> Iterator[str]:

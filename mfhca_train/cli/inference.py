@@ -254,13 +254,13 @@ def evaluate(
 
 
 def _refuse_other_scores(path: Path, results: Mapping[str, Any]) -> None:
-    """Refuses to replace scores of another corpus of the same name, of another label set or of other audio."""
+    """Refuses to replace scores of another corpus of the same name, of another label set, other audio or features."""
     from mfhca_cache.common.files import read_json
 
     if not path.is_file():
         return
     before = read_json(path)
-    for field in ("label_set", "map", "data_digest"):
+    for field in ("label_set", "map", "data_digest", "features_digest"):
         if before.get(field) != results[field]:
             raise MfhcaError(
                 f"{path}: holds scores with another {field}; remove it, or pass --out NAME.json for these scores"

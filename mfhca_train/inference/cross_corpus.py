@@ -17,6 +17,7 @@ from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_train.data.corpus import Corpus
+from mfhca_train.data.origin import note_other_manifests
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.recipes import find_recipes
@@ -76,12 +77,15 @@ def evaluate(
     mapped = class_map(theirs.classes, ensemble.classes, given or {})
     selected, excluded = _select(manifest, theirs, mapped)
     recipes = find_recipes(ensemble, manifest_path, cache, label_set, named or {})
+    for recipe in recipes.values():
+        note_other_manifests(recipe.path, manifest_path)
     raw = {label: mapped.mapping[name] for label, name in theirs.mapping.items() if name in mapped.mapping}
     with Corpus(recipes, selected, LabelSet(theirs.name, raw)) as corpus:
         refuse_training_audio(ensemble, corpus, manifest_path)
         warn_of_same_corpus(ensemble, corpus_name, selected)
         corpus.verify()
-        segments, digest = len(corpus.segments(np.arange(len(selected)))), corpus.digest()
+        segments = len(corpus.segments(np.arange(len(selected))))
+        digests = {"data_digest": corpus.digest(), "features_digest": corpus.features_digest()}
         begin(len(ensemble.members) * segments)
         outputs = _log_probabilities(ensemble, corpus, device, advance)  # (M, U, K)
     classes = ensemble.classes
@@ -91,7 +95,7 @@ def evaluate(
     results = {
         "corpus": corpus_name,
         "label_set": theirs.name,
-        "data_digest": digest,
+        **digests,
         "model": {
             **{
                 key: getattr(card, key)

@@ -17,8 +17,9 @@ from mfhca_cache.store.conditions import mixture
 from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import verify_shards
 from mfhca_train.data.corpus import Corpus, open_labelled
+from mfhca_train.data.inputs import recipes_in
 from mfhca_train.data.labelled import LabelledCorpus
-from mfhca_train.data.origin import check_audio, hash_audio
+from mfhca_train.data.origin import check_audio, hash_audio, note_other_manifests
 from mfhca_train.data.segments import MissingUtterancesError
 from mfhca_train.runs.plan import Row
 
@@ -71,6 +72,10 @@ class OpenFeatures:
                 ) from error
             self._open[key] = corpus
             self._check_audio(corpus)
+            for part in labelled.parts:
+                if part.source.root is None or not self._roots:
+                    for recipe in recipes_in(part.source.cache, recipes).values():
+                        note_other_manifests(recipe.path, part.manifest.path)
             for side, features in corpus.features.items():
                 found = mixture(features.shards)
                 if found and recipes[side].path.name not in self.mixed:

@@ -26,12 +26,12 @@ from hypothesis import strategies as st
 from places import REPOSITORY
 from run_factory import leave_out_pictures, make_run, reseal
 
-from mfhca_cache.build import users
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import canonical_json, readable_json
 from mfhca_cache.manifest.card import check_expected, read_card
 from mfhca_cache.manifest.manifest import read_manifest
 from mfhca_cache.recipe.folder import RECIPE_FILE, from_dict, read_recipe
+from mfhca_cache.store import users
 from mfhca_cache.store.shard import read_shard, verify_shard
 from mfhca_train.analysis.stored import FILE as ANALYSIS
 from mfhca_train.analysis.stored import read as read_analysis

@@ -43,6 +43,17 @@ def test_verify_finds_a_shard_in_the_wrong_place_and_an_edited_recipe(own: Path)
     assert "recipe.json: the recipe has key" in printed
 
 
+def test_verify_finds_a_recipe_with_another_shape_than_its_shards(own: Path) -> None:
+    """The shape is not part of the key."""
+    done(*command(own, own / "cache"))
+    (recipe,) = (own / "cache").glob("*/recipe.json")
+    value = json.loads(recipe.read_text())
+    recipe.write_text(json.dumps(value | {"frame_shape": value["frame_shape"][::-1]}))
+    printed = failed("verify", "--cache", str(own / "cache"))
+    assert "3 errors:" in printed
+    assert "a.h5: has segments of shape (300, 200), recipe.json says (200, 300); delete" in printed
+
+
 @pytest.mark.parametrize("name", ["verify", "prune"])
 def test_cache_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> None:
     printed = failed(name, "--cache", str(tmp_path / "gone"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.manifest.manifest import Manifest, read_manifest, resolve_audio
-from mfhca_cache.manifest.utterance import Utterance, nfc, similar
+from mfhca_cache.manifest.utterance import Utterance, nfc, similar, warnings
 
 HEADER = "utterance,path,speaker,emotion\n"
 
@@ -98,6 +98,19 @@ def test_names_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogC
     assert "'03' and '3' and '3.0' and '３'; give" in speakers
     assert "'Joy' and 'joy' and 'j\u043ey'" in labels  # a Cyrillic letter
     assert "'U2' and 'u2'" in utterances
+
+
+def test_sessions_and_genders_that_look_alike_are_warned_of() -> None:
+    """The partner in a dialogue would be trained on, and a man and a woman would not be found."""
+    rows = [
+        Utterance(f"u{k}", f"{k}.wav", f"s{k}", "joy", session=s, gender=g)
+        for k, (s, g) in enumerate([("01", "f"), ("1", "female"), ("2", "m"), ("", "")])
+    ]
+    sessions, genders = warnings(rows)
+    assert "sessions that differ only in" in sessions
+    assert "'01' and '1'; give" in sessions
+    assert "'f', 'female', 'm'; write f and m" in genders
+    assert not list(warnings(rows[1:]))
 
 
 @given(st.lists(st.integers(1, 10**6), unique=True))

@@ -218,11 +218,11 @@ def test_scores_of_another_corpus_of_the_same_name_are_not_replaced(tmp_path: Pa
     """The default file is named after the corpus, and two manifests may have one name."""
     path, scores = (
         tmp_path / "evaluation-other.json",
-        {"label_set": "all", "map": {"a": "b"}, "data_digest": "1"},
+        {"label_set": "all", "map": {"a": "b"}, "data_digest": "1", "features_digest": "1"},
     )
     inference._refuse_other_scores(path, scores)
     path.write_text(json.dumps(scores))
     inference._refuse_other_scores(path, scores)
-    for field, other in (("label_set", "four"), ("map", {}), ("data_digest", "2")):
+    for field, other in (("label_set", "four"), ("map", {}), ("data_digest", "2"), ("features_digest", "2")):
         with pytest.raises(MfhcaError, match=rf"holds scores with another {field}; remove it, or pass --out"):
             inference._refuse_other_scores(path, {**scores, field: other})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from corpus_factory import KINDS, request, utterances, write_features
 from cv_factory import cv_command, fails
 from run_factory import Page
 
+from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.data.inputs import choose_recipes
 from mfhca_train.results.checksums import read_sealed
@@ -49,6 +52,32 @@ def test_with_a_root_the_audio_is_compared_and_the_report_says_so(
     )
     assert "no file s2_0.wav" in changed.output
     fails(cv_command(tmp_path / "x", "--root", str(tmp_path / "absent")), "no such folder")
+
+
+def test_features_that_were_computed_for_another_manifest_are_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, root: Path
+) -> None:
+    """A denoised copy has the ids and paths of the original: without the audio, a wrong --cache looks right."""
+    asked = request(tmp_path)
+    recipes = choose_recipes(tmp_path / "cache", "ssl")
+
+    def noted(**changes: Path) -> list[str]:
+        caplog.clear()
+        with OpenFeatures(read_labels(replace(asked, **changes)), with_audio=True) as features:
+            features.of(recipes)
+        return [text for text in caplog.messages if "computed for" in text]
+
+    caplog.set_level(logging.INFO, "mfhca")
+    assert not noted()  # nothing is on record
+    folder = recipes["ssl"].path
+    record_manifest([folder], tmp_path / "denoised.csv", tmp_path / "denoised")
+    (told,) = noted()
+    assert told.startswith(
+        f"{folder}: computed for {tmp_path}/denoised.csv (audio in {tmp_path}/denoised), not for"
+    )
+    assert not noted(root=root)  # the audio is compared
+    record_manifest([folder], asked.manifest, tmp_path)
+    assert not noted()
 
 
 def test_rows_on_features_of_other_audio_are_not_compared(tmp_path: Path) -> None:
