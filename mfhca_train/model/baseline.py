@@ -16,16 +16,20 @@ channel, theirs three equal ones.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.common.files import sha256_file
 from mfhca_train.config.settings import ModelConfig
 from mfhca_train.model.masking import masked, row_mask
 from mfhca_train.model.recurrent import run_lstm
 
+# Of torchvision's weights: the file and the first digits of its SHA-256.
+ALEXNET_FILE, ALEXNET_SHA256 = "alexnet-owt-7be5be79.pth", "7be5be79"
 MFCC_UNITS, MFCC_LAYERS = 256, 2  # of the BiLSTM over the MFCCs
 MFCC_DROPOUT = 0.5  # between its layers (the baseline's code)
 MINIMUM_SIZE = (
@@ -119,7 +123,7 @@ def imagenet_weights() -> dict[str, Tensor]:
     """The convolutions of torchvision's pretrained AlexNet; downloaded unless torch's cache has them.
 
     Raises:
-        MfhcaError: torchvision is not installed, or the weights could not be downloaded.
+        MfhcaError: torchvision is not installed, the weights could not be downloaded, or torch's cache has others.
     """
     setting = "model.alexnet_weights=imagenet"
     try:
@@ -128,12 +132,20 @@ def imagenet_weights() -> dict[str, Tensor]:
         raise MfhcaError(
             f"{setting} needs torchvision ({error}); run `pip install torchvision`, or remove the setting"
         ) from error
+    file = Path(torch.hub.get_dir(), "checkpoints", ALEXNET_FILE)
+    # The setting stands for these weights alone, and torch compares a file with its digest only when it downloads it.
+    if file.exists() and not sha256_file(file).startswith(ALEXNET_SHA256):
+        raise MfhcaError(
+            f"{setting}: {file} has other content than torchvision's file of that name; remove it"
+        )
     try:
-        state = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        state = models.AlexNet_Weights.IMAGENET1K_V1.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
     except (OSError, RuntimeError) as error:
         raise MfhcaError(
-            f"{setting}: torchvision's weights could not be downloaded ({error}); put alexnet-owt-7be5be79.pth into "
-            f"{torch.hub.get_dir()}/checkpoints, or remove the setting"
+            f"{setting}: torchvision's weights could not be downloaded ({error}); put {file.name} into "
+            f"{file.parent}, or remove the setting"
         ) from error
     return {name: tensor for name, tensor in state.items() if name.startswith("features.")}
 

@@ -18,7 +18,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.kinds import LogSpec, Mfcc
 from mfhca_train.config.parse import with_settings
 from mfhca_train.config.settings import Config, ModelConfig
-from mfhca_train.model.baseline import AlexNet, MfccBranch, imagenet_weights
+from mfhca_train.model.baseline import ALEXNET_FILE, AlexNet, MfccBranch, imagenet_weights
 from mfhca_train.model.network import MFHCA, parameter_counts
 from mfhca_train.runs.crossval import cross_validate
 
@@ -186,6 +186,7 @@ def test_imagenet_weights_judge_one_channel_like_three_equal_ones(monkeypatch: p
     trained = {name: torch.randn(shape, generator=generator) * 0.01 for name, shape in ALEXNET.items()}
     trained["classifier.1.weight"] = torch.zeros(1)
     torchvision(monkeypatch, lambda **options: {n: x.clone() for n, x in trained.items()} if options else {})
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "absent")
     spec = torch.randn(1, 1, 70, 70, generator=generator)
     one, three = AlexNet("imagenet"), AlexNet("imagenet", in_channels=3)
     assert torch.equal(three.features[0].weight, trained["features.0.weight"])
@@ -205,6 +206,30 @@ def test_imagenet_weights_that_cannot_be_had_are_one_line_with_a_remedy(
     with pytest.raises(MfhcaError, match=r"needs torchvision.*pip install torchvision") as not_installed:
         AlexNet("imagenet")
     assert "\n" not in str(no_network.value) + str(not_installed.value)
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_another_file_under_the_name_of_imagenet_weights_is_refused_and_not_executed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The setting is part of a run's identity, and says nothing about the content of torch's cache."""
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"features.0.weight": Hostile(tmp_path / "executed")}, tmp_path / "checkpoints" / ALEXNET_FILE)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    url = f"https://example.org/{ALEXNET_FILE}"
+    torchvision(monkeypatch, lambda **options: torch.hub.load_state_dict_from_url(url, **options))
+    with pytest.raises(MfhcaError, match=f"{ALEXNET_FILE} has other content than torchvision's file"):
+        imagenet_weights()
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize(
