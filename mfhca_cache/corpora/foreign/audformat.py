@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from mfhca_cache.common.errors import MfhcaError, did_you_mean
 from mfhca_cache.common.extras import optional
 from mfhca_cache.corpora.foreign.columns import HEADERS, Table, make_table
 
+DATA_SUFFIXES = (".yaml", ".csv", ".parquet")  # of the header and of tables
 SPLIT = "split"  # column with the split of a row's table
 
 
@@ -32,10 +35,16 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
     audformat = optional("audformat", "audformat")
     if not (source / "db.yaml").is_file():
         raise MfhcaError(f"{source}: no db.yaml in it; pass the folder of an audformat database as FILE")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="mfhca-") as data:
         warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for audformat's authors
         try:
-            database = audformat.Database.load(source)
+            # audformat would execute what a tag of the YAML names, and what is in pickled copies of the tables (which
+            # it prefers): the header is checked, and copies that are data alone are read.
+            optional("yaml", "audformat").safe_load((source / "db.yaml").read_bytes())
+            for file in source.glob("db*"):
+                if file.suffix in DATA_SUFFIXES:
+                    shutil.copyfile(file, Path(data, file.name))
+            database = audformat.Database.load(data)
         except Exception as error:  # whatever a damaged YAML or table makes it raise
             raise MfhcaError(
                 f"{source}: audformat cannot read it ({str(error) or type(error).__name__}); load it again with audb"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,32 @@ def test_segments_become_spans(tmp_path: Path) -> None:
     found = made(tmp_path, "audformat", write(tmp_path / "database", rows, segments))
     spans = {(u.utterance, u.start_s, u.end_s) for u in found if u.speaker == "anna"}
     assert spans == {("anna/0_0-50", None, 0.05), ("anna/1_20-end", 0.02, None)}
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+def test_nothing_in_a_database_is_executed(tmp_path: Path) -> None:
+    """audformat prefers pickled tables, and its YAML may name any function."""
+    rows = corpus(tmp_path / "audio")
+    write(tmp_path / "audio", rows)
+    expected = made(tmp_path, "audformat", str(tmp_path / "audio"))
+    (tmp_path / "audio/db.train.pkl").write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
+    assert made(tmp_path, "audformat", str(tmp_path / "audio")) == expected
+    with open(tmp_path / "audio/db.yaml", "a") as header:
+        header.write(f"meta: !!python/object/apply:os.mkdir [{tmp_path}/made]\n")
+    refused = manifest(tmp_path, "audformat", str(tmp_path / "audio"))
+    assert refused.exit_code == 1
+    assert "audformat cannot read it (could not determine a constructor for the tag" in refused.output
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
