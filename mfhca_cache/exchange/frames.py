@@ -141,7 +141,7 @@ def _scp(source: Path) -> dict[str, Callable[[], Frames]]:
         where = where.strip()
         if not key:
             continue
-        if not where or where.endswith("|"):  # kaldiio would run it
+        if not where or "|" in where:  # kaldiio would run it, also before an offset
             raise MfhcaError(
                 f"{source}: line {number} is not `KEY FILE:OFFSET`; commands in an scp are not run"
             )
@@ -152,13 +152,15 @@ def _scp(source: Path) -> dict[str, Callable[[], Frames]]:
         if not path.is_absolute() and not path.exists():  # written in another folder
             path = next((p for p in (source.parent / path, source.parent / path.name) if p.exists()), path)
         location = f"{path}:{offset}" if colon and offset.isdigit() else str(path)
-        entries[nfc(key)] = partial(_read_kaldi, kaldiio, source, key, location)
+        entries[nfc(key)] = partial(_read_kaldi, kaldiio, source, key, path, location)
     if not entries:
         raise MfhcaError(f"{source}: has no entries; pass the scp of a feature ark")
     return entries
 
 
-def _read_kaldi(kaldiio: Any, source: Path, key: str, location: str) -> Frames:
+def _read_kaldi(kaldiio: Any, source: Path, key: str, path: Path, location: str) -> Frames:
+    if not path.is_file():  # it may be a pipe, or "-", which kaldiio would wait for
+        raise MfhcaError(f"{source}: {key} cannot be read from {location} (no such file); write it again")
     try:
         values = kaldiio.load_mat(location)
     except Exception as error:  # whatever bytes that are no matrix make it raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -235,14 +236,19 @@ def test_an_scp_of_kaldi_gives_the_same_recipe(tmp_path: Path) -> None:
     assert imported(tmp_path, source=scp).folder == whole.folder
     scp.write_text(scp.read_text().replace(f"{ark.parent}/", ""))  # relative to the scp
     assert imported(tmp_path, source=scp).folder == whole.folder
+    os.mkfifo(tmp_path / "fifo")
     for line, message in (
         ("s0_0 echo 1 |", "line 1 is not `KEY FILE:OFFSET`; commands in an scp are not run"),
+        (f"s0_0 touch {tmp_path}/executed |:0", "commands in an scp are not run"),
+        (f"s0_0 |touch {tmp_path}/executed", "commands in an scp are not run"),
+        (f"s0_0 {tmp_path}/fifo:0", r"s0_0 cannot be read from .*fifo:0 \(no such file\)"),
         ("s0_0 nowhere.ark:5", "s0_0 cannot be read from"),
         ("s0_1 nowhere.ark:5", "line 2 has the key s0_1 once more"),
     ):
         scp.write_text("\n".join([line, *scp.read_text().splitlines()[1:]]))
         with pytest.raises(MfhcaError, match=message):
             imported(tmp_path, source=scp)
+    assert not (tmp_path / "executed").exists()
     with pytest.raises(MfhcaError, match=r"an ark has no index; run `copy-feats"):
         imported(tmp_path, source=ark)
 
