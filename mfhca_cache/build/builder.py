@@ -19,11 +19,12 @@ from typing import Any
 from mfhca_cache.build.plan import State, Target, compare_shard
 from mfhca_cache.build.provenance import provenance
 from mfhca_cache.build.sources import Source, Sources
+from mfhca_cache.build.summary import Outcome
 from mfhca_cache.build.users import record_manifest
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.features.extract import Extracted, Extractor
+from mfhca_cache.features.extract import Extractor, Piece
 from mfhca_cache.recipe.choices import BATCH_SIZE
 from mfhca_cache.recipe.folder import write_recipe
 from mfhca_cache.recipe.kinds import Ssl
@@ -32,31 +33,6 @@ from mfhca_cache.store.shard import verify_shard
 from mfhca_cache.store.writer import ShardWriter
 
 MAX_UNWRITTEN = 1 << 28  # bytes of features that are computed but not yet written
-
-
-@dataclass
-class Outcome:
-    """The result of a run."""
-
-    utterances: int = 0  # computed
-    segments: int = 0  # of those utterances
-    stored_bytes: int = 0  # of features computed
-    resumed: int = 0  # utterances already finished in part files of an interrupted run, counted per kind
-    shards: int = 0  # written
-    seconds: float = 0.0  # computing time, without loading the encoder
-    failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> error
-    locked: set[str] = field(default_factory=set)  # speakers whose shard another process is writing
-    notes: list[str] = field(default_factory=list)  # repairs that were made
-    warnings: list[tuple[str, str]] = field(default_factory=list)  # from `audio.Audio`, and the utterance
-
-    def add(self, other: Outcome) -> None:
-        """Adds the result of a run over other speakers, except its time."""
-        for name in ("utterances", "segments", "stored_bytes", "resumed", "shards"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.failed |= other.failed
-        self.locked |= other.locked
-        self.notes += other.notes
-        self.warnings += other.warnings
 
 
 @dataclass(eq=False)
@@ -68,6 +44,7 @@ class _Work:
     pending: dict[str, frozenset[str]] = field(default_factory=dict)  # ids to compute
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     remaining: int = 0
+    rejected: str = ""  # the utterance whose last piece could not be stored
 
 
 class Builder:
@@ -136,19 +113,20 @@ class Builder:
         self._outcome.seconds = time.monotonic() - self._started
         return self._outcome
 
-    def _write_results(self, results: Iterator[tuple[tuple[_Work, Source], Extracted | MfhcaError]]) -> None:
+    def _write_results(self, results: Iterator[tuple[tuple[_Work, Source], Piece | MfhcaError]]) -> None:
         """Writes results in order in a separate thread while the next ones are computed."""
         failed = threading.Event()
         pending: deque[tuple[Future[int], int]] = deque()  # with the size of the features, bytes
 
-        def write(work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
+        def write(work: _Work, source: Source, result: Piece | MfhcaError) -> int:
             if failed.is_set():
                 return 0
             try:
                 segments = self._store(work, source, result)
-                work.remaining -= 1
-                if work.remaining == 0:
-                    self._finish(work)
+                if isinstance(result, MfhcaError) or result.audio is not None:
+                    work.remaining -= 1
+                    if work.remaining == 0:
+                        self._finish(work)
             except BaseException:
                 failed.set()  # e.g. a full disk: the results that follow are not written either
                 raise
@@ -246,26 +224,33 @@ class Builder:
             self._outcome.notes.append(f"recomputed: {state.damage}")
         return state
 
-    def _store(self, work: _Work, source: Source, result: Extracted | MfhcaError) -> int:
-        """Writes an utterance's features or records its failure; returns the number of segments written."""
+    def _store(self, work: _Work, source: Source, result: Piece | MfhcaError) -> int:
+        """Writes a piece of an utterance's features or records its failure; returns the number of segments written."""
         name = source.utterance.utterance
         if isinstance(result, MfhcaError):
             self._outcome.failed[name] = str(result)
             return 0
-        # The digest of the bytes that were decoded: the file may have changed since it was hashed.
-        origin = replace(source.origin, audio_sha256=result.digest, samples_sha256=result.samples_digest)
+        if work.rejected == name:
+            return 0
+        audio, origin = result.audio, None
+        if audio is not None:
+            # The digest of the bytes that were decoded: the file may have changed since it was hashed.
+            origin = replace(source.origin, audio_sha256=audio.digest, samples_sha256=audio.samples_digest)
         try:
             for kind, (features, valid) in result.features.items():
-                work.writers[kind].append(name, origin, features, valid)
-                self._outcome.stored_bytes += self._targets[kind].bytes_of(len(features))
+                work.writers[kind].append(name, origin, features, valid, result.first)
         except MfhcaError as error:
             if isinstance(error.__cause__, OSError):  # an error of the disk, not of the utterance
                 raise
-            self._outcome.failed[name] = str(error)
+            self._outcome.failed[name], work.rejected = str(error), name
             return 0
-        self._outcome.warnings += [(warning, name) for warning in result.warnings]
-        self._outcome.utterances += 1
-        self._outcome.segments += result.segments
+        if audio is not None:
+            segments = result.first + result.segments
+            sizes = (self._targets[kind].bytes_of(segments) for kind in result.features)
+            self._outcome.stored_bytes += sum(sizes)
+            self._outcome.segments += segments
+            self._outcome.utterances += 1
+            self._outcome.warnings += [(warning, name) for warning in audio.warnings]
         return result.segments
 
     def _finish(self, work: _Work) -> None:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.build.builder import Builder, Outcome
+from mfhca_cache.build.builder import Builder
 from mfhca_cache.build.plan import Plan, Target
 from mfhca_cache.build.sources import Sources
+from mfhca_cache.build.summary import Outcome
 from mfhca_cache.common.cluster import Cluster, await_file, results, stop_if_cancelled
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.hardware import cores

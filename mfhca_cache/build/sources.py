@@ -15,7 +15,7 @@ from typing import Any
 from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.audio_length import header_seconds
 from mfhca_cache.common.errors import MfhcaError, no_folder
-from mfhca_cache.features.audio import WRONG_LENGTH, Audio, read_audio
+from mfhca_cache.features.audio import WRONG_LENGTH, Blocks, stream_audio
 from mfhca_cache.features.segments import segment_count
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
@@ -41,10 +41,10 @@ class Source:
         row = self.utterance
         return Origin(self.digest, row.path, row.start_s, row.end_s)
 
-    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Reads and decodes the audio, see `audio.read_audio`; warns if it is not as long as the manifest says."""
+    def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
+        """Decodes the audio, see `audio.stream_audio`; warns if it is not as long as the manifest says."""
         row = self.utterance
-        audio = read_audio(self.path, sample_rate, row.start_s, row.end_s, pre_emphasis)
+        audio = yield from stream_audio(self.path, sample_rate, row.start_s, row.end_s, pre_emphasis)
         whole = row.start_s is None and row.end_s is None and WRONG_LENGTH not in audio.warnings
         length = audio.native_samples if row.samples is None or not whole else row.samples
         other_length = abs(audio.native_samples - length) > LENGTH_TOLERANCE * audio.native_rate

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from mfhca_cache.build.plan import Plan
 from mfhca_cache.common import log
 from mfhca_cache.common.text import duration_text, first_names, plural, size_text
 
-if TYPE_CHECKING:
-    from mfhca_cache.build.builder import (
-        Outcome,
-    )  # imports scipy, which a run with nothing to compute does not need
+
+@dataclass
+class Outcome:
+    """The result of a run."""
+
+    utterances: int = 0  # computed
+    segments: int = 0  # of those utterances
+    stored_bytes: int = 0  # of features computed
+    resumed: int = 0  # utterances already finished in part files of an interrupted run, counted per kind
+    shards: int = 0  # written
+    seconds: float = 0.0  # computing time, without loading the encoder
+    failed: dict[str, str] = field(default_factory=dict)  # utterance or speaker -> error
+    locked: set[str] = field(default_factory=set)  # speakers whose shard another process is writing
+    notes: list[str] = field(default_factory=list)  # repairs that were made
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # what is unusual, and the utterance
+
+    def add(self, other: Outcome) -> None:
+        """Adds the result of a run over other speakers, except its time."""
+        for name in ("utterances", "segments", "stored_bytes", "resumed", "shards"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.failed |= other.failed
+        self.locked |= other.locked
+        self.notes += other.notes
+        self.warnings += other.warnings
 
 
 def describe_work(plan: Plan, seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 
@@ -9,7 +10,7 @@ from mfhca_cache.build.plan import Plan
 from mfhca_cache.common.progress import phase
 from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.features.extract import Extracted, Extractor
+from mfhca_cache.features.extract import Extractor, Piece
 from mfhca_cache.recipe.kinds import Ssl
 
 BATCHES = 3  # of the encoder
@@ -44,7 +45,10 @@ def estimate_seconds(
         sources = plan.needed()
         counts = itertools.accumulate(source.segments(plan.targets[0].recipe) for source in sources)
         some = 1 + sum(count < BATCHES * batch_size for count in counts)
-        for _, result in extractor.run((0, source, recipes) for source in sources[:some]):
-            segments += result.segments if isinstance(result, Extracted) else 0
+        with contextlib.closing(extractor.run((0, source, recipes) for source in sources[:some])) as results:
+            for _, result in results:
+                segments += result.segments if isinstance(result, Piece) else 0
+                if segments >= BATCHES * batch_size:  # a long recording has many more
+                    break
         seconds = time.perf_counter() - start
     return seconds / segments * plan.segments() if segments else None

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import soundfile
@@ -25,25 +26,35 @@ WRONG_LENGTH: Final = "with a wrong length in the header (decoded to the end of 
 SETTLED_NS: Final = 2_000_000_000  # after its last change a file's digest may be used again
 
 
-@dataclass(frozen=True)
-class Audio:
-    """One decoded utterance.
+@dataclass(frozen=True, kw_only=True)
+class Properties:
+    """What is known of an utterance's audio after decoding it.
 
     Attributes:
-        samples: float32 (n,), mono, at the requested rate, full scale 1.
         digest: identity of the file's bytes: see `audio_digest.digest_of`.
         samples_digest: identity of the decoded samples: see `Channels.samples_digest`; empty for digital silence.
+        length: samples at the requested rate.
         native_samples: samples per channel before resampling.
         native_rate: the file's own sample rate, in Hz.
         warnings: what is unusual: WRONG_LENGTH, or a warning of `decode`.
     """
 
-    samples: np.ndarray
     digest: str
     samples_digest: str
+    length: int
     native_samples: int
     native_rate: int
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio(Properties):
+    """One decoded utterance: float32 samples (n,), mono, at the requested rate, full scale 1."""
+
+    samples: np.ndarray
+
+
+Blocks: TypeAlias = Generator[np.ndarray, None, Properties]  # consecutive samples; returns their properties
 
 
 def _check(path: Path, _: tuple[int, ...]) -> tuple[str, Container]:
@@ -59,14 +70,14 @@ def _check(path: Path, _: tuple[int, ...]) -> tuple[str, Container]:
 _check_once = lru_cache(maxsize=16)(_check)  # for utterances cut from one long recording
 
 
-def read_audio(
+def stream_audio(
     path: Path,
     sample_rate: int,
     start_s: float | None = None,
     end_s: float | None = None,
     pre_emphasis: float = 0.0,
-) -> Audio:
-    """Decodes a file, or a span of it, to mono at `sample_rate`.
+) -> Blocks:
+    """Decodes a file, or a span of it, to mono at `sample_rate`, block by block.
 
     Args:
         path: a file in any format that `containers` knows (WAV, FLAC, OGG, MP3, AIFF, ...).
@@ -75,8 +86,11 @@ def read_audio(
         end_s: end of the utterance in its file, in seconds; None for the end.
         pre_emphasis: a in y[t] = x[t] - a x[t-1], applied at `sample_rate`; 0 for none (the paper).
 
+    Yields:
+        float32 (n,): channels averaged, full scale 1. They must be discarded if an error follows.
+
     Returns:
-        Channels averaged, float32, full scale 1.
+        The properties.
 
     Raises:
         MfhcaError: not audio, cut short, no samples, samples that are not numbers or far above full scale, a span
@@ -91,13 +105,34 @@ def read_audio(
             path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         )
         try:
-            decoded = decode(file, path, container, start_s, end_s, sample_rate)
+            decoded = yield from decode(file, path, container, start_s, end_s, sample_rate, pre_emphasis)
         except (soundfile.SoundFileError, RuntimeError, OSError) as error:
             reason = str(error).rpartition(": ")[2].rstrip(". ")
             raise MfhcaError(
                 f"{path}: not readable as audio ({reason}); convert it to WAV or FLAC, or leave it out"
             ) from error
-    samples = decoded.finish(pre_emphasis)
-    warnings = ((WRONG_LENGTH,) if container.wrong_length else ()) + decoded.warnings()
-    digest = span_digest(file_digest, start_s, end_s)
-    return Audio(samples, digest, decoded.samples_digest, decoded.count, decoded.rate, warnings)
+    return Properties(
+        digest=span_digest(file_digest, start_s, end_s),
+        samples_digest=decoded.samples_digest,
+        length=decoded.resampled,
+        native_samples=decoded.count,
+        native_rate=decoded.rate,
+        warnings=((WRONG_LENGTH,) if container.wrong_length else ()) + decoded.warnings(),
+    )
+
+
+def read_audio(
+    path: Path,
+    sample_rate: int,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    pre_emphasis: float = 0.0,
+) -> Audio:
+    """`stream_audio`, with all samples in memory."""
+    blocks = stream_audio(path, sample_rate, start_s, end_s, pre_emphasis)
+    samples = []
+    while True:
+        try:
+            samples.append(next(blocks))
+        except StopIteration as end:
+            return Audio(samples=np.concatenate(samples), **vars(end.value))

@@ -1,7 +1,7 @@
 """Decoding audio block by block to one channel.
 
-Blocks are averaged over channels and resampled as they are decoded, so that memory does
-not depend on the number of channels, the sample rate, or what a header declares.
+Blocks are averaged over channels and resampled as they are decoded, and none is kept: memory
+does not depend on length, channels, sample rate, or what a header declares.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from mfhca_cache.features.containers import Container
 from mfhca_cache.features.mpeg import id3_bytes
 
 LOWEST_RATE: Final = 4000  # Hz; below this the header is wrong, or the recording has no vowels
-LONGEST_SECONDS: Final = 3600.0  # of an utterance; its samples and features are in memory
+LONGEST_SECONDS: Final = 3600.0  # of an utterance; what is longer is a recording that was not cut
 BLOCK: Final = 1 << 16  # samples per channel decoded at a time
 LOUD: Final = 4.0  # peak, 12 dB above full scale
 TOO_LOUD: Final = 100.0  # peak, 40 dB above full scale: samples scaled as 16-bit integers
@@ -80,21 +81,24 @@ class _View(io.RawIOBase):
 
 @dataclass
 class Channels:
-    """Collects samples block by block: averages the channels, resamples the average, and notes what is unusual.
+    """Averages channels block by block, resamples the average, and notes what is unusual.
 
-    Only the resampled average is kept. Resampling by blocks gives the same bits as resampling the whole.
+    Blocks give the same bits as the whole.
 
     Args:
         name: for messages.
         rate: Hz.
         sample_rate: of the result, in Hz.
+        pre_emphasis: see `audio.read_audio`.
     """
 
     name: str
     rate: int
     sample_rate: int
+    pre_emphasis: float = 0.0
     count: int = 0  # samples per channel
-    _blocks: list[np.ndarray] = field(default_factory=list)  # at `sample_rate`
+    resampled: int = 0  # samples at `sample_rate`
+    _last: np.ndarray | None = None  # (1,), before pre-emphasis
     _peak: float = 0.0  # of any channel
     _lowest: float = math.inf  # of the average
     _highest: float = -math.inf
@@ -109,8 +113,11 @@ class Channels:
             else soxr.ResampleStream(self.rate, self.sample_rate, 1, dtype="float32", quality="HQ")
         )
 
-    def append(self, block: np.ndarray) -> None:
+    def append(self, block: np.ndarray) -> np.ndarray:
         """Adds float32 (n, channels), full scale 1.
+
+        Returns:
+            float32 (m,), the next samples of the average at `sample_rate`.
 
         Raises:
             MfhcaError: a sample is not a finite number or far above full scale, or the utterance is too long.
@@ -139,34 +146,30 @@ class Channels:
                 "(start_s and end_s in a manifest, or several files)"
             )
         self._digest.update((mono + np.float32(0)).tobytes())  # turns -0.0 into 0.0
-        self._blocks.append(self._resample(mono))
+        return self._resample(mono)
 
-    def _resample(self, mono: np.ndarray, last: bool = False) -> np.ndarray:
-        if self._resampler is None:
-            return mono
-        resampled: np.ndarray = self._resampler.resample_chunk(np.ascontiguousarray(mono), last)
-        return resampled
-
-    def finish(self, pre_emphasis: float = 0.0) -> np.ndarray:
-        """The collected samples; nothing can be added afterwards.
-
-        Args:
-            pre_emphasis: see `read_audio`.
-
-        Returns:
-            float32 (n,), the average of the channels at `sample_rate`.
+    def finish(self) -> np.ndarray:
+        """The samples after those of `append`, float32 (m,); nothing can be added afterwards.
 
         Raises:
-            MfhcaError: no sample is left.
+            MfhcaError: there is no sample at all.
         """
-        self._blocks.append(self._resample(np.zeros(0, np.float32), last=True))
-        mono = np.concatenate(self._blocks)
-        self._blocks.clear()
-        if len(mono) == 0:
+        rest = self._resample(np.zeros(0, np.float32), last=True)
+        if not self.resampled:
             raise MfhcaError(f"{self.name}: has no audio; restore it or leave it out")
-        if pre_emphasis:
-            mono = np.concatenate([mono[:1], mono[1:] - np.float32(pre_emphasis) * mono[:-1]])
-        return np.ascontiguousarray(mono, dtype=np.float32)
+        return rest
+
+    def _resample(self, mono: np.ndarray, last: bool = False) -> np.ndarray:
+        if self._resampler is not None:
+            mono = self._resampler.resample_chunk(np.ascontiguousarray(mono), last)
+        self.resampled += len(mono)
+        if not self.pre_emphasis or not len(mono):
+            return np.ascontiguousarray(mono, dtype=np.float32)
+        previous, self._last = self._last, mono[-1:].copy()
+        if previous is None:  # y[0] = x[0]
+            return np.concatenate([mono[:1], mono[1:] - np.float32(self.pre_emphasis) * mono[:-1]])
+        result: np.ndarray = mono - np.float32(self.pre_emphasis) * np.concatenate([previous, mono[:-1]])
+        return result
 
     @property
     def samples_digest(self) -> str:
@@ -199,8 +202,10 @@ def decode(
     start_s: float | None,
     end_s: float | None,
     sample_rate: int,
-) -> Channels:
-    """Decodes a file or a span of it, to be resampled to `sample_rate`."""
+    pre_emphasis: float,
+) -> Generator[np.ndarray, None, Channels]:
+    """Decodes a file or a span of it: yields its samples, returns what was noted; see `audio.stream_audio`."""
+    streamed = container.name == "FLAC" and end_s is None and _streamed_flac(file)
     # By path where possible: libsndfile then reads without calling Python.
     whole = container.patch is None and container.end is None
     source = path if whole else io.BufferedReader(_View(file, container))
@@ -221,11 +226,16 @@ def decode(
         if first:
             decoder.seek(first)
         expected = min(last, declared) - first
-        channels = Channels(str(path), rate, sample_rate)
+        channels = Channels(str(path), rate, sample_rate, pre_emphasis)
+        unknown = streamed and declared > LONGEST_SECONDS * rate
+        # Such a file ends in an error, after an hour at the latest; nothing is computed from it until then.
+        too_long = expected > LONGEST_SECONDS * rate and not unknown and container.samples is None
         while channels.count < expected:
             requested = min(BLOCK, expected - channels.count)
             block = decoder.read(requested, dtype="float32", always_2d=True)
-            channels.append(block)
+            samples = channels.append(block)
+            if not too_long:
+                yield samples
             if len(block) < requested:
                 break
     if channels.count == 0:
@@ -237,11 +247,11 @@ def decode(
                 f"{path}: only {channels.count / rate:.1f} of about {container.samples / rate:.1f} s would be decoded "
                 "(MP3 with variable bit rate and without its Xing frame); convert it to WAV or FLAC"
             )
-    unknown = declared > LONGEST_SECONDS * rate and end_s is None and container.name == "FLAC"
-    if channels.count != expected and not (unknown and _streamed_flac(file)):
+    if channels.count != expected and not unknown:
         raise MfhcaError(
             f"{path}: cut short, {channels.count} of {expected} samples decode; restore the whole file"
         )
+    yield channels.finish()
     return channels
 
 

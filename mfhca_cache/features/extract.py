@@ -2,7 +2,8 @@
 
 Each file is decoded once for all kinds of features. Threads decode, segment and
 compute spectra while the main thread runs the encoder; a batch holds segments of
-several utterances. The room `build` stores the results.
+several utterances. A long utterance is computed in pieces of a few segments, so that
+memory does not grow with its length. The room `build` stores the results.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import numpy as np
 
 from mfhca_cache.common import log
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio
+from mfhca_cache.features.audio import Blocks, Properties
 from mfhca_cache.features.encoder import Encoder
 from mfhca_cache.features.hub import one_line
-from mfhca_cache.features.mel import logmel, mfcc
-from mfhca_cache.features.segments import cut
-from mfhca_cache.features.spectrum import logspec
+from mfhca_cache.features.mel import logmel, mel_power, mfcc
+from mfhca_cache.features.segments import cut_blocks
+from mfhca_cache.features.spectrum import logspec, powers
 from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
 
-AHEAD = 4  # utterances decoded in advance, per thread
-AHEAD_SECONDS = 600.0  # of their audio, per thread; a longer utterance is decoded alone
+# A multiple of 16: the transform of the MFCCs takes several frames at once, so that fewer could change last bits.
+PIECE = 16  # segments computed at a time; 48 s of the paper's
+AHEAD = 4  # pieces decoded in advance, per thread
+NOTHING = np.zeros((0, 0), np.float32)
 
 Tag = TypeVar("Tag")
 
@@ -34,23 +37,25 @@ Tag = TypeVar("Tag")
 class Readable(Protocol):
     """The audio of one utterance: a row of a manifest (`sources.Source`), a file, or an array."""
 
-    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Mono audio at `sample_rate`; raises MfhcaError if it cannot be read."""
-
-    def seconds(self) -> float | None:
-        """The length as far as it is known without decoding."""
+    def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
+        """Mono audio at `sample_rate`, as `audio.stream_audio` yields it; raises MfhcaError if it cannot be read."""
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """The features of one utterance: by kind float32 (S, T, F) or (S, M, T, F), and valid frames int32 (S,)."""
+class Piece:
+    """Consecutive segments of one utterance; most utterances have one piece.
 
-    digest: str  # of the audio that was decoded, see audio.Audio
-    samples_digest: str
+    Attributes:
+        first: index of its first segment.
+        segments: their number S.
+        audio: of the whole utterance, with its last piece; None before.
+        features: by kind, float32 (S, T, F) or (S, M, T, F), and valid frames int32 (S,).
+    """
+
+    first: int
     segments: int
-    samples: int  # at the sample rate of the recipes
+    audio: Properties | None
     features: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()  # see audio.Audio
 
     @property
     def nbytes(self) -> int:
@@ -58,17 +63,34 @@ class Extracted:
         return sum(values.nbytes for values, _ in self.features.values())
 
 
-@dataclass
-class _Encoding(Generic[Tag]):
-    """An utterance whose segments are being encoded."""
+@dataclass(frozen=True)
+class _Decoded:
+    """A piece whose segments the encoder has not seen yet."""
+
+    piece: Piece
+    lengths: np.ndarray  # int32 (S,), samples without padding
+    inputs: np.ndarray  # float32 (S, samples), prepared for the encoder; (0, 0) if it is not needed
+
+
+@dataclass(eq=False)
+class _Utterance(Generic[Tag]):
+    """An utterance that is being computed."""
 
     tag: Tag
     name: str  # for messages
-    extracted: Extracted
-    inputs: np.ndarray  # float32 (S, samples), prepared
-    lengths: np.ndarray  # int32 (S,), samples without padding
+    decoding: Iterator[_Decoded]
+    error: MfhcaError | None = None
+    reported: bool = False  # whether the error was yielded
+
+
+@dataclass(eq=False)
+class _Encoding(Generic[Tag]):
+    """A piece in line for the encoder, or behind one that is."""
+
+    utterance: _Utterance[Tag]
+    decoded: _Decoded
     states: np.ndarray  # float32 (S, T, D) or (S, M, T, D), filled batch by batch
-    encoded: int = 0  # segments
+    missing: int  # segments to be encoded
 
 
 class Extractor(Generic[Tag]):
@@ -82,121 +104,162 @@ class Extractor(Generic[Tag]):
 
     def __init__(self, recipes: Mapping[str, Recipe], encoder: Encoder | None = None, jobs: int = 1) -> None:
         self._recipes, self._encoder, self._jobs = dict(recipes), encoder, jobs
-        self._queue: deque[tuple[_Encoding[Tag], int]] = deque()
+        self._queue: deque[tuple[_Encoding[Tag], int]] = deque()  # segments for the encoder
+        self._waiting: deque[_Encoding[Tag]] = deque()  # pieces not yet yielded
 
     def run(
         self, requests: Iterable[tuple[Tag, Readable, Collection[str]]]
-    ) -> Generator[tuple[Tag, Extracted | MfhcaError], None, None]:
+    ) -> Generator[tuple[Tag, Piece | MfhcaError], None, None]:
         """Computes features of several utterances; takes requests only slightly ahead of the results.
 
         Args:
             requests: a tag that is returned with the result, the utterance, and the kinds of features to compute.
 
         Yields:
-            The tag, and the features or the error. Results are in the order of the requests, except that those
-            without "ssl" may come earlier.
+            The tag, and the next piece of its features or an error, after which no more pieces of it follow. Utterances
+            are in the order of the requests, and so are the pieces of each.
         """
-        ahead: deque[tuple[Tag, str, Future[tuple[Extracted, np.ndarray, np.ndarray | None]]]] = deque()
-        lengths: deque[float] = deque()  # of the utterances in `ahead`, seconds
-        most = AHEAD_SECONDS * self._jobs
+        ahead: deque[tuple[_Utterance[Tag], Future[_Decoded]]] = deque()
         pool = ThreadPoolExecutor(self._jobs, "decode")
         try:
             for tag, source, kinds in requests:
-                known = source.seconds()
-                length = most if known is None else known
-                while ahead and (len(ahead) >= AHEAD * self._jobs or sum(lengths) + length > most):
-                    lengths.popleft()
-                    yield from self._encode(*ahead.popleft())
-                ahead.append((tag, name_of(source), pool.submit(self._decode, source, kinds)))
-                lengths.append(length)
+                while len(ahead) >= AHEAD * self._jobs:
+                    yield from self._encode(pool, *ahead.popleft())
+                utterance = _Utterance(tag, name_of(source), self._decode(source, kinds))
+                ahead.append((utterance, pool.submit(_next, utterance)))
             while ahead:
-                yield from self._encode(*ahead.popleft())
+                yield from self._encode(pool, *ahead.popleft())
             while self._queue:
-                yield from self._encode_batch()
+                self._encode_batch()
+            yield from self._finished()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(
-        self, source: Readable, kinds: Collection[str]
-    ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
-        """Everything except the encoder: the spectra, segment lengths (S,), the encoder's input. Runs in a thread.
+    def _decode(self, source: Readable, kinds: Collection[str]) -> Iterator[_Decoded]:
+        """Everything except the encoder, piece by piece. Runs in the threads."""
+        loudest: dict[str, float] | None = None
+        first = 0
+        for segments, lengths, audio in self._cut(source):
+            if loudest is None:
+                loudest = {} if audio is not None else self._loudest(source, kinds)
+            piece = Piece(first, len(lengths), audio)
+            inputs = NOTHING
+            for kind in kinds:
+                recipe = self._recipes[kind]
+                if isinstance(recipe, LogSpec):
+                    piece.features[kind] = logspec(segments, lengths, recipe, loudest.get(kind))
+                elif isinstance(recipe, LogMel):
+                    piece.features[kind] = logmel(segments, lengths, recipe, loudest.get(kind))
+                elif isinstance(recipe, Mfcc):
+                    piece.features[kind] = mfcc(segments, lengths, recipe)
+                elif self._encoder is not None:
+                    inputs = self._encoder.prepare(segments, lengths)
+            yield _Decoded(piece, lengths, inputs)
+            first += len(lengths)
 
-        Raises:
-            MfhcaError: the audio cannot be used; whatever a library raised for it is turned into this.
-        """
-        try:
-            return self._compute(source, kinds)
-        except MfhcaError:
-            raise
-        except Exception as error:  # one bad file never stops the others
-            raise _failure(name_of(source), "computing its features", error) from error
+    def _cut(self, source: Readable) -> Iterator[tuple[np.ndarray, np.ndarray, Properties | None]]:
+        recipe = next(iter(self._recipes.values()))
+        blocks = source.blocks(recipe.sample_rate, recipe.pre_emphasis)
+        return cut_blocks(blocks, recipe.segment_samples, recipe.tail, recipe.minimum_tail_samples, PIECE)
 
-    def _compute(
-        self, source: Readable, kinds: Collection[str]
-    ) -> tuple[Extracted, np.ndarray, np.ndarray | None]:
-        shared = next(iter(self._recipes.values()))
-        audio = source.read(shared.sample_rate, shared.pre_emphasis)
-        segments, lengths = cut(
-            audio.samples, shared.segment_samples, shared.tail, shared.minimum_tail_samples
-        )
-        extracted = Extracted(
-            audio.digest, audio.samples_digest, len(lengths), len(audio.samples), warnings=audio.warnings
-        )
-        inputs = None
-        for kind in kinds:
-            recipe = self._recipes[kind]
-            if isinstance(recipe, LogSpec):
-                extracted.features[kind] = logspec(segments, lengths, recipe)
-            elif isinstance(recipe, LogMel):
-                extracted.features[kind] = logmel(segments, lengths, recipe)
-            elif isinstance(recipe, Mfcc):
-                extracted.features[kind] = mfcc(segments, lengths, recipe)
-            elif self._encoder is not None:
-                inputs = self._encoder.prepare(segments, lengths)
-        return extracted, lengths, inputs
+    def _loudest(self, source: Readable, kinds: Collection[str]) -> dict[str, float]:
+        """The largest power of a long utterance, for each kind that is relative to it; decodes it once more."""
+        recipes = {kind: self._recipes[kind] for kind in kinds}
+        of_utterance = {
+            kind: recipe
+            for kind, recipe in recipes.items()
+            if isinstance(recipe, LogSpec | LogMel) and recipe.db_reference == "utterance"
+        }
+        loudest = dict.fromkeys(of_utterance, 0.0)
+        for segments, _, _ in self._cut(source) if of_utterance else ():
+            for kind, recipe in of_utterance.items():
+                power = (
+                    powers(segments, recipe) if isinstance(recipe, LogSpec) else mel_power(segments, recipe)
+                )
+                loudest[kind] = max(loudest[kind], float(power.max()))
+        return loudest
 
     def _encode(
-        self, tag: Tag, name: str, future: Future[tuple[Extracted, np.ndarray, np.ndarray | None]]
-    ) -> Iterator[tuple[Tag, Extracted | MfhcaError]]:
-        try:
-            extracted, lengths, inputs = future.result()
-        except MfhcaError as error:
-            yield tag, error
-            return
-        if inputs is None or self._encoder is None:
-            yield tag, extracted
-            return
-        states = np.empty((len(lengths), *self._encoder.frame_shape), dtype=np.float32)
-        encoding = _Encoding(tag, name, extracted, inputs, lengths, states)
-        self._queue.extend((encoding, row) for row in range(len(lengths)))
-        while len(self._queue) >= self._encoder.batch_size:
-            yield from self._encode_batch()
+        self, pool: ThreadPoolExecutor, utterance: _Utterance[Tag], future: Future[_Decoded]
+    ) -> Iterator[tuple[Tag, Piece | MfhcaError]]:
+        """Passes the pieces of one utterance to the encoder; yields the pieces that are complete by then."""
+        last = False
+        while not last and utterance.error is None:
+            try:
+                decoded = future.result()
+            except MfhcaError as error:
+                self._fail(utterance, error)
+                decoded = _Decoded(Piece(0, 0, None), np.zeros(0, np.int32), NOTHING)  # in the error's place
+            else:
+                last = decoded.piece.audio is not None
+                if not last:
+                    future = pool.submit(_next, utterance)
+            shape = () if self._encoder is None else self._encoder.frame_shape
+            count = len(decoded.inputs)
+            encoding = _Encoding(utterance, decoded, np.empty((count, *shape), np.float32), count)
+            self._waiting.append(encoding)
+            self._queue.extend((encoding, row) for row in range(count))
+            # Pieces that need no encoder wait for those before them; if they become many, a batch is not filled.
+            while self._encoder and (
+                len(self._queue) >= self._encoder.batch_size
+                or (self._queue and len(self._waiting) > 2 * self._encoder.batch_size)
+            ):
+                self._encode_batch()
+            yield from self._finished()
 
-    def _encode_batch(self) -> Iterator[tuple[Tag, Extracted | MfhcaError]]:
-        """Encodes one batch and yields the utterances whose last segment is in it."""
+    def _encode_batch(self) -> None:
+        """Encodes one batch."""
         if self._encoder is None:
             return
         batch = [self._queue.popleft() for _ in range(min(self._encoder.batch_size, len(self._queue)))]
-        inputs = np.stack([encoding.inputs[row] for encoding, row in batch])
-        lengths = np.array([encoding.lengths[row] for encoding, row in batch], dtype=np.int32)
+        inputs = np.stack([encoding.decoded.inputs[row] for encoding, row in batch])
+        lengths = np.array([encoding.decoded.lengths[row] for encoding, row in batch], dtype=np.int32)
         try:
             encoded = self._encoder.forward(inputs, lengths)
         except MfhcaError:
             raise
         except Exception as error:
             # All utterances of the batch fail, because any of them may be the cause.
-            failed = {id(encoding): encoding for encoding, _ in batch}
-            self._queue = deque(item for item in self._queue if id(item[0]) not in failed)
-            for encoding in failed.values():
-                yield encoding.tag, _failure(encoding.name, "running the encoder on it", error)
+            for encoding, _ in batch:
+                if encoding.utterance.error is None:
+                    failure = _failure(encoding.utterance.name, "running the encoder on it", error)
+                    self._fail(encoding.utterance, failure)
             return
         for (encoding, row), states in zip(batch, encoded, strict=True):
             encoding.states[row] = states
-            encoding.encoded += 1
-            if encoding.encoded == len(encoding.lengths):
-                valid = self._encoder.backbone.valid_frames(encoding.lengths)
-                encoding.extracted.features[Ssl.kind] = (encoding.states, valid)
-                yield encoding.tag, encoding.extracted
+            encoding.missing -= 1
+
+    def _fail(self, utterance: _Utterance[Tag], error: MfhcaError) -> None:
+        utterance.error = error
+        self._queue = deque(item for item in self._queue if item[0].utterance is not utterance)
+
+    def _finished(self) -> Iterator[tuple[Tag, Piece | MfhcaError]]:
+        """Takes pieces in their order, up to the first that is not complete."""
+        while self._waiting and (self._waiting[0].missing == 0 or self._waiting[0].utterance.error):
+            encoding = self._waiting.popleft()
+            utterance, decoded = encoding.utterance, encoding.decoded
+            if utterance.error is None:
+                if len(decoded.inputs) and self._encoder is not None:
+                    valid = self._encoder.backbone.valid_frames(decoded.lengths)
+                    decoded.piece.features[Ssl.kind] = (encoding.states, valid)
+                yield utterance.tag, decoded.piece
+            elif not utterance.reported:
+                utterance.reported = True
+                yield utterance.tag, utterance.error
+
+
+def _next(utterance: _Utterance[Tag]) -> _Decoded:
+    """The next piece.
+
+    Raises:
+        MfhcaError: the audio cannot be used; whatever a library raised for it is turned into this.
+    """
+    try:
+        return next(utterance.decoding)
+    except MfhcaError:
+        raise
+    except Exception as error:  # one bad file never stops the others
+        raise _failure(utterance.name, "computing its features", error) from error
 
 
 def name_of(source: object) -> str:

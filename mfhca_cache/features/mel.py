@@ -28,7 +28,7 @@ import numpy as np
 import scipy.fft
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.spectrum import decibels, power, valid_frames
+from mfhca_cache.features.spectrum import decibels, power, relative, valid_frames
 
 if TYPE_CHECKING:
     from mfhca_cache.recipe.kinds import LogMel, Mfcc
@@ -70,20 +70,21 @@ def mel_power(segments: np.ndarray, recipe: LogMel | Mfcc) -> np.ndarray:
     return spectra
 
 
-def logmel(segments: np.ndarray, lengths: np.ndarray, recipe: LogMel) -> tuple[np.ndarray, np.ndarray]:
+def logmel(
+    segments: np.ndarray, lengths: np.ndarray, recipe: LogMel, loudest: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Log-Mel spectrograms of one utterance's segments.
 
     Args:
         segments: float32 (S, segment_samples), zero-padded, full scale 1.
         lengths: int (S,), samples of each segment without its padding.
-        recipe: the settings; `db_reference` as in `spectrum.logspec`.
+        recipe: the settings.
+        loudest: the largest value of `mel_power` in the utterance, if it has more segments than these.
 
     Returns:
         dB, float32 (S, frames, bands), time-major, not below `floor_db`; and valid frames, int32 (S,).
     """
-    spectra = mel_power(segments, recipe)
-    if recipe.db_reference == "utterance" and spectra.any():  # silence has no maximum
-        spectra /= spectra.max()
+    spectra = relative(mel_power(segments, recipe), recipe, loudest)
     return decibels(spectra, recipe.floor_db), valid_frames(lengths, recipe.hop_samples, recipe.frames)
 
 

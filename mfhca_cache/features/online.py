@@ -7,23 +7,23 @@ through a cache. `extract` computes them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mfhca_cache.common import log
-from mfhca_cache.common.audio_length import header_seconds
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features import hub
-from mfhca_cache.features.audio import Audio, read_audio
+from mfhca_cache.features.audio import Blocks, Properties, stream_audio
 from mfhca_cache.features.backbone import Backbone, resolve
-from mfhca_cache.features.decode import CANCELLED, CONSTANT, SILENT, Channels
+from mfhca_cache.features.decode import BLOCK, CANCELLED, CONSTANT, SILENT, Channels
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.features.extract import Extracted, Extractor, name_of
+from mfhca_cache.features.extract import Extractor, Piece, name_of
 from mfhca_cache.features.extract import Readable as Readable
 from mfhca_cache.features.segments import segment_starts
 from mfhca_cache.recipe.choices import BATCH_SIZE
@@ -41,13 +41,9 @@ class AudioFile:
 
     path: Path
 
-    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Decodes the file; see `audio.read_audio`."""
-        return read_audio(self.path, sample_rate, pre_emphasis=pre_emphasis)
-
-    def seconds(self) -> float | None:
-        """The length that its header states."""
-        return header_seconds(self.path) if self.path.is_file() else None
+    def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
+        """Decodes the file; see `audio.stream_audio`."""
+        return stream_audio(self.path, sample_rate, pre_emphasis=pre_emphasis)
 
 
 @dataclass(frozen=True)
@@ -64,12 +60,8 @@ class Samples:
     rate: int
     name: str
 
-    def seconds(self) -> float | None:
-        """The length; of several channels the sum."""
-        return np.size(self.values) / self.rate if self.rate > 0 else None
-
-    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
-        """Equal to what `audio.read_audio` returns for a file with these samples."""
+    def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
+        """Equal to what `audio.stream_audio` yields for a file with these samples."""
         values = np.asarray(self.values)
         if values.dtype.kind != "f" or values.ndim not in (1, 2) or 0 in values.shape[1:] or self.rate <= 0:
             raise MfhcaError(
@@ -81,12 +73,21 @@ class Samples:
                 f"{self.name}: shape {values.shape} has more channels than samples, expected (n, channels); "
                 "transpose it"
             )
-        values = values.astype(np.float32)
-        channels = Channels(self.name, self.rate, sample_rate)
-        channels.append(values[:, None] if values.ndim == 1 else values)
-        mono = channels.finish(pre_emphasis)
-        digest = hashlib.sha256(values.tobytes()).hexdigest()
-        return Audio(mono, digest, channels.samples_digest, len(values), self.rate, channels.warnings())
+        channels = Channels(self.name, self.rate, sample_rate, pre_emphasis)
+        digest = hashlib.sha256()
+        for start in range(0, len(values), BLOCK):
+            block = values[start : start + BLOCK].astype(np.float32)
+            digest.update(block.tobytes())
+            yield channels.append(block[:, None] if block.ndim == 1 else block)
+        yield channels.finish()
+        return Properties(
+            digest=digest.hexdigest(),
+            samples_digest=channels.samples_digest,
+            length=channels.resampled,
+            native_samples=len(values),
+            native_rate=self.rate,
+            warnings=channels.warnings(),
+        )
 
 
 @dataclass(frozen=True)
@@ -173,33 +174,59 @@ class OnlineExtractor:
         ssl = self._recipes.get(Ssl.kind)
         if self._encoder is None and self.backbone is not None and isinstance(ssl, Ssl):
             self._encoder = Encoder(self.backbone, ssl, self._device, self._batch_size)
-        extractor: Extractor[tuple[int, Readable]] = Extractor(self._recipes, self._encoder, self._jobs)
+        extractor: Extractor[tuple[int, str]] = Extractor(self._recipes, self._encoder, self._jobs)
         kinds = tuple(self._recipes)
-        requests = (((index, recording), recording, kinds) for index, recording in enumerate(recordings))
-        for (index, recording), result in extractor.run(requests):
+        requests = (
+            ((index, name_of(recording)), recording, kinds) for index, recording in enumerate(recordings)
+        )
+        for (index, name), results in itertools.groupby(extractor.run(requests), lambda result: result[0]):
+            pieces = [self._as_stored(name, result) for _, result in results]
             try:
-                yield index, result if isinstance(result, MfhcaError) else self._as_stored(recording, result)
+                yield index, self._recording(name, pieces)
             except MfhcaError as error:
                 yield index, error
 
-    def _as_stored(self, recording: Readable, extracted: Extracted) -> Recording:
-        recipe = next(iter(self._recipes.values()))
-        name = name_of(recording)
+    def _as_stored(self, name: str, result: Piece | MfhcaError) -> Piece | MfhcaError:
+        if isinstance(result, MfhcaError):
+            return result
+        try:
+            features = {
+                kind: (as_stored(values, DTYPES[self._recipes[kind].dtype], name, result.first), valid)
+                for kind, (values, valid) in result.features.items()
+            }
+        except MfhcaError as error:
+            return error
+        return replace(result, features=features)
+
+    def _recording(self, name: str, pieces: list[Piece | MfhcaError]) -> Recording:
+        """Joins the pieces of one recording; raises the error among them if there is one."""
+        computed = []
+        for piece in pieces:
+            if isinstance(piece, MfhcaError):
+                raise piece
+            computed.append(piece)
+        audio, segments = computed[-1].audio, sum(piece.segments for piece in computed)
+        if audio is None:
+            raise ValueError(f"{name}: its last piece is missing")
         for warning in (SILENT, CANCELLED, CONSTANT):
-            if warning in extracted.warnings:
+            if warning in audio.warnings:
                 raise MfhcaError(f"{name}: a recording {warning}; there is nothing to predict from")
-        for warning in set(extracted.warnings) - self._reported:
+        for warning in set(audio.warnings) - self._reported:
             self._reported.add(warning)
             log.LOG.warning("%s: a recording %s; others like it are not reported", name, warning)
-        starts = segment_starts(extracted.samples, extracted.segments, recipe.segment_samples, recipe.tail)
+        recipe = next(iter(self._recipes.values()))
+        starts = segment_starts(audio.length, segments, recipe.segment_samples, recipe.tail)
         return Recording(
-            extracted.digest,
-            extracted.samples_digest,
-            extracted.samples / recipe.sample_rate,
+            audio.digest,
+            audio.samples_digest,
+            audio.length / recipe.sample_rate,
             starts / recipe.sample_rate,
             {
-                kind: (as_stored(values, DTYPES[self._recipes[kind].dtype], name), valid)
-                for kind, (values, valid) in extracted.features.items()
+                kind: (
+                    np.concatenate([piece.features[kind][0] for piece in computed]),
+                    np.concatenate([piece.features[kind][1] for piece in computed]),
+                )
+                for kind in self._recipes
             },
         )
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.recipe.kinds import TAILS
+
+T = TypeVar("T")
 
 
 def cut(
@@ -47,6 +53,38 @@ def cut(
         segments[-1, :remainder] = samples[whole * segment_samples :]
         lengths[-1] = remainder
     return segments, lengths
+
+
+def cut_blocks(
+    blocks: Generator[np.ndarray, None, T],
+    segment_samples: int,
+    tail: str,
+    minimum_tail_samples: int,
+    most: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray, T | None]]:
+    """`cut`, for an utterance whose samples come block by block: the same segments, some at a time.
+
+    Args:
+        blocks: float32 (n,), consecutive samples.
+        segment_samples, tail, minimum_tail_samples: as in `cut`.
+        most: segments at a time, at least 1; the last piece has up to two more.
+
+    Yields:
+        Segments float32 (S, segment_samples), their lengths int32 (S,), and None; with the last ones, what `blocks`
+        returned.
+    """
+    samples = np.zeros(0, np.float32)
+    with contextlib.closing(blocks):
+        while True:
+            try:
+                samples = np.concatenate([samples, next(blocks)])
+            except StopIteration as end:
+                yield *cut(samples, segment_samples, tail, minimum_tail_samples), end.value
+                return
+            # A whole segment stays back: the last one decides how to handle a short rest (`cut`).
+            while len(samples) >= (most + 1) * segment_samples:
+                piece, samples = np.split(samples, [most * segment_samples])
+                yield *cut(piece, segment_samples), None
 
 
 def segment_starts(samples: int, count: int, segment_samples: int, tail: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 
 if TYPE_CHECKING:
-    from mfhca_cache.recipe.kinds import LogSpec, Spectral
+    from mfhca_cache.recipe.kinds import LogMel, LogSpec, Spectral
 
 
 @lru_cache(maxsize=4)
@@ -73,6 +73,29 @@ def power(segment: np.ndarray, recipe: Spectral, bins: int) -> np.ndarray:
     return squared
 
 
+def powers(segments: np.ndarray, recipe: LogSpec) -> np.ndarray:
+    """`power` of all segments, float32 (S, frames, bins)."""
+    spectra = np.empty((len(segments), recipe.frames, recipe.bins), dtype=np.float32)
+    for row, segment in enumerate(segments):
+        spectra[row] = power(segment, recipe, recipe.bins)
+    return spectra
+
+
+def relative(spectra: np.ndarray, recipe: LogSpec | LogMel, loudest: float | None) -> np.ndarray:
+    """Power relative to the reference of 0 dB, computed in place and returned.
+
+    Args:
+        spectra: power, float32 (S, frames, bins).
+        recipe: `db_reference` is "full_scale", or "utterance" for the loudest value of the utterance.
+        loudest: that value, if `spectra` is not the whole utterance.
+    """
+    if recipe.db_reference == "utterance":
+        maximum = spectra.max() if loudest is None else np.float32(loudest)
+        if maximum:  # silence has none
+            spectra /= maximum
+    return spectra
+
+
 def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:
     """10 log10 of power, not below the floor; float32 of any shape, computed in place and returned."""
     np.maximum(power, np.float32(10.0 ** (floor_db / 10.0)), out=power)
@@ -82,22 +105,21 @@ def decibels(power: np.ndarray, floor_db: float) -> np.ndarray:
     return power
 
 
-def logspec(segments: np.ndarray, lengths: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
+def logspec(
+    segments: np.ndarray, lengths: np.ndarray, recipe: LogSpec, loudest: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Log power spectra of one utterance's segments: 20 log10 |X|, not below a floor.
 
     Args:
         segments: float32 (S, segment_samples), zero-padded, full scale 1.
         lengths: int (S,), samples of each segment without its padding.
         recipe: the settings.
+        loudest: the largest power of the utterance, if it has more segments than these; see `relative`.
 
     Returns:
         dB, float32 (S, frames, bins), time-major, not below `floor_db`; and valid frames, int32 (S,). With
         `db_reference = "utterance"` 0 dB is the maximum of the utterance (as in the released code) instead of
         full scale.
     """
-    spectra = np.empty((len(segments), recipe.frames, recipe.bins), dtype=np.float32)
-    for row, segment in enumerate(segments):
-        spectra[row] = power(segment, recipe, recipe.bins)
-    if recipe.db_reference == "utterance" and spectra.any():  # silence has no maximum
-        spectra /= spectra.max()
+    spectra = relative(powers(segments, recipe), recipe, loudest)
     return decibels(spectra, recipe.floor_db), valid_frames(lengths, recipe.hop_samples, recipe.frames)

@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mfhca_cache.common.files import NEW_FILE_MODE, canonical_json, fsync_folder
 from mfhca_cache.store.schema import Origin
 
 SUFFIXES = (".rows", ".journal")
+READ_BYTES = 16 << 20  # of rows read at a time
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Part:
         self._row_bytes = row_bytes
         self.entries: dict[str, Entry] = {}
         self._pending: dict[str, Entry] = {}
+        self._unfinished: Entry | None = None  # an utterance with more rows to come
         self.discarded = False
         self._rows, self._journal = -1, -1
         try:
@@ -90,16 +92,39 @@ class Part:
         # Makes the creation of both files durable; without it a power failure could lose them with all their rows.
         fsync_folder(self._paths[0].parent)
 
-    def add(self, utterance_id: str, origin: Origin, data: memoryview, valid_frames: tuple[int, ...]) -> None:
-        """Appends the rows of one utterance (`data`, bytes); they are durable after the next `flush`.
+    def add(
+        self,
+        utterance_id: str,
+        origin: Origin | None,
+        data: memoryview,
+        valid_frames: tuple[int, ...],
+        first: int = 0,
+    ) -> None:
+        """Appends rows of one utterance; they are durable after the next `flush` if they are its last ones.
+
+        Args:
+            utterance_id: unique in the corpus.
+            origin: what they were computed from; None if more rows of the utterance follow.
+            data: bytes.
+            valid_frames: one number per row.
+            first: index of the first of these rows in the utterance.
 
         Raises:
             OSError: they cannot be written; nothing is added.
+            ValueError: they do not follow the rows of the call before.
         """
-        write_all(self._rows, data, self._next_row * self._row_bytes)
-        entry = Entry(utterance_id, origin, self._next_row, valid_frames, zlib.crc32(data))
+        entry = self._unfinished if first else Entry(utterance_id, Origin("", ""), self._next_row, (), 0)
+        if entry is None or (entry.utterance_id, len(entry.valid_frames)) != (utterance_id, first):
+            raise ValueError(f"{utterance_id}: row {first} does not follow {entry}")
+        write_all(self._rows, data, (self._next_row + first) * self._row_bytes)
+        frames, crc32 = (*entry.valid_frames, *valid_frames), zlib.crc32(data, entry.crc32)
+        entry = replace(entry, origin=origin or entry.origin, valid_frames=frames, crc32=crc32)
+        if origin is None:
+            self._unfinished = entry
+            return
+        self._unfinished = None
         self._pending[utterance_id] = entry
-        self._next_row += len(valid_frames)
+        self._next_row += len(frames)
 
     @property
     def pending_bytes(self) -> int:
@@ -131,33 +156,40 @@ class Part:
             raise
         self._journal_end += len(lines)
 
-    def read(self, entry: Entry) -> bytearray:
-        """The bytes of one utterance's rows.
+    def read(self, entry: Entry) -> Iterator[bytearray]:
+        """The bytes of one utterance's rows, some rows at a time.
 
         Raises:
-            MfhcaError: they differ from what was written.
+            MfhcaError: they differ from what was written; raised at the end.
             OSError: the disk fails.
         """
-        data = self._bytes(entry)
-        if zlib.crc32(data) != entry.crc32:
+        crc32 = 0
+        for data in self._blocks(entry):
+            crc32 = zlib.crc32(data, crc32)
+            yield data
+        if crc32 != entry.crc32:
             name = entry.utterance_id
             raise MfhcaError(
                 f"{self._paths[0]}: the rows of utterance {name} are damaged; run the same command again"
             )
-        return data
 
     def _intact(self, entry: Entry) -> bool:
-        return zlib.crc32(self._bytes(entry)) == entry.crc32
+        crc32 = 0
+        for data in self._blocks(entry):
+            crc32 = zlib.crc32(data, crc32)
+        return crc32 == entry.crc32
 
-    def _bytes(self, entry: Entry) -> bytearray:
-        """The bytes of the rows; fewer if the file is too short."""
-        first, size = entry.first_row * self._row_bytes, len(entry.valid_frames) * self._row_bytes
-        size = max(0, min(size, os.fstat(self._rows).st_size - first))
-        data = bytearray(size)
-        view, done = memoryview(data), 0
-        while done < size:
-            done += os.preadv(self._rows, [view[done:]], first + done) or size
-        return data
+    def _blocks(self, entry: Entry) -> Iterator[bytearray]:
+        """The bytes of the rows; fewer blocks if the file is too short."""
+        for first, count in blocks(len(entry.valid_frames), self._row_bytes):
+            data = bytearray(count * self._row_bytes)
+            view, offset, done = memoryview(data), (entry.first_row + first) * self._row_bytes, 0
+            while done < len(data):
+                size = os.preadv(self._rows, [view[done:]], offset + done)
+                if not size:
+                    return
+                done += size
+            yield data
 
     def discard(self) -> None:
         """Closes and deletes both files."""
@@ -173,6 +205,17 @@ class Part:
             if descriptor >= 0:
                 os.close(descriptor)
         self._rows, self._journal = -1, -1
+
+
+def blocks(count: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Divides rows so that each block is small in memory; yields its first row and number of rows.
+
+    >>> list(blocks(5, READ_BYTES // 2))
+    [(0, 2), (2, 2), (4, 1)]
+    """
+    step = max(1, READ_BYTES // row_bytes)
+    for first in range(0, count, step):
+        yield first, min(step, count - first)
 
 
 def paths(stem: Path) -> tuple[Path, Path]:

@@ -2,8 +2,8 @@
 
 HDF5 lays out the file in memory and never writes to the disk, because it
 crashes on a full one. The features are copied directly from their source to
-their offset in the file. So every disk error is an OSError, and the memory
-needed is that of one utterance.
+their offset in the file. So every disk error is an OSError, and little memory
+is needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class UtteranceRows:
     utterance_id: str
     origin: schema.Origin
     valid_frames: Array  # (n,) int32
-    read: Callable[[], bytearray]  # the bytes of its n rows
+    read: Callable[[], Iterable[bytearray]]  # the bytes of its n rows, some rows at a time
 
 
 def assemble(
@@ -178,19 +178,25 @@ def _copy(
         "maximum": np.full(shape, -np.inf),
     }
     for index, utterance in enumerate(utterances):
-        data = utterance.read()
-        digests.append(hashlib.sha256(data).hexdigest())
-        write_all(descriptor, memoryview(data), offset)
-        offset += len(data)
-        rows = np.frombuffer(data, identity.dtype).reshape(-1, shape[1], frames, bins)
-        for row, valid in zip(rows, utterance.valid_frames.tolist(), strict=True):
-            for layer in range(shape[1] if valid else 0):  # one by one: the same bits as with one layer only
-                at = index, layer
-                values = row[layer, :valid].astype(np.float64)  # (valid, F)
-                np.minimum(moments["minimum"][at], values.min(0), out=moments["minimum"][at])
-                np.maximum(moments["maximum"][at], values.max(0), out=moments["maximum"][at])
-                moments["sum"][at] += values.sum(0)
-                moments["sum_squares"][at] += np.square(values, out=values).sum(0)
+        digest, first = hashlib.sha256(), 0
+        for data in utterance.read():
+            digest.update(data)
+            write_all(descriptor, memoryview(data), offset)
+            offset += len(data)
+            rows = np.frombuffer(data, identity.dtype).reshape(-1, shape[1], frames, bins)
+            frames_of_rows = utterance.valid_frames[first : first + len(rows)].tolist()
+            first += len(rows)
+            for row, valid in zip(rows, frames_of_rows, strict=True):
+                for layer in range(
+                    shape[1] if valid else 0
+                ):  # one by one: the same bits as with one layer only
+                    at = index, layer
+                    values = row[layer, :valid].astype(np.float64)  # (valid, F)
+                    np.minimum(moments["minimum"][at], values.min(0), out=moments["minimum"][at])
+                    np.maximum(moments["maximum"][at], values.max(0), out=moments["maximum"][at])
+                    moments["sum"][at] += values.sum(0)
+                    moments["sum_squares"][at] += np.square(values, out=values).sum(0)
+        digests.append(digest.hexdigest())
     tables = {name: table.reshape(len(utterances), *layers, bins) for name, table in moments.items()}
     tables["count"] = np.array([int(utterance.valid_frames.sum()) for utterance in utterances], np.int64)
     return digests, tables

@@ -140,7 +140,7 @@ def unpack_seal(block: bytes, size: int, path: Path) -> Seal:
 
 
 def as_stored(
-    features: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], name: str
+    features: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], name: str, first: int = 0
 ) -> np.ndarray[Any, np.dtype[Any]]:
     """Rounds the features of an utterance to the dtype of a shard.
 
@@ -148,6 +148,7 @@ def as_stored(
         features: (n, T, F) floating point, or (n, M, T, F) with M layers.
         dtype: float16 or float32.
         name: the utterance, for the error message.
+        first: index of the first of these segments in the utterance, for the error message.
 
     Raises:
         MfhcaError: a value is not finite, or too large for the dtype.
@@ -158,7 +159,8 @@ def as_stored(
         at = tuple(np.argwhere(~np.isfinite(stored))[0].tolist())
         value = features[at]
         axes = ("segment", *["layer"] * (len(at) - 3), "frame", "column")
-        position = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
+        place = zip(axes, (first + at[0], *at[1:]), strict=True)
+        position = ", ".join(f"{axis} {index}" for axis, index in place)
         remedy = "use --dtype float32" if np.isfinite(value) else "check its audio and the recipe"
         raise MfhcaError(f"{name}: {value} in {position} does not fit {dtype.name}; {remedy}")
     return stored

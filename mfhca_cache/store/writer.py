@@ -23,7 +23,7 @@ from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.common.files import create_temporary, lock, publish
 from mfhca_cache.store import schema
 from mfhca_cache.store.descriptor import read_exactly
-from mfhca_cache.store.journal import Entry, Part
+from mfhca_cache.store.journal import Entry, Part, blocks
 from mfhca_cache.store.layout import Identity, UtteranceRows, assemble
 from mfhca_cache.store.shard import (
     SHA256,
@@ -117,19 +117,29 @@ class ShardWriter:
         """The utterances that are durable in the part file, and what they were computed from."""
         return {name: entry.origin for name, entry in self._part.entries.items()}
 
-    def append(self, utterance_id: str, origin: schema.Origin, features: Array, valid_frames: Array) -> None:
-        """Adds the segments of one utterance; earlier ones of the same id are replaced.
+    def append(
+        self,
+        utterance_id: str,
+        origin: schema.Origin | None,
+        features: Array,
+        valid_frames: Array,
+        first: int = 0,
+    ) -> None:
+        """Adds segments of one utterance; earlier ones of the same id are replaced.
+
+        A long utterance may come in pieces, one directly after the other. It counts only when its last piece is added.
 
         Args:
             utterance_id: unique in the corpus.
-            origin: what the features were computed from.
+            origin: what the features were computed from; None if more segments of the utterance follow.
             features: (n, T, F) or (n, M, T, F) floating point, segments in time order; n may be 0.
             valid_frames: (n,) integers, number of frames of each segment that lie within the audio, 0..T.
+            first: index of the first of these segments in the utterance.
 
         Raises:
             MfhcaError: a value is not finite or too large for the stored dtype, or the part file cannot be
                 written; nothing is added.
-            ValueError: arguments of another shape or type.
+            ValueError: arguments of another shape or type, or a piece that does not follow the one before.
         """
         identity = self._identity
         valid = tuple(int(frames) for frames in valid_frames)
@@ -139,17 +149,17 @@ class ShardWriter:
             raise ValueError(
                 f"{utterance_id}: features {features.dtype} {features.shape}, {len(valid)} valid_frames"
             )
-        if not all(0 <= frames <= identity.frame_shape[-2] for frames in valid) or not SHA256.fullmatch(
-            origin.audio_sha256
+        if not all(0 <= frames <= identity.frame_shape[-2] for frames in valid) or not (
+            origin is None or SHA256.fullmatch(origin.audio_sha256)
         ):
             raise ValueError(f"{utterance_id}: valid_frames {valid}, origin {origin}")
         if not re.fullmatch(r"[^\0\ud800-\udfff]+", utterance_id):
             raise MfhcaError(
                 f"utterance {utterance_id!r}: its id is empty or not valid text; rename it in the manifest"
             )
-        stored = schema.as_stored(features, identity.dtype, f"utterance {utterance_id}")
+        stored = schema.as_stored(features, identity.dtype, f"utterance {utterance_id}", first)
         with self._writing():
-            self._part.add(utterance_id, origin, stored.reshape(-1).view(np.uint8).data, valid)
+            self._part.add(utterance_id, origin, stored.reshape(-1).view(np.uint8).data, valid, first)
         overdue = time.monotonic() - self._flushed > FLUSH_SECONDS
         if overdue or self._part.pending_bytes >= FLUSH_BYTES:
             self.flush()
@@ -219,10 +229,13 @@ class ShardWriter:
         stack.callback(os.close, descriptor)
         spans, origins = keep.rows(), keep.origins()
 
-        def read(first: int, count: int) -> bytearray:
-            data = bytearray(count * keep.row_bytes)
-            read_exactly(descriptor, memoryview(data), keep.offset + first * keep.row_bytes, keep.path)
-            return data
+        def read(first: int, count: int) -> Iterator[bytearray]:
+            for start, size in blocks(count, keep.row_bytes):
+                data = bytearray(size * keep.row_bytes)
+                read_exactly(
+                    descriptor, memoryview(data), keep.offset + (first + start) * keep.row_bytes, keep.path
+                )
+                yield data
 
         unknown = sorted(set(keep_ids) - set(spans))
         if unknown:

@@ -8,9 +8,10 @@ from typing import Any
 
 from audio_factory import manifest_of
 
-from mfhca_cache.build.builder import Builder, Outcome
+from mfhca_cache.build.builder import Builder
 from mfhca_cache.build.plan import Plan, make_plan, make_targets
 from mfhca_cache.build.sources import read_sources
+from mfhca_cache.build.summary import Outcome
 from mfhca_cache.features.backbone import Backbone
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings

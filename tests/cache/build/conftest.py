@@ -10,7 +10,7 @@ from audio_factory import write_corpus
 
 from mfhca_cache.build import sources
 from mfhca_cache.corpora import demo_encoder
-from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.audio import stream_audio
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.manifest.utterance import Utterance
 
@@ -39,7 +39,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noting(path: Path, *args: Any, **options: Any) -> Any:
         names.append(path.stem)
-        return read_audio(path, *args, **options)
+        return stream_audio(path, *args, **options)
 
-    monkeypatch.setattr(sources, "read_audio", noting)
+    monkeypatch.setattr(sources, "stream_audio", noting)
     return names

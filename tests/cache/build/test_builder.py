@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from audio_factory import FILES, SEGMENTS, manifest_of, recorded, write_audio
+from audio_factory import FILES, SEGMENTS, manifest_of, recorded, sound, write_audio
 from build_factory import build, plan_for
 
 from mfhca_cache.build import builder, compute, distribute
@@ -33,6 +33,7 @@ from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.manifest.utterance import Utterance
 from mfhca_cache.recipe.choices import Settings
 from mfhca_cache.recipe.kinds import LogSpec, Ssl
+from mfhca_cache.store import journal
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.shard import read_shard
 from mfhca_cache.store.writer import ShardWriter
@@ -194,20 +195,79 @@ def test_rows_survive_when_the_corpus_is_out_of_reach(
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e30])
+@pytest.mark.parametrize("piece", [16, 3])
 def test_features_that_cannot_be_stored_are_a_failure_of_their_utterance(
-    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+    rows: list[Utterance],
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: float,
+    piece: int,
 ) -> None:
-    def spoiled(segments: np.ndarray, real: np.ndarray, recipe: LogSpec) -> tuple[np.ndarray, np.ndarray]:
-        spectra, valid = logspec(segments, real, recipe)
-        if len(segments) == 12:
-            spectra[3, 2, 1] = value
+    calls: list[int] = []
+
+    def spoiled(segments: np.ndarray, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        spectra, valid = logspec(segments, *arguments)
+        if len(segments) == min(12, piece):
+            calls.append(len(segments))
+            if len(calls) == 2 or piece == 16:
+                spectra[1, 2, 1] = value
         return spectra, valid
 
     monkeypatch.setattr(extract, "logspec", spoiled)
+    monkeypatch.setattr(extract, "PIECE", piece)
     outcome = build(rows, root, tmp_path / "cache")
     assert list(outcome.failed) == ["b1"]
-    assert "in segment 3, frame 2, column 1 does not fit float16" in outcome.failed["b1"]
+    segment = 1 if piece == 16 else 4
+    assert f"in segment {segment}, frame 2, column 1 does not fit float16" in outcome.failed["b1"]
     assert read_shard(next((tmp_path / "cache").glob("*/b.h5"))).utterance_ids == ("b2",)
+    assert (outcome.utterances, outcome.segments) == (6, 8)
+
+
+def test_a_long_recording_that_ends_in_an_error_leaves_nothing(
+    rows: list[Utterance], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "PIECE", 2)
+    build(rows, root, tmp_path / "expected")
+    path = root / next(row.path for row in rows if row.utterance == "b1")
+    whole, samples = path.read_bytes(), sound("b1", 34.0, 16_000)
+    samples[-1] = np.nan
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    outcome = build(rows, root, tmp_path / "cache")
+    assert "sample 543999 is not a finite number" in outcome.failed["b1"]
+    assert (outcome.utterances, outcome.segments) == (6, 8)
+    assert read_shard(next((tmp_path / "cache").glob("*/b.h5"))).utterance_ids == ("b2",)
+    path.write_bytes(whole)
+    assert build(rows, root, tmp_path / "cache").utterances == 1
+    assert recorded(tmp_path / "cache") == recorded(tmp_path / "expected")
+
+
+def test_memory_does_not_grow_with_the_length_of_an_utterance(
+    root: Path, tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(builder, "MAX_UNWRITTEN", 1 << 22)
+    monkeypatch.setattr(journal, "READ_BYTES", 1 << 20)
+
+    def peak(minutes: int) -> float:
+        row = Utterance("a", write_long(root / f"{minutes}.flac", minutes), "s", "joy")
+        tracemalloc.start()
+        assert build([row], root, tmp_path / f"{minutes}", Settings(), backbone).segments == 20 * minutes
+        _, found = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return found / 1e6
+
+    def write_long(path: Path, minutes: int) -> str:
+        path.parent.mkdir(exist_ok=True)
+        with soundfile.SoundFile(path, "w", 16_000, 1) as file:
+            for minute in range(minutes):
+                file.write(sound(f"{minute}", 60.0, 16_000))
+        return path.name
+
+    peak(1)  # imports and caches
+    short, long = peak(3), peak(12)
+    assert long < short + 10  # 12 minutes are 46 MB of samples and 58 MB of spectra
 
 
 def test_damaged_shard_is_made_again_and_said_so(rows: list[Utterance], root: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from audio_factory import sound
 
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_cache.features import decode
-from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.audio import read_audio, stream_audio
 from mfhca_cache.features.decode import CANCELLED, CLIPPED, CONSTANT, SHORT, SILENT, Channels
 
 RATE = 16_000
@@ -50,9 +50,21 @@ def test_blocks_change_no_bit(
 def test_resampling_by_blocks_gives_the_bits_of_resampling_the_whole(rate: int, count: int) -> None:
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, count).astype(np.float32)
     channels = Channels("a", rate, RATE)
-    for start in range(0, count, 1000):
-        channels.append(samples[start : start + 1000, None])
-    np.testing.assert_array_equal(channels.finish(), soxr.resample(samples, rate, RATE, quality="HQ"))
+    blocks = [channels.append(samples[start : start + 1000, None]) for start in range(0, count, 1000)]
+    resampled = np.concatenate([*blocks, channels.finish()])
+    np.testing.assert_array_equal(resampled, soxr.resample(samples, rate, RATE, quality="HQ"))
+    assert channels.resampled == len(resampled)
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_pre_emphasis_by_blocks_gives_the_bits_of_the_whole(rate: int) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 10_000).astype(np.float32)
+    channels = Channels("a", rate, RATE, 0.97)
+    edges = [1, 2, 3, 1000, 1000, 7000]  # one block is empty
+    blocks = [channels.append(block[:, None]) for block in np.split(samples, edges)]
+    x = samples if rate == RATE else soxr.resample(samples, rate, RATE, quality="HQ")
+    expected = np.concatenate([x[:1], x[1:] - np.float32(0.97) * x[:-1]])
+    np.testing.assert_array_equal(np.concatenate([*blocks, channels.finish()]), expected)
 
 
 def test_memory_follows_neither_channels_nor_rate(tmp_path: Path) -> None:
@@ -74,9 +86,12 @@ def test_an_utterance_longer_than_an_hour_is_refused_before_it_is_decoded_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "LONGEST_SECONDS", 2.0)
+    monkeypatch.setattr(decode, "BLOCK", 1000)
     path = write(tmp_path / "a.wav", tone(3.0))
+    blocks = []
     with pytest.raises(MfhcaError, match=r"longer than .* h; cut it into utterances \(start_s and end_s"):
-        read_audio(path, RATE)
+        blocks.extend(stream_audio(path, RATE))
+    assert not blocks  # nothing is computed from it
     assert len(read_audio(path, RATE, 1.5, 2.5).samples) == RATE
 
 

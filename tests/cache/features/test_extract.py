@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,65 +19,152 @@ from click.testing import CliRunner
 
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import Audio
+from mfhca_cache.features import extract
+from mfhca_cache.features.audio import Blocks, Properties
 from mfhca_cache.features.backbone import resolve
 from mfhca_cache.features.encoder import Encoder
-from mfhca_cache.features.extract import Extracted, Extractor
+from mfhca_cache.features.extract import Extractor, Piece
+from mfhca_cache.features.mel import logmel, mfcc
+from mfhca_cache.features.segments import cut
+from mfhca_cache.features.spectrum import logspec
 from mfhca_cache.manifest.utterance import Utterance
-from mfhca_cache.recipe.kinds import LogSpec
+from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc
 
 
 @dataclass
 class Recording:
-    """Noise, or an error of a library."""
+    """Noise, followed by an error of a library if there is one."""
 
     name: str
     error: Exception | None = None
-    length: float | None = 4.0
-    started: list[str] = field(default_factory=list)  # shared by the recordings of a test
+    length: float = 4.0  # seconds
+    blocks_read: list[str] = field(default_factory=list)  # shared by the recordings of a test
 
-    def seconds(self) -> float | None:
-        return self.length
-
-    def read(self, sample_rate: int, pre_emphasis: float) -> Audio:
+    def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
         assert pre_emphasis == 0.0
-        self.started.append(self.name)
+        for block in np.array_split(self.samples(sample_rate), math.ceil(self.length)):
+            self.blocks_read.append(self.name)
+            yield block
         if self.error is not None:
             raise self.error
-        return Audio(
-            sound(self.name, 4.0, sample_rate)[:, 0].astype(np.float32),
-            self.name,
-            self.name,
-            64_000,
-            sample_rate,
+        length = round(self.length * sample_rate)
+        return Properties(
+            digest=self.name,
+            samples_digest=self.name,
+            length=length,
+            native_samples=length,
+            native_rate=sample_rate,
         )
 
+    def samples(self, sample_rate: int) -> np.ndarray:
+        return sound(self.name, self.length, sample_rate)[:, 0].astype(np.float32)
 
-@pytest.mark.parametrize(("length", "most"), [(4.0, 8), (500.0, 2), (1300.0, 1), (None, 1)])
-def test_few_long_recordings_are_decoded_at_a_time(length: float | None, most: int) -> None:
-    """Whoever takes the results slowly does not have hours of audio in memory."""
+
+def pieces_of(results: Iterable[tuple[str, Piece | MfhcaError]]) -> dict[str, list[Piece | MfhcaError]]:
+    found: dict[str, list[Piece | MfhcaError]] = {}
+    for name, result in results:
+        found.setdefault(name, []).append(result)
+    return found
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(4.0, 8), (90.0, 8 * 51 / 90)])
+def test_little_audio_is_decoded_ahead(seconds: float, most: float) -> None:
+    """Whoever takes the results slowly does not have hours of audio in memory, nor a long recording."""
     started: list[str] = []
     extractor: Extractor[str] = Extractor({"logspec": LogSpec()}, jobs=2)
-    recordings = [Recording(str(number), None, length, started) for number in range(12)]
-    ahead = []
-    for taken, _ in enumerate(extractor.run((r.name, r, ["logspec"]) for r in recordings)):
-        time.sleep(0.05)  # the threads decode as much as they may
-        ahead.append(len(started) - taken)
-    assert len(started) == len(ahead) == 12
-    assert max(ahead) == most
+    count = 12 if seconds < 50 else 9
+    recordings = [Recording(str(number), None, seconds, started) for number in range(count)]
+    ahead, taken = [], 0.0
+    for _, piece in extractor.run((r.name, r, ["logspec"]) for r in recordings):
+        assert isinstance(piece, Piece)
+        time.sleep(0.03)  # the threads decode as much as they may
+        ahead.append(len(started) / seconds - taken)
+        taken += piece.segments * 3 / max(seconds, 3 * piece.segments)
+    assert len(started) == count * seconds
+    assert max(ahead) <= most + 0.1
+
+
+@pytest.mark.parametrize(
+    ("tail", "reference", "piece"),
+    [("overlap", "utterance", 1), ("drop", "full_scale", 2), ("pad", "utterance", 16)],
+)
+def test_pieces_have_the_features_of_the_whole(
+    tail: str, reference: str, piece: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(extract, "PIECE", piece)
+    shared: dict[str, Any] = {"tail": tail, "minimum_tail_samples": 1600}
+    backbone = resolve(str(save_model(tmp_path / "hubert", "HubertModel")))
+    recipes: dict[str, Any] = {
+        "logspec": LogSpec(db_reference=reference, **shared),
+        "logmel": LogMel(db_reference=reference, **shared),
+        "mfcc": Mfcc(**shared),
+        "ssl": dataclasses.replace(recipe_of(backbone), **shared),
+    }
+    encoder = Encoder(backbone, recipes["ssl"], "cpu", 8)
+    recordings = [
+        Recording(f"r{n}", None, n) for n in ((54.5, 0.5) if piece == 16 else (13.0, 6.05, 0.5, 9.0))
+    ]
+    extractor: Extractor[str] = Extractor(recipes, encoder, 2)
+    results = pieces_of(extractor.run((r.name, r, list(recipes)) for r in recordings))
+    assert list(results) == [recording.name for recording in recordings]
+    for recording in recordings:
+        found = [result for result in results[recording.name] if isinstance(result, Piece)]
+        segments, lengths = cut(recording.samples(16_000), 48_000, tail, 1600)
+        assert len(found) == 1 + max(0, int(recording.length / 3) - 1) // piece
+        assert [p.first for p in found] == np.cumsum([0, *(p.segments for p in found)])[:-1].tolist()
+        assert [p.audio is None for p in found] == [True] * (len(found) - 1) + [False]
+        states = np.concatenate(
+            [
+                encoder.forward(encoder.prepare(segments[i : i + 8], lengths[i : i + 8]), lengths[i : i + 8])
+                for i in range(0, len(segments), 8)
+            ]
+        )
+        expected = {
+            "logspec": logspec(segments, lengths, recipes["logspec"]),
+            "logmel": logmel(segments, lengths, recipes["logmel"]),
+            "mfcc": mfcc(segments, lengths, recipes["mfcc"]),
+            "ssl": (states, backbone.valid_frames(lengths)),
+        }
+        for kind, (values, valid) in expected.items():
+            joined = [np.concatenate([p.features[kind][i] for p in found]) for i in (0, 1)]
+            np.testing.assert_array_equal(joined[0], values, err_msg=kind)
+            np.testing.assert_array_equal(joined[1], valid, err_msg=kind)
+
+
+def test_results_come_in_order_even_if_some_need_no_encoder(tmp_path: Path) -> None:
+    encoder = encoder_of(save_model(tmp_path / "hubert", "HubertModel"))
+    recipe = recipe_of(resolve(str(tmp_path / "hubert")))
+    extractor: Extractor[str] = Extractor({"logspec": LogSpec(), "ssl": recipe}, encoder)
+    recordings = [Recording(f"{n:02}", None, 54.0 if n % 30 == 0 else 1.0) for n in range(40)]
+    results = extractor.run(
+        (r.name, r, ["logspec", "ssl"][: 1 + (i % 30 == 0)]) for i, r in enumerate(recordings)
+    )
+    order, ahead = [], []
+    for name, result in results:
+        assert isinstance(result, Piece)
+        assert ("ssl" in result.features) == (int(name) % 30 == 0)
+        order.append(name)
+        ahead.append(len(extractor._waiting))
+    assert order == sorted(order)
+    assert set(order) == {recording.name for recording in recordings}
+    assert max(ahead) <= 2 * encoder.batch_size
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("soxr: bad\nthing"), ZeroDivisionError("x")])
-def test_an_error_of_a_library_is_the_failure_of_one_recording(error: Exception) -> None:
+@pytest.mark.parametrize("length", [4.0, 60.0])
+def test_an_error_of_a_library_is_the_failure_of_one_recording(error: Exception, length: float) -> None:
     extractor: Extractor[str] = Extractor({"logspec": LogSpec()}, jobs=2)
-    recordings = [Recording("a"), Recording("bad", error), Recording("c")]
-    results = dict(extractor.run((r.name, r, ["logspec"]) for r in recordings))
-    assert isinstance(results["bad"], MfhcaError)
-    assert str(results["bad"]).startswith(f"bad: computing its features failed ({type(error).__name__}")
-    assert "\n" not in str(results["bad"])
+    recordings = [Recording("a"), Recording("bad", error, length), Recording("c")]
+    results = pieces_of(extractor.run((r.name, r, ["logspec"]) for r in recordings))
+    *before, failure = results["bad"]
+    assert len(before) == (length > 50)
+    assert isinstance(failure, MfhcaError)
+    assert str(failure).startswith(f"bad: computing its features failed ({type(error).__name__}")
+    assert "\n" not in str(failure)
     for name in ("a", "c"):
-        assert isinstance(results[name], Extracted)
-        assert results[name].features["logspec"][0].shape == (2, 300, 200)
+        (piece,) = results[name]
+        assert isinstance(piece, Piece)
+        assert piece.features["logspec"][0].shape == (2, 300, 200)
 
 
 def test_an_error_of_the_encoder_is_the_failure_of_its_batch(
@@ -97,6 +188,33 @@ def test_an_error_of_the_encoder_is_the_failure_of_its_batch(
     failed = [i for i, result in results.items() if isinstance(result, MfhcaError)]
     assert failed == [4, 5, 6, 7]
     assert "r4: running the encoder on it failed (RuntimeError: out of memory)" in str(results[4])
+
+
+def test_an_error_of_the_encoder_ends_a_long_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(save_model(tmp_path / "hubert", "HubertModel"))
+    recipe = recipe_of(resolve(str(tmp_path / "hubert")))
+    forward, calls = Encoder.forward, []
+
+    def fifth_fails(self: Encoder, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        calls.append(len(inputs))
+        if len(calls) == 5:
+            raise RuntimeError("out of memory")
+        return forward(self, inputs, lengths)
+
+    monkeypatch.setattr(Encoder, "forward", fifth_fails)
+    extractor: Extractor[str] = Extractor({"ssl": recipe}, encoder)
+    long, short = Recording("long", None, 300.0), Recording("short")
+    results = pieces_of(extractor.run((r.name, r, ["ssl"]) for r in (long, short)))
+    assert [type(result) for result in results["long"]] == [
+        Piece,
+        Piece,
+        MfhcaError,
+    ]  # 16 segments are two batches
+    assert [type(result) for result in results["short"]] == [Piece]
+    assert len(calls) <= 7  # 100 segments would be 13 batches
+    assert len(long.blocks_read) < 200
 
 
 def test_unusual_audio_is_counted_and_bad_files_are_listed_at_the_end(tmp_path: Path) -> None:

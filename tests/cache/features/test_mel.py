@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mfhca_cache.build import sources
 from mfhca_cache.cli import main
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.audio import read_audio
+from mfhca_cache.features.audio import read_audio, stream_audio
 from mfhca_cache.features.mel import filterbank, logmel, mfcc
 from mfhca_cache.features.segments import cut
 from mfhca_cache.recipe.folder import from_dict
@@ -124,7 +124,7 @@ def test_features_come_from_one_decoding_only_when_asked_for(
 
     def noting(path: Path, *args: object, **options: object) -> object:
         decoded.append(path.stem)
-        return read_audio(path, *args, **options)  # type: ignore[arg-type]
+        return stream_audio(path, *args, **options)  # type: ignore[arg-type]
 
     def call(command: str, *options: str) -> str:
         cache = ["--cache", str(tmp_path / "cache"), "--jobs", "1"]
@@ -134,7 +134,7 @@ def test_features_come_from_one_decoding_only_when_asked_for(
         assert done.exit_code == 0, done.output
         return done.output
 
-    monkeypatch.setattr(sources, "read_audio", noting)
+    monkeypatch.setattr(sources, "stream_audio", noting)
     kinds = ("--kind", "mfcc", "--kind", "logmel", "--tail", "overlap")
     assert "to compute: 20 segments, 1.4 MB" in call("features", *kinds, "--dry-run")
     decoded.clear()  # the dry run timed a few segments

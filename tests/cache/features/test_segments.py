@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mfhca_cache.common.errors import MfhcaError
-from mfhca_cache.features.segments import cut, segment_count
+from mfhca_cache.features.segments import cut, cut_blocks, segment_count
 
 RATE = 16_000
 
@@ -42,6 +44,31 @@ def test_segments_keep_the_promises_of_their_tail_rule(
         assert np.all(lengths == segment)
     if tail == "drop" and samples >= segment:
         assert len(lengths) == whole
+
+
+@given(
+    blocks=st.lists(st.integers(0, 50), max_size=8).filter(any),
+    segment=st.integers(1, 20),
+    tail=st.sampled_from(["pad", "overlap", "drop"]),
+    minimum=st.integers(0, 25),
+    most=st.integers(1, 4),
+)
+def test_blocks_give_the_segments_of_the_whole_a_few_at_a_time(
+    blocks: list[int], segment: int, tail: str, minimum: int, most: int
+) -> None:
+    x = np.arange(1, sum(blocks) + 1, dtype=np.float32)
+
+    def samples() -> Generator[np.ndarray, None, str]:
+        yield from np.split(x, np.cumsum(blocks)[:-1])
+        return "all"
+
+    pieces = list(cut_blocks(samples(), segment, tail, minimum, most))
+    expected, lengths = cut(x, segment, tail, minimum)
+    np.testing.assert_array_equal(np.concatenate([piece for piece, _, _ in pieces]), expected)
+    np.testing.assert_array_equal(np.concatenate([real for _, real, _ in pieces]), lengths)
+    assert [returned for _, _, returned in pieces] == [None] * (len(pieces) - 1) + ["all"]
+    assert all(len(piece) == most for piece, _, _ in pieces[:-1])
+    assert len(pieces[-1][0]) <= most + 1
 
 
 @pytest.mark.parametrize("tail", ["pad", "overlap", "drop"])

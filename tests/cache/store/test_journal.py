@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mfhca_cache.common.errors import MfhcaError
+from mfhca_cache.store import journal
 from mfhca_cache.store.journal import Part
 from mfhca_cache.store.schema import Origin
 
@@ -27,7 +28,12 @@ def add(part: Part, name: str, data: bytes) -> None:
 
 
 def contents(part: Part) -> dict[str, bytes]:
-    return {name: bytes(part.read(entry)) for name, entry in part.entries.items()}
+    return {name: b"".join(part.read(entry)) for name, entry in part.entries.items()}
+
+
+@pytest.fixture(autouse=True, params=[1, 2, 1 << 20])
+def _rows_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "READ_BYTES", request.param * ROW)
 
 
 @pytest.fixture
@@ -76,20 +82,58 @@ def test_later_rows_replace_earlier_ones(stem: Path) -> None:
     assert reopened(stem) == ROWS | {"a": b"N" * ROW}
 
 
+def test_pieces_make_one_utterance_that_counts_when_the_last_is_added(stem: Path) -> None:
+    pieces = [b"1" * ROW, b"2" * ROW * 2, b"3" * ROW]
+    origin = Origin("audio of e", "e.wav")
+    part = Part(stem, HEADER, ROW)
+    for first, data in ((0, pieces[0]), (1, pieces[1])):  # it is given up, as when its audio ends in an error
+        part.add("given up", None, memoryview(data), (1,) * (len(data) // ROW), first)
+    for last in (None, origin):
+        part.flush()
+        assert part.pending_bytes == 0
+        assert set(part.entries) == set(ROWS)
+        for first, data, end in zip((0, 1, 3), pieces, (None, None, last), strict=True):
+            part.add("e", end, memoryview(data), (first,) * (len(data) // ROW), first)
+    part.flush()
+    assert (part.entries["e"].origin, part.entries["e"].valid_frames) == (origin, (0, 1, 1, 3))
+    part.close()
+    assert reopened(stem) == ROWS | {"e": b"".join(pieces)}
+
+
+def test_pieces_of_an_unfinished_utterance_are_gone_after_a_kill(stem: Path) -> None:
+    part = Part(stem, HEADER, ROW)
+    part.add("e", None, memoryview(b"E" * ROW), (1,))
+    part.flush()
+    part.close()
+    assert reopened(stem) == ROWS
+    assert Path(f"{stem}.rows").stat().st_size == ROW * 6
+
+
+@pytest.mark.parametrize(("name", "first"), [("e", 2), ("e", 3), ("f", 1)])
+def test_a_piece_must_follow_the_one_before(stem: Path, name: str, first: int) -> None:
+    part = Part(stem, HEADER, ROW)
+    with pytest.raises(ValueError, match="row 1 does not follow None"):
+        part.add("e", None, memoryview(b"E" * ROW), (1,), 1)
+    part.add("e", None, memoryview(b"E" * ROW), (1,))
+    with pytest.raises(ValueError, match=f"{name}: row {first} does not follow Entry"):
+        part.add(name, None, memoryview(b"E" * ROW), (1,), first)
+    part.close()
+
+
 def test_other_header_starts_anew(stem: Path) -> None:
     assert reopened(stem, {**HEADER, "key": "K"}) == {}
     assert reopened(stem) == {}
 
 
 def test_journal_cut_or_damaged_anywhere_never_lies(stem: Path) -> None:
-    journal, rows = Path(f"{stem}.journal"), Path(f"{stem}.rows")
-    lines, data = journal.read_bytes(), rows.read_bytes()
+    lines_file, rows = Path(f"{stem}.journal"), Path(f"{stem}.rows")
+    lines, data = lines_file.read_bytes(), rows.read_bytes()
     generator = random.Random(0)
     for position in range(0, len(lines), 3):
         torn = lines[:position] + generator.choice(
             [b"", bytes(5), b"\n", bytes([lines[position] ^ 4]) + lines[position + 1 :]]
         )
-        journal.write_bytes(torn)
+        lines_file.write_bytes(torn)
         rows.write_bytes(data + b"torn")
         part = Part(stem, HEADER, ROW)
         found = contents(part)
@@ -101,11 +145,11 @@ def test_journal_cut_or_damaged_anywhere_never_lies(stem: Path) -> None:
 
 
 def test_what_follows_a_damaged_line_does_not_come_back(stem: Path) -> None:
-    journal = Path(f"{stem}.journal")
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([lines[0], b"?" * (len(lines[1]) - 1) + b"\n", *lines[2:]]))
+    file = Path(f"{stem}.journal")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([lines[0], b"?" * (len(lines[1]) - 1) + b"\n", *lines[2:]]))
     assert reopened(stem) == {}
-    assert journal.read_bytes() == lines[0]
+    assert file.read_bytes() == lines[0]
 
 
 def test_rows_are_on_disk_before_the_journal_says_so(stem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +191,7 @@ def test_rows_damaged_while_open_are_named(stem: Path) -> None:
     part = Part(stem, HEADER, ROW)
     Path(f"{stem}.rows").write_bytes(b"?" * ROW * 6)
     with pytest.raises(MfhcaError, match="the rows of utterance a are damaged; run the same command again"):
-        part.read(part.entries["a"])
+        list(part.read(part.entries["a"]))
     part.close()
 
 

@@ -40,8 +40,8 @@ def test_the_image_reads_like_a_file(writes: list[tuple[int, bytes]], start: int
 
 def rows_of(name: str, segments: int) -> layout.UtteranceRows:
     utterance_id, origin, values, valid = utterance(name, segments)
-    data = values.astype(np.float16).tobytes()
-    return layout.UtteranceRows(utterance_id, origin, valid.astype(np.int32), lambda: bytearray(data))
+    rows = [bytearray(row.tobytes()) for row in values.astype(np.float16)]
+    return layout.UtteranceRows(utterance_id, origin, valid.astype(np.int32), lambda: rows)
 
 
 def assemble(path: Path, rows: list[layout.UtteranceRows]) -> str:
@@ -80,7 +80,7 @@ def test_a_disk_without_room_is_refused_before_any_row_is_read(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def read() -> bytearray:
+    def read() -> list[bytearray]:
         pytest.fail("a row was read")
 
     _, origin, _, valid = utterance("a", 2)

@@ -41,12 +41,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def append_in_pieces(w: ShardWriter, name: str, segments: int) -> None:
+    """One segment at a time."""
+    _, origin, values, valid = utterance(name, segments)
+    for first in range(max(1, segments)):
+        last = first >= segments - 1
+        w.append(name, origin if last else None, values[first : first + 1], valid[first : first + 1], first)
+
+
 def complete(folder: Path) -> str:
     """Goes on with LENGTHS until the shard is there; its digest."""
     with writer(folder) as w:
         for name, segments in LENGTHS.items():
             if name not in w.done:
-                w.append(*utterance(name, segments))
+                append_in_pieces(w, name, segments)
         path = w.finish(None, (), {})
     assert path is not None
     shard = read_shard(path)
@@ -197,6 +205,16 @@ def test_digest_does_not_depend_on_history(folder: Path, expected: str) -> None:
         assert read_shard(path).digest == expected
         verify_shard(read_shard(path))
         path.unlink()
+
+
+def test_a_writer_that_ends_within_an_utterance_has_not_done_it(folder: Path, expected: str) -> None:
+    with writer(folder) as w:
+        append_in_pieces(w, "u02", 2)
+        _, _, values, valid = utterance("u03", 3)
+        w.append("u03", None, values[:2], valid[:2])
+    with writer(folder) as w:
+        assert set(w.done) == {"u02"}
+    assert complete(folder) == expected
 
 
 def test_content_changes_the_digest(tmp_path: Path, expected: str) -> None:
