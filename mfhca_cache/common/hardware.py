@@ -151,6 +151,11 @@ def processor() -> str:
     return _read_field("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
 
 
+def vendor() -> str:
+    """The processor's maker, e.g. GenuineIntel, or "" where the system does not say."""
+    return _read_field("/proc/cpuinfo", "vendor_id", "CPU implementer")
+
+
 def flags() -> list[str]:
     """The processor's feature flags as in /proc/cpuinfo; empty where the system does not list them."""
     return _read_field("/proc/cpuinfo", "flags", "Features").split()

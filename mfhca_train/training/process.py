@@ -22,10 +22,10 @@ from mfhca_train.config.variables import plain_equations
 
 SEMAPHORES_PER_WORKER = 8  # of loky's executors; 7 were counted
 FOLDS_PER_ACCELERATOR = 3  # one fold alone leaves an accelerator idle between its small kernels
-PACKAGES = ("torch", "numpy", "numba", "h5py", "safetensors", "mfhca")
+PACKAGES = ("torch", "numpy", "numba", "h5py", "safetensors", "scikit-learn", "scipy", "mfhca")
 # The code that decides what a network learns and which epoch is selected.
 COMPUTING = ("data/**/*.py", "model/**/*.py", "results/metrics.py", "training/**/*.py")
-LOGGED = (*PACKAGES, "scipy", "scikit-learn", "joblib", "matplotlib")  # the additional ones change no fold
+LOGGED = (*PACKAGES, "joblib", "matplotlib")  # the additional ones change no fold
 
 
 def prepare_process(threads: int) -> None:
@@ -110,10 +110,15 @@ def default_jobs(device: str, threads: int) -> int:
 
 
 def cpu_type() -> str:
-    """The instruction set that torch uses; results are bit-identical only if it is the same."""
+    """What torch's libraries choose their instructions by; results are bit-identical only if it is the same.
+
+    MKL asks for the vendor, and oneDNN multiplies bfloat16 in other ways where there are units for it.
+    """
     import torch
 
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    units = [name for name in hardware.BFLOAT16_FLAGS if name in hardware.flags()]
+    parts = (platform.machine(), torch.backends.cpu.get_cpu_capability(), hardware.vendor(), *units)
+    return " ".join(filter(None, parts))
 
 
 def description() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mfhca_cache.common import hardware
 from mfhca_cache.common.hardware import VARIABLES
 from mfhca_cache.store.conditions import code_digest
 from mfhca_train.data.folds import make_folds
@@ -104,3 +105,20 @@ def test_the_code_of_scores_and_networks_is_recorded_like_a_version() -> None:
     deciding = (mean_over_segments, scores, MFHCA, make_folds, fit, predict_batch)
     assert recorded >= {Path(inspect.getsourcefile(inspect.unwrap(thing)) or "") for thing in deciding}
     assert process.versions()["code"] == code_digest(package, *process.COMPUTING)
+
+
+def test_processors_that_compute_in_other_ways_have_other_types(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All are AVX512 to torch, but MKL and oneDNN do not give all of them the same last digits."""
+    kinds = set()
+    for vendor in ("GenuineIntel", "AuthenticAMD"):
+        for units in ("", " avx512_bf16", " avx512_bf16 amx_bf16"):
+            answers = {"vendor_id": vendor, "flags": f"fpu sse2 avx512f{units}"}
+            monkeypatch.setattr(hardware, "_read_field", lambda _, *names, a=answers: a[names[0]])
+            kinds.add(process.environment("cpu")["cpu"])
+    assert len(kinds) == 6
+
+
+def test_the_versions_of_what_trains_linear_classifiers_are_recorded() -> None:
+    assert {"scikit-learn", "scipy"} <= process.versions().keys()
