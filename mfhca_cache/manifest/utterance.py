@@ -141,8 +141,11 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
         ("session", "sessions"),
         ("emotion", "labels"),
         ("utterance", "utterances"),
+        ("fold", "folds"),
     ):
-        groups = similar({getattr(utterance, what) for utterance in utterances})
+        names = {getattr(utterance, what) for utterance in utterances}
+        # The trainer knows the words for sides of a split in any letter case.
+        groups = similar(name for name in names if what != "fold" or not name.isalpha())
         if groups:
             shown = ", ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
             more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
@@ -153,8 +156,8 @@ def warnings(utterances: Sequence[Utterance]) -> Iterator[str]:
             )
     genders = sorted({utterance.gender for utterance in utterances} - {""})
     if len({gender[0] for gender in genders}) < len(genders):
-        names = ", ".join(map(repr, genders))
-        yield f"genders that begin with the same letter count as different: {names}; write f and m"
+        listed = ", ".join(map(repr, genders))
+        yield f"genders that begin with the same letter count as different: {listed}; write f and m"
 
 
 def _invisible(row: dict[str, str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -43,7 +43,8 @@ class Inputs:
         names: names of the recipes' folders, for messages only.
         training_audio: (n,) uint64, sorted: the first DIGEST_DIGITS digits of three digests of every training and
             validation utterance: of its file and of its samples (see `mfhca_cache.features.audio.Audio`), and of its
-            id (`id_digest`). As numbers, because thousands of networks may be in memory at once.
+            id (`id_digest`), and of the name of the file if it is a part of it. As numbers, because thousands of
+            networks may be in memory at once.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -121,6 +122,8 @@ def inputs_of(corpus: Corpus, fold: Fold, normalisers: Mapping[str, Normaliser |
     # Under its own name, by which another manifest or an audio file may call it.
     each = [corpus.utterances[index] for index in seen]
     ids = [id_digest(u.utterance.removeprefix(f"{u.corpus}/" if u.corpus else "")) for u in each]
+    # The recording that an utterance was cut out of has neither its digest nor its id.
+    ids += [id_digest(PurePosixPath(u.path).stem) for u in each if (u.start_s, u.end_s) != (None, None)]
     digests = (*corpus.audio_digests(seen), *corpus.samples_digests(seen), *ids)
     return Inputs(
         {side: corpus.shape(side) for side in corpus.features},

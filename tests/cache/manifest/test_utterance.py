@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,13 +101,16 @@ def test_names_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogC
     assert "'U2' and 'u2'" in utterances
 
 
-def test_sessions_and_genders_that_look_alike_are_warned_of() -> None:
+def test_sessions_folds_and_genders_that_look_alike_are_warned_of() -> None:
     """The partner in a dialogue would be trained on, and a man and a woman would not be found."""
     rows = [
         Utterance(f"u{k}", f"{k}.wav", f"s{k}", "joy", session=s, gender=g)
         for k, (s, g) in enumerate([("01", "f"), ("1", "female"), ("2", "m"), ("", "")])
     ]
-    sessions, genders = warnings(rows)
+    rows = [replace(row, fold=fold) for row, fold in zip(rows, ("1", "01", "train", "Train"), strict=True)]
+    sessions, folds, genders = warnings(rows)
+    assert "folds that differ only in" in folds
+    assert "'01' and '1'; give" in folds
     assert "sessions that differ only in" in sessions
     assert "'01' and '1'; give" in sessions
     assert "'f', 'female', 'm'; write f and m" in genders

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mfhca_train.config.settings import Config
 from mfhca_train.data.corpus import Corpus
 from mfhca_train.data.folds import make_folds
 from mfhca_train.data.inputs import choose_recipes
-from mfhca_train.model.saved import Inputs, load_network, save_inputs
+from mfhca_train.model.saved import Inputs, id_digest, inputs_of, load_network, save_inputs
 from mfhca_train.training.evaluate import evaluate
 from mfhca_train.training.fit import fit
 
@@ -50,6 +51,26 @@ def test_a_loaded_network_gives_the_stored_predictions_to_the_last_bit(tmp_path:
     with open(unit / "predictions.csv", newline="") as file:
         rows = list(csv.reader(file))[1:]
     np.testing.assert_array_equal(judged.log_probabilities, [[float(v) for v in row[4:]] for row in rows])
+
+
+def test_a_recording_is_known_by_the_utterances_that_were_cut_out_of_it(tmp_path: Path) -> None:
+    rows = [
+        replace(u, path=f"dialogue-{u.speaker}.wav", start_s=float(k), end_s=k + 1.0)
+        for k, u in enumerate(utterances())
+    ]
+    rows[-1] = replace(rows[-1], path="whole.wav", start_s=None, end_s=None)
+    wanted = request(tmp_path, rows)
+    manifest = manifest_of(tmp_path)
+    fold = make_folds(manifest.utterances, "strict", wanted.config.train)[0]
+    with Corpus(choose_recipes(wanted.cache, "ssl"), manifest.utterances, manifest.label_set()) as corpus:
+        inputs = inputs_of(corpus, fold, {})
+    known = [
+        name
+        for name in ("dialogue-s0", "dialogue-s1", "dialogue-s3", "whole")
+        if inputs.seen_in_training(id_digest(name))
+    ]
+    assert fold.test == ("s0",)
+    assert known == ["dialogue-s1", "dialogue-s3"]  # a whole file is known by its digest
 
 
 def test_the_inputs_tell_shapes_and_recipes(tmp_path: Path) -> None:
