@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mfhca_cache.common.errors import MfhcaError, listing, require_one_of
+from mfhca_cache.common.files import canonical_json, sha256_text, write_json
 from mfhca_cache.common.text import plural, size_text
 from mfhca_cache.exchange import formats
 from mfhca_cache.exchange.formats import Array, Header, Row
@@ -22,6 +23,9 @@ from mfhca_cache.recipe.choices import CONTENTS, FORMATS
 from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.recipe.kinds import DTYPES
 from mfhca_cache.store.reader import Features, list_recipes
+from mfhca_cache.store.users import note_other_manifests
+
+SOURCE = "source.json"  # in the folder of an export
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,11 @@ def export_features(
     try:
         temporary.mkdir(parents=True)
         with Features.open(found, sorted({u.speaker for u in utterances})) as features:
+            note_other_manifests(found.path, Path(manifest))
             _check(features, utterances)
             rows = counted(_rows(features, utterances, labels, header))
             write(temporary, rows, out)
+            write_json(temporary / SOURCE, _source(found, features, utterances, header))
         os.replace(temporary, out)
     except OSError as error:
         raise MfhcaError(
@@ -120,6 +126,27 @@ def export_features(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Exported(out, found.path.name, content, len(utterances), header.shape, header.dtype, size)
+
+
+def _source(
+    recipe: RecipeFolder, features: Features, utterances: tuple[Utterance, ...], header: Header
+) -> dict[str, Any]:
+    """What was exported: files of other encoders, layers or audio may have the same names and shapes."""
+    digests = {
+        name: [audio, values]
+        for shard in features.shards
+        for name, audio, values in zip(
+            shard.utterance_ids, shard.audio_sha256, shard.features_sha256, strict=True
+        )
+    }
+    return {
+        "name": recipe.name,
+        "key": recipe.key,
+        "recipe": recipe.read_as,
+        "content": header.content,
+        "dtype": header.dtype,
+        "sha256": sha256_text(canonical_json([[u.utterance, *digests[u.utterance]] for u in utterances])),
+    }
 
 
 def _find(cache: Path, name: str | None) -> RecipeFolder:

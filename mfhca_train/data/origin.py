@@ -12,7 +12,6 @@ import numpy as np
 from mfhca_cache.common.audio_digest import file_digest, span_digest
 from mfhca_cache.common.errors import MfhcaError, listing, no_folder
 from mfhca_cache.common.hardware import cores
-from mfhca_cache.common.log import LOG
 from mfhca_cache.common.text import plural
 from mfhca_cache.manifest.manifest import resolve_audio
 from mfhca_cache.manifest.utterance import Utterance
@@ -20,7 +19,6 @@ from mfhca_cache.recipe.folder import command_for
 from mfhca_cache.store.reader import Features
 from mfhca_cache.store.schema import Origin
 from mfhca_cache.store.shard import SHA256, Array
-from mfhca_cache.store.users import recorded_users
 
 
 def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
@@ -51,29 +49,6 @@ def check_origins(features: Features, utterances: Sequence[Utterance]) -> None:
             f"{folder}: the features of {len(different)} of {count} were computed from other files, or other parts of "
             "files, than those in the manifest; run "
             f"`{command_for(features.shards[0].kind, folder.parent)}`:\n{listing(different)}"
-        )
-
-
-def note_other_manifests(folder: Path, manifest: Path) -> None:
-    """Says so if the features of a recipe were computed for other manifests alone.
-
-    A denoised copy of a corpus has the ids and the paths of the original, so nothing but the audio itself tells their
-    caches apart. A manifest may have been copied or renamed since, so this is no error.
-
-    Args:
-        folder: of the recipe.
-        manifest: of the run.
-    """
-    users = recorded_users(folder)
-    if users and manifest.resolve() not in {user.manifest for user in users}:
-        first, *others = users
-        LOG.info(
-            "%s: computed for %s (audio in %s)%s, not for %s; `mfhca-cache status` compares features and audio",
-            folder,
-            first.manifest,
-            first.root,
-            f" and {plural(len(others), 'other manifest')}" if others else "",
-            manifest,
         )
 
 

@@ -16,8 +16,8 @@ from mfhca_cache.common.text import csv_text
 from mfhca_cache.manifest.card import LabelSet
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.manifest.utterance import Utterance
+from mfhca_cache.store.users import note_other_manifests
 from mfhca_train.data.corpus import Corpus
-from mfhca_train.data.origin import note_other_manifests
 from mfhca_train.inference.class_map import ClassMap, class_map
 from mfhca_train.inference.ensemble import Ensemble
 from mfhca_train.inference.recipes import find_recipes

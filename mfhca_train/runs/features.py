@@ -16,10 +16,11 @@ from mfhca_cache.recipe.folder import RecipeFolder
 from mfhca_cache.store.conditions import mixture
 from mfhca_cache.store.recordings import recording_identities
 from mfhca_cache.store.shard import verify_shards
+from mfhca_cache.store.users import note_other_manifests
 from mfhca_train.data.corpus import Corpus, open_labelled
 from mfhca_train.data.inputs import recipes_in
 from mfhca_train.data.labelled import LabelledCorpus
-from mfhca_train.data.origin import check_audio, hash_audio, note_other_manifests
+from mfhca_train.data.origin import check_audio, hash_audio
 from mfhca_train.data.segments import MissingUtterancesError
 from mfhca_train.runs.plan import Row
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,17 @@ def test_what_a_library_reads_is_what_the_shard_has(
         assert (row["speaker"], row["label"], row["fold"]) == (u.speaker, u.emotion, f"f{u.speaker[1]}")
         assert int(row["frames"]) == len(frames[u.utterance])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_export_says_what_it_holds(small: Path, tmp_path: Path) -> None:
+    """The files of another encoder, or of the audio of another take, have the same names and shapes."""
+    recipe = find_recipe(small / "cache", "ssl")
+    first = json.loads((exported(small, tmp_path / "a", "npz") / "source.json").read_text())
+    assert (first["key"], first["recipe"], first["content"]) == (recipe.key, recipe.recipe, "frames")
+    write_features(tmp_path / "b/cache", utterances(), version={"s1_1": 1}, kinds=((HALF, SSL_SHAPE),))
+    shutil.copy(small / "corpus.csv", tmp_path / "b/corpus.csv")
+    other = json.loads((exported(tmp_path / "b", tmp_path / "c", "npz") / "source.json").read_text())
+    assert [field for field in first if first[field] != other[field]] == ["sha256"]
 
 
 def test_kaldi_s_tables_are_sorted_and_complete(small: Path, tmp_path: Path) -> None:
