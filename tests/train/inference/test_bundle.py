@@ -95,6 +95,13 @@ def test_the_card_tells_what_the_networks_are(bundle: Path) -> None:
         assert any(name.startswith("seed-0/fold-2M/weights.classifier") for name in file.keys())  # noqa: SIM118
 
 
+def test_the_scores_of_all_folds_are_not_taken_for_those_of_some(bundle: Path, tmp_path: Path) -> None:
+    write_bundle(read_run(trained().run).of_folds(["1F"]), tmp_path / "one")
+    told = "These are the scores of the networks of all folds; of 1 of these folds the networks are here."
+    assert told in (tmp_path / "one/README.md").read_text()
+    assert "of all folds" not in (bundle / "README.md").read_text()
+
+
 def test_a_bundle_keeps_every_networks_speakers_and_training_audio(bundle: Path) -> None:
     of_run, of_bundle = read_run(trained().run), read_bundle(bundle)
     for before, after in zip(of_run.members, of_bundle.members, strict=True):
