@@ -102,9 +102,11 @@ class GridFile(Struct, frozen=True, forbid_unknown_fields=True, rename={"rows": 
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two rows are called {twice[0]!r}")
+        # Tables and figures show titles alone.
+        for what, texts in (("called", names), ("titled", [row.title or row.name for row in self.rows])):
+            twice = sorted({text for text in texts if texts.count(text) > 1})
+            if twice:
+                raise ValueError(f"two rows are {what} {twice[0]!r}")
         for name in names:
             if name.endswith(FILE_SUFFIXES):
                 raise ValueError(

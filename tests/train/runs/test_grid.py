@@ -70,6 +70,7 @@ def test_tables_have_the_papers_rows() -> None:
         ("title = 'x'", "no \\[\\[row\\]\\] to train"),
         ("[[row]]\nname = 'A b'", "row 'A b'.name is 'A b', expected a name of at most 61 of a-z"),
         ("[[row]]\nname = 'a'\n[[row]]\nname = 'a'", "two rows are called 'a'"),
+        ("[[row]]\nname = 'a'\ntitle = 'b'\n[[row]]\nname = 'b'", "two rows are titled 'b'"),
         ("[[row]]\nname = 'results.json'", "row 'results.json' is named like a file of a run"),
         (
             "[[row]]\nname = 'a'\nseds = 1",
