@@ -79,11 +79,15 @@ def find_bundle(name: str, files: Sequence[str], revision: str | None) -> Path:
         revision: of the hub; a commit, branch or tag.
 
     Raises:
-        MfhcaError: it could not be downloaded.
+        MfhcaError: it could not be downloaded, or it is a folder, which has no revisions.
     """
     from mfhca_cache.features import hub
 
     folder = Path(name)
     if folder.is_dir() or not hub.NAME.fullmatch(name):
+        if revision is not None:
+            raise MfhcaError(
+                f"{name}: a folder has no revision {revision}; leave it out, or pass a name on the hub"
+            )
         return folder
     return hub.download_files(name, files, revision)

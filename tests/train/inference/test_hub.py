@@ -15,7 +15,7 @@ from voice_factory import trained
 from mfhca_cache.common.errors import MfhcaError
 from mfhca_train.inference.bundle import read_bundle, write_bundle
 from mfhca_train.inference.ensemble import read_run
-from mfhca_train.inference.hub import EncoderSource, encoder_of
+from mfhca_train.inference.hub import EncoderSource, encoder_of, find_bundle
 from mfhca_train.inference.predictor import Predictor
 
 ENCODER, BUNDLE, COMMIT = "someone/hubert-demo", "someone/emodb-networks", "0123abc"
@@ -160,3 +160,9 @@ def replace_struct(struct: object, **changes: object) -> object:
     import msgspec
 
     return msgspec.structs.replace(struct, **changes)
+
+
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    assert find_bundle(str(tmp_path), (), None) == tmp_path
+    with pytest.raises(MfhcaError, match="a folder has no revision v2; leave it out"):
+        Predictor.from_pretrained(tmp_path, revision="v2")
