@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mfhca_cache.common.files import write_atomically
+from mfhca_cache.common.files import read_text, write_atomically
 from mfhca_train.report.blocks import Figure
 from mfhca_train.report.plots.svg import style
 
@@ -33,6 +34,8 @@ def format_of(folder: Path) -> str | None:
 def write_figures(folder: Path, figures: Iterable[Figure], form: str) -> dict[str, Path]:
     """Writes every figure, in light colours on white, and a list of their captions.
 
+    Figures of this format that an earlier list names and this one does not are removed: they may be of another run.
+
     Args:
         folder: where; it is made if it does not exist.
         figures: of a report.
@@ -56,5 +59,10 @@ def write_figures(folder: Path, figures: Iterable[Figure], form: str) -> dict[st
         written[picture.name] = folder / f"{picture.name}.{form}"
         write_atomically(written[picture.name], content.getvalue())
         captions.append(f"- `{picture.name}.{form}`: {figure.caption or picture.title + '.'}")
+    if (folder / CAPTIONS).is_file():
+        earlier = re.findall(r"^- `([^`/\\]+)`:", read_text(folder / CAPTIONS), re.MULTILINE)
+        for name in {*earlier} - {path.name for path in written.values()}:
+            if name.endswith(f".{form}"):
+                (folder / name).unlink(missing_ok=True)
     write_atomically(folder / CAPTIONS, "\n".join(captions) + "\n")
     return written

@@ -164,6 +164,21 @@ def test_figures_become_files_that_markdown_links(
     assert file.read_bytes() == before
 
 
+def test_figures_of_another_run_do_not_stay_among_those_of_this_one(
+    cv_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with an analysis has more figures than one without."""
+    draw_one_picture(monkeypatch)
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    for name in ("tsne-model.svg", "one.svg", "one.pdf", "own.svg"):
+        (folder / name).write_text("of another run")
+    (folder / "captions.md").write_text("- `tsne-model.svg`: t-SNE.\n- `one.svg`: One.\n- `one.pdf`: One.\n")
+    write_report(cv_copy, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["captions.md", "one.pdf", "one.svg", "own.svg"]
+    assert "of another run" not in (folder / "one.svg").read_text()
+
+
 def test_every_figure_of_a_report_is_written_under_its_own_name(ablation_copy: Path) -> None:
     write_report(ablation_copy, ablation_copy / "figures")
     names = {path.stem for path in (ablation_copy / "figures").glob("*.svg")}
