@@ -49,16 +49,17 @@ def report(runs: tuple[Path, ...], figures: Path | None, form: str | None, latex
     from mfhca_train.report.terminal import table
     from mfhca_train.results.checksums import read_sealed
     from mfhca_train.results.record import read_record
+    from mfhca_train.runs.compare import short_names
 
-    runs = tuple(dict.fromkeys(runs))
-    for run in runs:
-        folder = figures / run.resolve().name if figures and len(runs) > 1 else figures
+    runs = tuple({run.resolve(): run for run in runs}.values())
+    for run, short in zip(runs, short_names([run.resolve() for run in runs]), strict=True):
+        folder = figures / short if figures and len(runs) > 1 else figures
         page = write_report(run, folder, form or "svg")
         echo(table(read_sealed(run / "results.json"), terminal_width()))
         echo(page)
-        for wanted, name, text in ((latex, "scores.tex", "latex"), (as_csv, "scores.csv", "csv")):
+        for wanted, name in ((latex, "scores.tex"), (as_csv, "scores.csv")):
             if wanted:
-                write_atomically(run / name, getattr(score_files, text)(read_record(run)))
+                write_atomically(run / name, score_files.SCORE_FILES[name](read_record(run)))
                 echo(run / name)
         if folder:
             echo(folder)

@@ -38,6 +38,7 @@ from mfhca_train.report.rows import (
     quoted,
     warning_of,
 )
+from mfhca_train.report.score_files import SCORE_FILES
 from mfhca_train.results.effects import find_effects
 from mfhca_train.results.record import Record, read_record
 from mfhca_train.results.schema import RESULTS_FILE, SCORES, RowResults
@@ -90,6 +91,9 @@ def write_report(run: Path, figures: Path | None = None, form: str = "svg") -> P
     if figures is None and (earlier := format_of(run / FIGURES)):
         figures, form = run / FIGURES, earlier
     sections = list(_sections(record, Analyses(run, record)))
+    for name, table in SCORE_FILES.items():
+        if (run / name).exists():  # of an earlier call, perhaps of fewer folds
+            write_atomically(run / name, table(record))
     return write_pages(record, run / "report", sections, file_date(run / RESULTS_FILE), figures, form)
 
 

@@ -160,3 +160,6 @@ def _fields(record: Record, name: str, row: RowResults) -> Iterator[tuple[str, A
             yield f"{key}_p", change.p
             yield f"{key}_p_holm", "" if change.p_holm is None else change.p_holm
         yield "reference", clean(record.results.reference or "")
+
+
+SCORE_FILES = {"scores.tex": latex, "scores.csv": csv}  # in the folder of a run

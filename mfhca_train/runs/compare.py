@@ -130,7 +130,7 @@ def _entries(runs: Sequence[Path], rows: Collection[str]) -> Iterator[Entry]:
     places = [run.resolve() for run in runs]
     if twice := [run for k, run in enumerate(runs) if places[k] in places[:k]]:
         raise MfhcaError(f"{twice[0]}: is given twice; name it once")
-    labels = _labels(places)
+    labels = short_names(places)
     records = [read_record(run) for run in runs]
     known = [name for record in records if not record.single for name in record.rows]
     if unknown := [name for name in rows if name not in known]:
@@ -143,7 +143,7 @@ def _entries(runs: Sequence[Path], rows: Collection[str]) -> Iterator[Entry]:
                 yield Entry(run, name, record, f"{label}: {record.rows[name].title}")
 
 
-def _labels(places: Sequence[Path]) -> list[str]:
+def short_names(places: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
     for length in count(1):
         labels = ["/".join(place.parts[-length:]) for place in places]

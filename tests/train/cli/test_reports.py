@@ -153,12 +153,34 @@ def test_reports_of_several_runs_say_how_to_compare_them(pair: tuple[Path, Path]
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_runs_of_one_name_have_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(
+        "mfhca_train.report.page.write_figures", lambda folder, *_: written.append(folder) or {}
+    )
+    for parent in ("one", "two"):
+        make_run(tmp_path / parent / "same")
+    result = run(
+        "report", *(tmp_path / parent / "same" for parent in ("one", "two")), "--figures", tmp_path / "f"
+    )
+    assert result.exit_code == 0, result.output
+    assert written == [tmp_path / "f/one/same", tmp_path / "f/two/same"]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_tables_for_papers_are_written_next_to_the_report(pair: tuple[Path, Path]) -> None:
     result = run("report", pair[0], "--latex", "--csv")
     assert [line for line in result.stdout.splitlines() if line.startswith(str(pair[0]))] == [
         str(pair[0] / name) for name in ("report.html", "scores.tex", "scores.csv")
     ]
     assert r"\toprule" in (pair[0] / "scores.tex").read_text()
+    before = {name: (pair[0] / name).read_bytes() for name in ("scores.tex", "scores.csv")}
+    for name in before:  # of fewer folds, say
+        (pair[0] / name).write_text("old")
+    run("report", pair[0])
+    assert {name: (pair[0] / name).read_bytes() for name in before} == before
+    run("report", pair[1])
+    assert not (pair[1] / "scores.tex").exists()
 
 
 def test_runs_are_listed_with_their_state(
