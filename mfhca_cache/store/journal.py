@@ -67,7 +67,7 @@ class Part:
             )
             self._resume(_line(header))
         except BaseException:
-            self.close()
+            self._close()
             raise
 
     def _resume(self, header: bytes) -> None:
@@ -83,14 +83,18 @@ class Part:
                 self._next_row = max(self._next_row, entry.first_row + len(entry.valid_frames))
                 self._journal_end = end
         os.ftruncate(self._journal, self._journal_end)
-        rows_end = self._next_row * self._row_bytes
-        if os.fstat(self._rows).st_size > rows_end:
-            os.ftruncate(self._rows, rows_end)
+        self._cut()
         self.entries = {name: entry for name, entry in self.entries.items() if self._intact(entry)}
         if not self._journal_end:
             self._append_journal(header)
         # Makes the creation of both files durable; without it a power failure could lose them with all their rows.
         fsync_folder(self._paths[0].parent)
+
+    def _cut(self) -> None:
+        """Removes the rows behind those of the last utterance."""
+        rows_end = self._next_row * self._row_bytes
+        if os.fstat(self._rows).st_size > rows_end:
+            os.ftruncate(self._rows, rows_end)
 
     def add(
         self,
@@ -200,7 +204,12 @@ class Part:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Closes the files; rows that were not flushed are lost."""
+        """Closes the files; rows that were not flushed are lost, and those of an unfinished utterance are removed."""
+        with contextlib.suppress(OSError):  # also if they are closed
+            self._cut()
+        self._close()
+
+    def _close(self) -> None:
         for descriptor in (self._rows, self._journal):
             if descriptor >= 0:
                 os.close(descriptor)

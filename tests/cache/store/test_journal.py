@@ -31,9 +31,10 @@ def contents(part: Part) -> dict[str, bytes]:
     return {name: b"".join(part.read(entry)) for name, entry in part.entries.items()}
 
 
-@pytest.fixture(autouse=True, params=[1, 2, 1 << 20])
-def _rows_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "READ_BYTES", request.param * ROW)
+@pytest.fixture(autouse=True)
+def _two_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less, exactly as much and more than the utterances of `ROWS` have."""
+    monkeypatch.setattr(journal, "READ_BYTES", 2 * ROW)
 
 
 @pytest.fixture
@@ -100,13 +101,29 @@ def test_pieces_make_one_utterance_that_counts_when_the_last_is_added(stem: Path
     assert reopened(stem) == ROWS | {"e": b"".join(pieces)}
 
 
-def test_pieces_of_an_unfinished_utterance_are_gone_after_a_kill(stem: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_pieces_of_an_unfinished_utterance_are_gone(stem: Path, killed: bool) -> None:
+    rows = Path(f"{stem}.rows")
     part = Part(stem, HEADER, ROW)
     part.add("e", None, memoryview(b"E" * ROW), (1,))
     part.flush()
+    if killed:
+        assert rows.stat().st_size == ROW * 7
+        assert reopened(stem) == ROWS
     part.close()
+    assert rows.stat().st_size == ROW * 6
     assert reopened(stem) == ROWS
-    assert Path(f"{stem}.rows").stat().st_size == ROW * 6
+
+
+def test_rows_stay_if_the_journal_cannot_be_opened(stem: Path) -> None:
+    lines = Path(f"{stem}.journal")
+    lines.rename(f"{stem}.aside")
+    lines.mkdir()
+    with pytest.raises(IsADirectoryError, match="journal"):
+        Part(stem, HEADER, ROW)
+    lines.rmdir()
+    Path(f"{stem}.aside").rename(lines)
+    assert reopened(stem) == ROWS
 
 
 @pytest.mark.parametrize(("name", "first"), [("e", 2), ("e", 3), ("f", 1)])
