@@ -44,7 +44,7 @@ class _Work:
     pending: dict[str, frozenset[str]] = field(default_factory=dict)  # ids to compute
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     remaining: int = 0
-    rejected: str = ""  # the utterance whose last piece could not be stored
+    rejected: str = ""  # the last utterance with a piece that could not be stored
 
 
 class Builder:
@@ -58,7 +58,7 @@ class Builder:
         jobs: decoding threads.
         threads: torch's threads; None for torch's default.
         batch_size: segments per forward pass, rounded up to a multiple of 8 (see `Encoder.forward`).
-        advance: called with the number of segments after each utterance.
+        advance: called with the number of segments after each piece of an utterance.
         load: makes the encoder from the arguments of `Encoder`; for reusing one between runs.
     """
 

@@ -89,7 +89,7 @@ class Channels:
         name: for messages.
         rate: Hz.
         sample_rate: of the result, in Hz.
-        pre_emphasis: see `audio.read_audio`.
+        pre_emphasis: see `audio.stream_audio`.
     """
 
     name: str

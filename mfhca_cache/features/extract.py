@@ -28,7 +28,8 @@ from mfhca_cache.recipe.kinds import LogMel, LogSpec, Mfcc, Recipe, Ssl
 
 # A multiple of 16: the transform of the MFCCs takes several frames at once, so that fewer could change last bits.
 PIECE = 16  # segments computed at a time; 48 s of the paper's
-AHEAD = 4  # pieces decoded in advance, per thread
+AHEAD = 4  # utterances decoded in advance, per thread: the first piece of each
+MOST_AHEAD = 128  # of them in total, if there are fewer threads; a long one holds two files open
 NOTHING = np.zeros((0, 0), np.float32)
 
 Tag = TypeVar("Tag")
@@ -120,10 +121,11 @@ class Extractor(Generic[Tag]):
             are in the order of the requests, and so are the pieces of each.
         """
         ahead: deque[tuple[_Utterance[Tag], Future[_Decoded]]] = deque()
+        most = min(AHEAD * self._jobs, max(MOST_AHEAD, self._jobs))
         pool = ThreadPoolExecutor(self._jobs, "decode")
         try:
             for tag, source, kinds in requests:
-                while len(ahead) >= AHEAD * self._jobs:
+                while len(ahead) >= most:
                     yield from self._encode(pool, *ahead.popleft())
                 utterance = _Utterance(tag, name_of(source), self._decode(source, kinds))
                 ahead.append((utterance, pool.submit(_next, utterance)))

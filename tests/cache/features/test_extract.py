@@ -84,6 +84,31 @@ def test_little_audio_is_decoded_ahead(seconds: float, most: float) -> None:
     assert max(ahead) <= most + 0.1
 
 
+def test_many_threads_hold_few_files_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long recording stays open while others are computed; a process may often open 1024 files."""
+    monkeypatch.setattr(extract, "MOST_AHEAD", 6)
+    opened: set[str] = set()
+    counts = []
+
+    class Open(Recording):
+        def blocks(self, sample_rate: int, pre_emphasis: float) -> Blocks:
+            opened.add(self.name)
+            counts.append(len(opened))
+            try:
+                return (yield from super().blocks(sample_rate, pre_emphasis))
+            finally:
+                opened.remove(self.name)
+
+        def samples(self, sample_rate: int) -> np.ndarray:
+            return np.zeros(round(self.length * sample_rate), np.float32)
+
+    recordings = [Open(f"{n}", None, 51.0) for n in range(20)]
+    extractor: Extractor[str] = Extractor({"logspec": LogSpec()}, jobs=4)
+    assert len(list(extractor.run((r.name, r, []) for r in recordings))) == 40
+    assert not opened
+    assert max(counts) <= 6 + 1
+
+
 @pytest.mark.parametrize(
     ("tail", "reference", "piece"),
     [("overlap", "utterance", 1), ("drop", "full_scale", 2), ("pad", "utterance", 16)],
