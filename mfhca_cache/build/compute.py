@@ -18,7 +18,7 @@ from mfhca_cache.build.shard_names import check_shard_names
 from mfhca_cache.build.sources import read_sources
 from mfhca_cache.build.status import other_recipes
 from mfhca_cache.build.summary import describe_work, summarise
-from mfhca_cache.build.users import check_replaced_rows, record_manifest
+from mfhca_cache.build.users import check_meanwhile, check_replaced_rows, record_manifest
 from mfhca_cache.common import log
 from mfhca_cache.common.cluster import Cluster
 from mfhca_cache.common.errors import MfhcaError, listing
@@ -29,6 +29,7 @@ from mfhca_cache.corpora.scan_record import report_new_recordings
 from mfhca_cache.features.backbone import Backbone, resolve
 from mfhca_cache.manifest.manifest import Manifest, read_manifest
 from mfhca_cache.recipe.choices import BATCH_SIZE, Settings
+from mfhca_cache.store.users import recorded_users
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def compute(
     if plan.speakers:
         from mfhca_cache.build.distribute import build_cache  # imports the encoder
 
+        users = {target.folder: recorded_users(target.folder) for target in plan.targets}
         with progress(plan.segments(), " segments", "features") as bar:
             outcome = build_cache(
                 plan,
@@ -183,6 +185,7 @@ def compute(
         for line in summarise(outcome):
             say(line)
         failed |= outcome.failed
+        check_meanwhile(plan, users, plan.sources.root)
     else:
         say("nothing to compute")
     remove_finished_parts(plan)

@@ -7,7 +7,7 @@ features of one corpus by those of another with the same speaker and utterance i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,4 +89,31 @@ def check_replaced_rows(plan: Plan, manifest: Path, root: Path) -> None:
                     f"{target.folder}: {count} of {manifest} {'has' if len(conflicts) == 1 else 'have'} other "
                     f"{other} {user.manifest} {use}; choose another --cache, "
                     f"or pass --replace to replace their features:\n{listing(conflicts)}"
+                )
+
+
+def check_meanwhile(plan: Plan, before: Mapping[Path, Collection[User]], root: Path) -> None:
+    """Refuses a result that another corpus may have replaced in part: one with the same ids, computed at the same time.
+
+    When both began there was nothing to replace, so `check_replaced_rows` let both pass.
+
+    Args:
+        plan: the work that was done.
+        before: the recorded manifests by folder, as they were when the plan was made.
+        root: of this run.
+
+    Raises:
+        MfhcaError: a manifest with another root was recorded since, and has some of the same ids.
+    """
+    own = {(speaker, name) for speaker, names in plan.sources.speakers.items() for name in names}
+    for target in plan.targets:
+        for user in recorded_users(target.folder):
+            if user in before[target.folder] or user.root == root.resolve():
+                continue
+            rows = {(row.speaker, row.utterance) for row in read_manifest(user.manifest).utterances}
+            if count := len(own & rows):
+                raise MfhcaError(
+                    f"{target.folder}: meanwhile features of {user.manifest} (audio in {user.root}) were computed in "
+                    f"the same cache, with the ids of {plural(count, 'utterance')}; what is there now may be of "
+                    "either. Run this command again, with another --cache if it refuses to replace features"
                 )

@@ -6,12 +6,16 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audio_factory import manifest_of, notes, recorded, write_audio
 from build_factory import build
 from command_factory import call, command, done, failed, manifest_rows, recipe_name
 
+from mfhca_cache.build.builder import Outcome
+from mfhca_cache.build.plan import Plan
+from mfhca_cache.build.users import record_manifest
 from mfhca_cache.manifest.utterance import Utterance
 
 
@@ -113,6 +117,32 @@ def test_other_files_of_one_root_with_the_same_ids_are_another_corpus(own: Path)
     # An edit of the manifest itself is no second corpus.
     (own / "denoised.csv").replace(own / "rows.csv")
     assert "computed 1 utterance," in done(*command(own, cache))
+
+
+def test_two_corpora_with_the_same_ids_that_are_computed_at_once_are_told_so(
+    own: Path, denoised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find an empty cache, so neither has anything to replace."""
+    from mfhca_cache.build import distribute
+
+    build_cache = distribute.build_cache
+
+    def another_begins(plan: Plan, *arguments: Any, **options: Any) -> Outcome:
+        folders = [target.folder for target in plan.targets]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        record_manifest(folders, denoised / "rows.csv", denoised / "audio")
+        return build_cache(plan, *arguments, **options)
+
+    monkeypatch.setattr(distribute, "build_cache", another_begins)
+    printed = failed(*command(own, own / "cache"))
+    assert (
+        f"meanwhile features of {denoised / 'rows.csv'} (audio in {denoised / 'audio'}) were computed"
+        in printed
+    )
+    assert "the ids of 7 utterances" in printed
+    monkeypatch.setattr(distribute, "build_cache", build_cache)
+    assert "nothing to compute" in done(*command(own, own / "cache"))
 
 
 def test_a_corpus_that_moved_is_the_same_corpus(own: Path) -> None:
