@@ -90,7 +90,8 @@ def _mounted(name: str) -> Action:
             _resize(folder, AMPLE)
             found.lose(unlike(scene.do(name), scene, name, world))
         finally:
-            subprocess.run(["umount", str(folder)], check=True, capture_output=True)
+            # Lazily: the processes that joblib and Python start to clean up end a moment after the command.
+            subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
         return found
 
     return action
