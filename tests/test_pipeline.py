@@ -132,7 +132,7 @@ def test_two_encoders_with_all_their_layers_share_a_cache(demo: Path, tmp_path: 
 
     result = cv()
     assert result.exit_code == 1
-    lines = result.output.splitlines()
+    lines = result.output[result.output.index("error: ") :].splitlines()
     assert "3 recipes of ssl features; choose one with --ssl NAME (a unique prefix is enough)" in lines[0]
     listed = [(line.split()[0].rpartition("-")[0], line.split(" ", 3)[3]) for line in lines[1:]]
     assert listed == [

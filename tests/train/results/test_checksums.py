@@ -172,10 +172,11 @@ def test_nothing_in_the_packages_executes_what_a_file_says() -> None:
         r"pickle|torch\.load\b|torch\.save\b|\b(?:eval|exec)\(|yaml|allow_pickle|joblib\.(?:load|dump)|marshal"
         r"|shelve|np\.load\b|np\.save|dill"
     )
-    # Evaluation mode of a module, loaders that are told to take tensors or numbers alone, arrays that are written, and
-    # a file that only the library audformat reads.
+    # Comments, evaluation mode of a module, loaders that are told to take data alone, arrays that are written, and a
+    # file that is checked by such a loader before the library audformat reads it.
     harmless = re.compile(
-        r"\.eval\(\)|torch\.load\([^()]*weights_only=True\)|np\.load\([^()]*allow_pickle=False\)|np\.savez\(|db\.yaml"
+        r"#.*|\.eval\(\)|torch\.load\([^()]*weights_only=True\)|np\.load\([^()]*allow_pickle=False\)|np\.savez\("
+        r'|"db\.yaml"|"\.yaml"|\("yaml", "audformat"\)\.safe_load\('
     )
     found = [
         f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
