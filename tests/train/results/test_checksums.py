@@ -176,7 +176,7 @@ def test_nothing_in_the_packages_executes_what_a_file_says() -> None:
     # file that is checked by such a loader before the library audformat reads it.
     harmless = re.compile(
         r"#.*|\.eval\(\)|torch\.load\([^()]*weights_only=True\)|np\.load\([^()]*allow_pickle=False\)|np\.savez\("
-        r'|"db\.yaml"|"\.yaml"|\("yaml", "audformat"\)\.safe_load\('
+        r'|db\.yaml|"\.yaml"|\("yaml", "audformat"\)\.safe_load\('
     )
     found = [
         f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
