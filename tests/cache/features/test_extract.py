@@ -192,51 +192,45 @@ def test_an_error_of_a_library_is_the_failure_of_one_recording(error: Exception,
         assert piece.features["logspec"][0].shape == (2, 300, 200)
 
 
-def test_an_error_of_the_encoder_is_the_failure_of_its_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = encoder_of(save_model(tmp_path / "hubert", "HubertModel"))
-    recipe = recipe_of(resolve(str(tmp_path / "hubert")))
+def failing_extractor(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fatal: int
+) -> tuple[Extractor[str], list[int]]:
+    """An encoder whose `fatal`-th batch raises an error; the sizes of the batches it was given."""
+    encoder = encoder_of(save_model(folder / "hubert", "HubertModel"))
+    recipe = recipe_of(resolve(str(folder / "hubert")))
     forward, calls = Encoder.forward, []
 
-    def second_fails(self: Encoder, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def forward_or_fail(self: Encoder, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         calls.append(len(inputs))
-        if len(calls) == 2:
+        if len(calls) == fatal:
             raise RuntimeError("out of memory")
         return forward(self, inputs, lengths)
 
-    monkeypatch.setattr(Encoder, "forward", second_fails)
-    extractor: Extractor[int] = Extractor({"ssl": recipe}, encoder)
-    results = dict(extractor.run((i, Recording(f"r{i}"), ["ssl"]) for i in range(12)))  # two segments each
+    monkeypatch.setattr(Encoder, "forward", forward_or_fail)
+    return Extractor({"ssl": recipe}, encoder), calls
+
+
+def test_an_error_of_the_encoder_is_the_failure_of_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor, calls = failing_extractor(tmp_path, monkeypatch, fatal=2)
+    names = [f"r{i:02}" for i in range(12)]  # two segments each
+    results = dict(extractor.run((name, Recording(name), ["ssl"]) for name in names))
     assert sum(calls) == 24
-    assert sorted(results) == list(range(12))
-    failed = [i for i, result in results.items() if isinstance(result, MfhcaError)]
-    assert failed == [4, 5, 6, 7]
-    assert "r4: running the encoder on it failed (RuntimeError: out of memory)" in str(results[4])
+    assert list(results) == names
+    failed = [name for name, result in results.items() if isinstance(result, MfhcaError)]
+    assert failed == names[4:8]
+    assert "r04: running the encoder on it failed (RuntimeError: out of memory)" in str(results["r04"])
 
 
 def test_an_error_of_the_encoder_ends_a_long_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = encoder_of(save_model(tmp_path / "hubert", "HubertModel"))
-    recipe = recipe_of(resolve(str(tmp_path / "hubert")))
-    forward, calls = Encoder.forward, []
-
-    def fifth_fails(self: Encoder, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        calls.append(len(inputs))
-        if len(calls) == 5:
-            raise RuntimeError("out of memory")
-        return forward(self, inputs, lengths)
-
-    monkeypatch.setattr(Encoder, "forward", fifth_fails)
-    extractor: Extractor[str] = Extractor({"ssl": recipe}, encoder)
+    extractor, calls = failing_extractor(tmp_path, monkeypatch, fatal=5)
     long, short = Recording("long", None, 300.0), Recording("short")
     results = pieces_of(extractor.run((r.name, r, ["ssl"]) for r in (long, short)))
-    assert [type(result) for result in results["long"]] == [
-        Piece,
-        Piece,
-        MfhcaError,
-    ]  # 16 segments are two batches
+    # A piece of 16 segments is two batches.
+    assert [type(result) for result in results["long"]] == [Piece, Piece, MfhcaError]
     assert [type(result) for result in results["short"]] == [Piece]
     assert len(calls) <= 7  # 100 segments would be 13 batches
     assert len(long.blocks_read) < 200
