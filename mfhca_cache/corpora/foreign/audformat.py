@@ -39,15 +39,16 @@ def read(source: Path, root: Path, columns: Mapping[str, str]) -> Table:  # noqa
         warnings.simplefilter("ignore", DeprecationWarning)  # of pandas, for audformat's authors
         try:
             # audformat would execute what a tag of the YAML names, and what is in pickled copies of the tables (which
-            # it prefers): the header is checked, and copies that are data alone are read.
-            optional("yaml", "audformat").safe_load((source / "db.yaml").read_bytes())
+            # it prefers): files that are data alone are copied, and the header is checked before it is read.
             for file in source.glob("db*"):
                 if file.suffix in DATA_SUFFIXES:
                     shutil.copyfile(file, Path(data, file.name))
-            database = audformat.Database.load(data)
+            optional("yaml", "audformat").safe_load(Path(data, "db.yaml").read_bytes())
+            database = audformat.Database.load(data, load_data=True)
         except Exception as error:  # whatever a damaged YAML or table makes it raise
+            reason = str(error).replace(data, str(source)) or type(error).__name__
             raise MfhcaError(
-                f"{source}: audformat cannot read it ({str(error) or type(error).__name__}); load it again with audb"
+                f"{source}: audformat cannot read it ({reason}); load it again with audb"
             ) from error
         return make_table(source, _rows(source, audformat.utils, database, columns))
 

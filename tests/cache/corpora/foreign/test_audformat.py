@@ -109,3 +109,13 @@ def test_a_folder_without_a_database_and_a_damaged_one_are_refused(tmp_path: Pat
     (tmp_path / "audio/db.yaml").write_text("]")
     result = manifest(tmp_path, "audformat", str(tmp_path / "audio"))
     assert (result.exit_code, "audformat cannot read it" in result.stderr) == (1, True)
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "audio", corpus(tmp_path / "audio"))
+    (tmp_path / "audio/db.test.parquet").write_bytes(b"x")
+    result = manifest(tmp_path, "audformat", str(tmp_path / "audio"))
+    assert result.exit_code == 1
+    assert f"{tmp_path}/audio: audformat cannot read it (" in result.stderr
+    assert f"{tmp_path}/audio/db.test.parquet" in result.stderr
+    assert result.stderr.count("\n") == 1
